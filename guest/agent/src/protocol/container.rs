@@ -1,0 +1,196 @@
+//! A container as the agent needs it: the OCI spec after every check and every decision of the host.
+
+use serde::{Deserialize, Serialize};
+
+/// The container and its first process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// Its root file system.
+    pub root: Root,
+    /// `sethostname`, where the spec names one.
+    pub hostname: Option<String>,
+    /// `setdomainname`, where the spec names one.
+    pub domainname: Option<String>,
+    /// Namespaces made for it inside the guest.
+    pub namespaces: Vec<Namespace>,
+    /// Mounted in this order beneath the root.
+    pub mounts: Vec<Mount>,
+    /// Device nodes beyond the usual ones (null, zero, full, random, urandom, tty).
+    pub devices: Vec<Device>,
+    /// Written before the first process starts.
+    pub sysctls: Vec<Sysctl>,
+    /// Hidden: directories under an empty tmpfs, files under `/dev/null`. What isn't there is skipped.
+    pub masked_paths: Vec<String>,
+    /// Made read-only. What isn't there is skipped.
+    pub readonly_paths: Vec<String>,
+    /// The first process.
+    pub init: Process,
+}
+
+/// Where the root file system comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Root {
+    /// Block device with the image, read-only EROFS: `/dev/vda`.
+    pub lower: String,
+    /// Block device with an ext4 that holds what the container writes: `/dev/vdb`.
+    pub upper: String,
+    /// `root.readonly`: the container sees a read-only root (its mounts stay as they are).
+    pub readonly: bool,
+}
+
+/// Kinds of namespaces (`linux.namespaces`) that the guest makes for the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Namespace {
+    /// `pid`
+    Pid,
+    /// `ipc`
+    Ipc,
+    /// `uts`
+    Uts,
+    /// `cgroup`
+    Cgroup,
+}
+
+/// One entry of `mounts`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Absolute path in the container; made if missing, never resolved out of the root.
+    pub destination: String,
+    /// What is mounted there.
+    pub source: MountSource,
+    /// As in the spec: flags (`ro`, `nosuid`, …), propagation (`rprivate`, …) and file system data (`size=64m`).
+    pub options: Vec<String>,
+}
+
+/// What a mount shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MountSource {
+    /// A file system that the guest's kernel makes: `tmpfs`, `proc`, `sysfs`, `devpts`, `mqueue`, `cgroup2`.
+    Kernel {
+        /// Its type.
+        filesystem: String,
+    },
+    /// A regular file of the host, as it was when the container was created.
+    File {
+        /// Its bytes.
+        content: Vec<u8>,
+        /// Permission bits.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
+}
+
+/// One entry of `linux.devices`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Absolute path in the container.
+    pub path: String,
+    /// What it is.
+    pub kind: DeviceKind,
+    /// Major number (0 for a fifo).
+    pub major: u32,
+    /// Minor number (0 for a fifo).
+    pub minor: u32,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// `linux.devices[].type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeviceKind {
+    /// `c` and `u`
+    Char,
+    /// `b`
+    Block,
+    /// `p`
+    Fifo,
+}
+
+/// One entry of `linux.sysctl`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sysctl {
+    /// With dots, as in the spec.
+    pub key: String,
+    /// As written to the file.
+    pub value: String,
+}
+
+/// A process of the container: the spec's `process`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Never empty; the first is looked up in `PATH` of `env` unless it holds a slash.
+    pub args: Vec<String>,
+    /// `NAME=value` each.
+    pub env: Vec<String>,
+    /// Absolute; made if missing for the first process.
+    pub cwd: String,
+    /// As whom.
+    pub user: User,
+    /// The five sets, each as names like `CAP_CHOWN`; `None`: none at all.
+    pub capabilities: Option<Capabilities>,
+    /// `setrlimit`.
+    pub rlimits: Vec<Rlimit>,
+    /// `PR_SET_NO_NEW_PRIVS`.
+    pub no_new_privileges: bool,
+    /// `/proc/self/oom_score_adj`.
+    pub oom_score_adj: Option<i32>,
+    /// A terminal of this first size (0×0: unset); without, three pipes.
+    pub terminal: Option<TerminalSize>,
+    /// Whether stdin comes by a stream; otherwise it is `/dev/null`. Ignored with a terminal.
+    pub stdin: bool,
+}
+
+/// `process.user`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub additional_gids: Vec<u32>,
+    /// File mode creation mask.
+    pub umask: Option<u32>,
+}
+
+/// `process.capabilities`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// Bounding set.
+    pub bounding: Vec<String>,
+    /// Effective set.
+    pub effective: Vec<String>,
+    /// Permitted set.
+    pub permitted: Vec<String>,
+    /// Inheritable set.
+    pub inheritable: Vec<String>,
+    /// Ambient set.
+    pub ambient: Vec<String>,
+}
+
+/// One entry of `process.rlimits`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rlimit {
+    /// `RLIMIT_NOFILE`, …
+    pub kind: String,
+    /// Soft limit.
+    pub soft: u64,
+    /// Hard limit.
+    pub hard: u64,
+}
+
+/// Rows and columns.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    /// Rows.
+    pub rows: u16,
+    /// Columns.
+    pub columns: u16,
+}

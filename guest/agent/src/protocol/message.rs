@@ -1,0 +1,150 @@
+//! The messages of a channel.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Container, Failure, Process, TerminalSize};
+
+/// The agent's first message on every channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`super::VERSION`] of the agent.
+    pub version: u32,
+}
+
+/// Host to agent. Answered by exactly one [`FromAgent::Reply`] with the same `id`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToAgent {
+    /// Chosen by the host, unique on its channel.
+    pub id: u32,
+    /// What is asked.
+    pub request: Request,
+}
+
+/// What the host may ask.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Make the container and its first process, up to but without the `execve`: the root is mounted, the
+    /// command is looked up, and its stdio streams are awaited. Answered [`Reply::Created`]. Once per sandbox.
+    Create(Box<Container>),
+    /// Let the first process go. Answered [`Reply::Done`] once it has called `execve`.
+    Start,
+    /// Run one more process in the container. Answered [`Reply::Created`] when it exists and waits for its
+    /// streams; it calls `execve` once [`Request::Release`] comes.
+    Exec(Box<Process>),
+    /// Let a process made by [`Request::Exec`] on this channel go.
+    Release,
+    /// Send a signal to one process, or with `all` to every process of the container.
+    Signal {
+        /// Which process.
+        process: ProcessId,
+        /// Signal number, 1 to 64.
+        signal: i32,
+        /// To every process of the container instead.
+        all: bool,
+    },
+    /// Give a process's terminal a size.
+    Resize {
+        /// Which process.
+        process: ProcessId,
+        /// The new size.
+        size: TerminalSize,
+    },
+    /// The container's processes, as pids of the guest.
+    Processes,
+    /// Everything written is brought to the disks. Asked before the machine is ended.
+    Sync,
+}
+
+/// A process the host asked for. The first is [`ProcessId::INIT`], each exec gets the next number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ProcessId(pub u32);
+
+impl ProcessId {
+    /// The container's first process.
+    pub const INIT: Self = Self(0);
+}
+
+/// Agent to host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromAgent {
+    /// First on every channel.
+    Hello(Hello),
+    /// The answer to one request.
+    Reply {
+        /// The request's `id`.
+        id: u32,
+        /// What came of it.
+        result: Result<Reply, Failure>,
+    },
+    /// Something happened to a process that was made on this channel.
+    Event(Event),
+}
+
+/// A request's success.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// The process exists and awaits its streams.
+    Created {
+        /// Its name from now on.
+        process: ProcessId,
+    },
+    /// Nothing to add.
+    Done,
+    /// Pids in the guest's first pid namespace, first process first.
+    Processes(Vec<u32>),
+}
+
+/// What the agent tells unasked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// A process ended; all that it wrote has been put into its streams and they were closed, and for the
+    /// first process the file systems are synced. The last message about that process.
+    Exited {
+        /// Which one.
+        process: ProcessId,
+        /// How.
+        status: ExitStatus,
+    },
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExitStatus {
+    /// It called `exit` with this status, 0 to 255.
+    Code(u8),
+    /// A signal ended it.
+    Signal(u8),
+}
+
+impl ExitStatus {
+    /// As a shell and every container runtime tell it: the status, or 128 plus the signal's number.
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => signal.saturating_add(128),
+        }
+    }
+}
+
+/// The first frame of a stdio stream, from host to agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamHello {
+    /// Whose stream.
+    pub process: ProcessId,
+    /// Which one.
+    pub stream: Stream,
+}
+
+/// The streams of a process. With a terminal there is just [`Stream::Terminal`], both ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Stream {
+    /// Host to guest; the host's half-close is the process's end of file.
+    Stdin,
+    /// Guest to host.
+    Stdout,
+    /// Guest to host.
+    Stderr,
+    /// The terminal's other side, both ways.
+    Terminal,
+}

@@ -1,0 +1,38 @@
+//! What host and agent say to each other, and in what bytes.
+//!
+//! Enters and leaves: frames on a *channel* (a vsock stream): a `u32` length, little endian, at most
+//! [`MAX_FRAME`], then one message in postcard's encoding. Stdio is never a message: each descriptor is a
+//! vsock stream of its own, opened with a [`StreamHello`] frame and raw bytes after it.
+//!
+//! ```text
+//!  boot      agent ── connects ──▶ host port 1024      the sandbox's channel; agent says Hello first
+//!  later     host  ── connects ──▶ guest port 1024     one more channel (an exec); agent says Hello first
+//!  stdio     host  ── connects ──▶ guest port 1025     StreamHello, then raw bytes
+//! ```
+//!
+//! The two sides are shipped together, so there is one [`VERSION`] and no negotiation: a different one is refused.
+//! Neither side trusts the other: the host because the guest is hostile, the agent because a bug is one.
+
+mod container;
+mod failure;
+mod frame;
+mod message;
+
+pub use container::{
+    Capabilities, Container, Device, DeviceKind, Mount, MountSource, Namespace, Process, Rlimit, Root,
+    Sysctl, TerminalSize, User,
+};
+pub use failure::{CommandProblem, Failure};
+pub use frame::{FrameError, MAX_FRAME, decode, encode, read, write};
+pub use message::{
+    Event, ExitStatus, FromAgent, Hello, ProcessId, Reply, Request, Stream, StreamHello, ToAgent,
+};
+
+/// Version of everything in this module; raised with every change of a message.
+pub const VERSION: u32 = 1;
+
+/// vsock port of channels, on both sides.
+pub const CHANNEL_PORT: u32 = 1024;
+
+/// vsock port on which the agent accepts stdio streams.
+pub const STREAM_PORT: u32 = 1025;
