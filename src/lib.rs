@@ -4,3 +4,4 @@
 //! Only the binaries compose them; which part may know which is checked by `integration/tests/layering.rs`.
 
 pub mod config;
+pub mod process;

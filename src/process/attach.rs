@@ -1,0 +1,90 @@
+//! One more process in a container: made, joined with this process's stdio, waited for.
+//!
+//! This is the whole life of the hidden `attach` process, whose pid stands for the guest's process towards
+//! Docker, and of a foreground `exec`.
+
+use std::{io, time::Duration};
+
+use msb_agent::protocol::{CHANNEL_PORT, ExitStatus, Process, Reply, Request};
+
+use super::{
+    Door,
+    agent::{Agent, AgentError, PATIENCE},
+    session::{Session, SessionError, Signals, Turn},
+    stdio::{Relays, StdioError},
+    terminal,
+};
+
+/// How long output may still flow after the process's end before its reader is given up.
+pub const DRAIN: Duration = Duration::from_secs(30);
+
+/// Why the process could not be run to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The sandbox can't be reached.
+    #[error("No channel to the container's agent")]
+    Open(#[source] io::Error),
+    /// The agent says no, or is gone.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    /// Its stdio.
+    #[error(transparent)]
+    Stdio(#[from] StdioError),
+    /// Its signals and its end.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+}
+
+/// A process that exists and waits to be released.
+#[derive(Debug)]
+pub struct Attached {
+    session: Session,
+    relays: Relays,
+}
+
+/// Makes `process` in the container behind `door`. With a terminal, descriptor 0 is it and gives the size.
+///
+/// # Errors
+/// [`AttachError::Agent`] with the agent's own failure for a command that can't be run.
+pub fn create(door: Door, mut process: Process, signals: Signals) -> Result<Attached, AttachError> {
+    let (is_terminal, stdin) = (process.terminal.is_some(), process.stdin);
+    if is_terminal {
+        process.terminal = terminal::size(io::stdin()).or(process.terminal);
+    }
+    let channel = door(CHANNEL_PORT).map_err(AttachError::Open)?;
+    let mut agent = Agent::greet(channel, PATIENCE)?;
+    let Reply::Created { process: id } = agent.call(Request::Exec(Box::new(process)))? else {
+        return Err(AgentError::Unexpected.into());
+    };
+    let relays = Relays::join(door, id, is_terminal, stdin)?;
+    let mut session = Session::new(agent, id, signals);
+    if is_terminal {
+        session.resize()?;
+    }
+    Ok(Attached { session, relays })
+}
+
+impl Attached {
+    /// Lets the process go.
+    ///
+    /// # Errors
+    /// [`AttachError::Agent`], also when the kernel refuses the file's format.
+    pub fn release(&mut self) -> Result<(), AttachError> {
+        Ok(self.session.agent.order(Request::Release)?)
+    }
+
+    /// Forwards signals until the process has ended and its output is written.
+    ///
+    /// # Errors
+    /// [`AttachError::Session`]; the guest being gone is told as SIGKILL, which is what ended the process.
+    pub fn wait(mut self) -> Result<ExitStatus, AttachError> {
+        let status = match self.session.turn(None) {
+            Ok(Turn::Exited(status)) => status,
+            Ok(Turn::Other) => return Err(AgentError::Unexpected.into()),
+            Err(SessionError::Agent(error)) if error.is_closed() => ExitStatus::Signal(9),
+            Err(error) => return Err(error.into()),
+        };
+        self.relays.finish(DRAIN);
+        Ok(status)
+    }
+}

@@ -1,0 +1,181 @@
+//! From a process's release to its end: signals go in, the exit status comes out.
+//!
+//! Every signal that this process gets is the container's: Docker, podman and `kill(1)` know only its pid.
+//! SIGWINCH means that the terminal has a new size.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd},
+};
+
+use msb_agent::protocol::{Event, ExitStatus, Failure, ProcessId, Request};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        signal::{SigSet, Signal},
+        signalfd::{SfdFlags, SignalFd},
+    },
+};
+
+use super::{
+    agent::{Agent, AgentError},
+    terminal,
+};
+
+/// Not forwarded: those that can't be caught, those that mean a fault of this process's own, and its children's.
+const OWN: [Signal; 12] = [
+    Signal::SIGKILL,
+    Signal::SIGSTOP,
+    Signal::SIGCHLD,
+    Signal::SIGPIPE,
+    Signal::SIGURG,
+    Signal::SIGSEGV,
+    Signal::SIGBUS,
+    Signal::SIGFPE,
+    Signal::SIGILL,
+    Signal::SIGTRAP,
+    Signal::SIGABRT,
+    Signal::SIGSYS,
+];
+
+/// Why a process can't be watched any longer.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// Signals can't be received.
+    #[error("Signals can't be received")]
+    Signals(#[source] Errno),
+    /// Waiting failed.
+    #[error("Waiting failed")]
+    Poll(#[source] Errno),
+    /// The agent failed or is gone.
+    #[error("The guest was lost")]
+    Agent(#[from] AgentError),
+}
+
+/// All signals that are the container's, blocked in this thread and every thread it starts later.
+#[derive(Debug)]
+pub struct Signals(SignalFd);
+
+impl Signals {
+    /// Call it before the first thread is started, or a signal may find a thread that does not block it.
+    ///
+    /// # Errors
+    /// [`SessionError::Signals`].
+    pub fn block() -> Result<Self, SessionError> {
+        let mut set = SigSet::all();
+        for signal in OWN {
+            set.remove(signal);
+        }
+        set.thread_block().map_err(SessionError::Signals)?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        SignalFd::with_flags(&set, flags).map(Self).map_err(SessionError::Signals)
+    }
+}
+
+/// What [`Session::turn`] came back for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// The process ended.
+    Exited(ExitStatus),
+    /// The other descriptor is readable.
+    Other,
+}
+
+/// One process being watched over its channel.
+#[derive(Debug)]
+pub struct Session {
+    /// The channel on which the process was made.
+    pub agent: Agent,
+    process: ProcessId,
+    signals: Signals,
+}
+
+impl Session {
+    /// Watches `process`.
+    #[must_use]
+    pub fn new(agent: Agent, process: ProcessId, signals: Signals) -> Self {
+        Self { agent, process, signals }
+    }
+
+    /// Tells the guest the terminal's size, where this process's stdin is one.
+    ///
+    /// # Errors
+    /// [`SessionError::Agent`].
+    pub fn resize(&mut self) -> Result<(), SessionError> {
+        if let Some(size) = terminal::size(io::stdin()) {
+            self.tell(Request::Resize { process: self.process, size })?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the process ends or `other` can be read; forwards signals meanwhile.
+    ///
+    /// # Errors
+    /// [`SessionError`]; the session is of no use afterwards.
+    pub fn turn(&mut self, other: Option<BorrowedFd>) -> Result<Turn, SessionError> {
+        loop {
+            while let Some(event) = self.agent.kept_event() {
+                if let Some(status) = self.ended(&event) {
+                    return Ok(Turn::Exited(status));
+                }
+            }
+            let (agent, signal, other) = self.wait(other)?;
+            if signal {
+                self.forward()?;
+            }
+            if agent {
+                let event = self.agent.event()?;
+                if let Some(status) = self.ended(&event) {
+                    return Ok(Turn::Exited(status));
+                }
+            }
+            if other {
+                return Ok(Turn::Other);
+            }
+        }
+    }
+
+    fn ended(&self, event: &Event) -> Option<ExitStatus> {
+        let Event::Exited { process, status } = event;
+        (*process == self.process).then_some(*status)
+    }
+
+    fn wait(&self, other: Option<BorrowedFd>) -> Result<(bool, bool, bool), SessionError> {
+        let mut fds = vec![
+            PollFd::new(self.agent.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.signals.0.as_fd(), PollFlags::POLLIN),
+        ];
+        fds.extend(other.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        loop {
+            match poll(&mut fds, PollTimeout::NONE) {
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(SessionError::Poll(errno)),
+                Ok(_) => {
+                    let ready = |index: usize| fds.get(index).and_then(PollFd::any).unwrap_or(false);
+                    return Ok((ready(0), ready(1), ready(2)));
+                }
+            }
+        }
+    }
+
+    fn forward(&mut self) -> Result<(), SessionError> {
+        while let Some(info) = self.signals.0.read_signal().map_err(SessionError::Signals)? {
+            let signal = i32::try_from(info.ssi_signo).unwrap_or(0);
+            if signal == Signal::SIGWINCH as i32 {
+                self.resize()?;
+            } else {
+                self.tell(Request::Signal { process: self.process, signal, all: false })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An order whose refusal is no news here: the process may just have ended.
+    fn tell(&mut self, request: Request) -> Result<(), SessionError> {
+        match self.agent.order(request) {
+            Ok(()) | Err(AgentError::Failed(Failure::NoSuchProcess | Failure::WrongState { .. })) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

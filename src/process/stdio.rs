@@ -1,0 +1,159 @@
+//! Stdio: one vsock stream per descriptor, copied by one thread each.
+//!
+//! Enters: the descriptors 0, 1 and 2 of this process, which are the container's. Leaves: nothing; it ends when
+//! both sides have. Threads with blocking I/O, because the descriptors are shared with the caller: making them
+//! non-blocking would make the caller's shell's terminal non-blocking too. `std::io::copy` splices between
+//! pipes and sockets, so that no byte passes through this process's memory.
+
+use std::{
+    fs::File,
+    io,
+    net::Shutdown,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use msb_agent::protocol::{self, FrameError, ProcessId, STREAM_PORT, Stream, StreamHello};
+
+use super::Door;
+
+/// Copies with `splice` need little; the default of 2 MiB would be reserved for each.
+const STACK: usize = 64 << 10;
+
+/// Why stdio could not be joined to the guest's process.
+#[derive(Debug, thiserror::Error)]
+pub enum StdioError {
+    /// The guest could not be reached.
+    #[error("No stream to the guest for {stream:?}")]
+    Open {
+        /// Which stream.
+        stream: Stream,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The stream broke at its first frame.
+    #[error("The stream for {stream:?} broke at once")]
+    Hello {
+        /// Which stream.
+        stream: Stream,
+        /// The cause.
+        #[source]
+        source: FrameError,
+    },
+    /// No descriptor or thread was to be had.
+    #[error("{stream:?} can't be copied")]
+    Thread {
+        /// Which stream.
+        stream: Stream,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The running copies.
+#[derive(Debug)]
+pub struct Relays {
+    outputs: usize,
+    done: mpsc::Receiver<()>,
+}
+
+impl Relays {
+    /// Joins descriptors 0, 1, 2 of this process with the streams of `process`. `stdin` false leaves it out,
+    /// as the guest then has `/dev/null` there.
+    ///
+    /// # Errors
+    /// The first stream that can't be had.
+    pub fn join(door: Door, process: ProcessId, terminal: bool, stdin: bool) -> Result<Self, StdioError> {
+        let (finished, done) = mpsc::channel();
+        let mut relays = Self { outputs: 0, done };
+        if terminal {
+            let stream = open(door, process, Stream::Terminal)?;
+            let back = cloned(&stream, Stream::Terminal)?;
+            relays.feed(Stream::Terminal, stream, io::stdin())?;
+            relays.drain(Stream::Terminal, back, io::stdout(), finished)?;
+            return Ok(relays);
+        }
+        if stdin {
+            relays.feed(Stream::Stdin, open(door, process, Stream::Stdin)?, io::stdin())?;
+        }
+        relays.drain(Stream::Stdout, open(door, process, Stream::Stdout)?, io::stdout(), finished.clone())?;
+        relays.drain(Stream::Stderr, open(door, process, Stream::Stderr)?, io::stderr(), finished)?;
+        Ok(relays)
+    }
+
+    /// Waits until all output is written, for at most `patience`: a reader that stopped reading must not keep
+    /// a dead container alive for ever.
+    pub fn finish(self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        for _ in 0..self.outputs {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if self.done.recv_timeout(left).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Ours to the guest. Its end is the process's end of file.
+    fn feed(&self, name: Stream, stream: UnixStream, from: impl AsFd) -> Result<(), StdioError> {
+        let source = owned(from, name)?;
+        spawn(name, move || {
+            let mut source = File::from(source);
+            // An error on either side ends the input: the process sees end of file, as it would with a pipe.
+            let _ = io::copy(&mut source, &mut &stream);
+            let _ = stream.shutdown(Shutdown::Write);
+        })
+    }
+
+    /// The guest's to ours.
+    fn drain(
+        &mut self,
+        name: Stream,
+        stream: UnixStream,
+        to: impl AsFd,
+        finished: mpsc::Sender<()>,
+    ) -> Result<(), StdioError> {
+        let sink = owned(to, name)?;
+        self.outputs += 1;
+        spawn(name, move || {
+            let mut sink = File::from(sink);
+            // When our reader has gone, closing the stream lets the process see a broken pipe.
+            let _ = io::copy(&mut &stream, &mut sink);
+            if name != Stream::Terminal {
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+            let _ = finished.send(());
+        })
+    }
+}
+
+fn open(door: Door, process: ProcessId, stream: Stream) -> Result<UnixStream, StdioError> {
+    let mut opened = door(STREAM_PORT).map_err(|source| StdioError::Open { stream, source })?;
+    protocol::write(&mut opened, &StreamHello { process, stream })
+        .map_err(|source| StdioError::Hello { stream, source })?;
+    Ok(opened)
+}
+
+fn cloned(stream: &UnixStream, name: Stream) -> Result<UnixStream, StdioError> {
+    stream.try_clone().map_err(|source| StdioError::Thread { stream: name, source })
+}
+
+fn owned(fd: impl AsFd, stream: Stream) -> Result<OwnedFd, StdioError> {
+    fd.as_fd().try_clone_to_owned().map_err(|source| StdioError::Thread { stream, source })
+}
+
+fn spawn(stream: Stream, copy: impl FnOnce() + Send + 'static) -> Result<(), StdioError> {
+    let name = format!("{stream:?}").to_lowercase();
+    thread::Builder::new()
+        .name(name)
+        .stack_size(STACK)
+        .spawn(copy)
+        .map(drop)
+        .map_err(|source| StdioError::Thread { stream, source })
+}
