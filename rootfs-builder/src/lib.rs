@@ -4,5 +4,8 @@
 //! Out: image files, each complete under its name or not there at all.
 //! It must never know what a container is, nor who attaches the images to which machine.
 
+mod checksum;
+pub mod erofs;
 pub mod initramfs;
 pub mod output;
+pub mod tree;

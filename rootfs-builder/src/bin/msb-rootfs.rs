@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use rootfs_builder::output::Durability;
+use rootfs_builder::{erofs, initramfs};
 
 /// Make the images a sandbox boots from.
 #[derive(Debug, Parser)]
@@ -15,6 +17,14 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Write the directory DIR as a read-only EROFS file system to IMAGE.
+    Erofs {
+        /// The root directory.
+        #[arg(value_name = "DIR")]
+        root: PathBuf,
+        /// The image to write.
+        image: PathBuf,
+    },
     /// Write the initramfs whose /init is the static binary AGENT to IMAGE.
     Initramfs {
         /// The guest agent's static binary.
@@ -36,7 +46,14 @@ fn main() -> ExitCode {
 
 fn run(verb: Verb) -> anyhow::Result<()> {
     match verb {
-        Verb::Initramfs { agent, image } => rootfs_builder::initramfs::write(&agent, &image)?,
+        Verb::Erofs { root, image } => {
+            let summary = erofs::build_with(&root, &image, Durability::Durable)?;
+            println!(
+                "{} files, {} bytes of metadata, {} bytes",
+                summary.inodes, summary.metadata, summary.size
+            );
+        }
+        Verb::Initramfs { agent, image } => initramfs::write(&agent, &image)?,
     }
     Ok(())
 }
