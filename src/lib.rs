@@ -4,4 +4,5 @@
 //! Only the binaries compose them; which part may know which is checked by `integration/tests/layering.rs`.
 
 pub mod config;
+pub mod host;
 pub mod process;

@@ -1,0 +1,155 @@
+//! Hooks: programs of the host that run at moments of the container's life, with its state on their stdin.
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::config::Hook;
+
+/// How often a hook with a timeout is looked at.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// How much of a failing hook's stderr is told.
+const MAX_WORDS: usize = 4096;
+
+/// Why a hook stops the container.
+#[derive(Debug, thiserror::Error)]
+pub enum HookError {
+    /// It can't be started.
+    #[error("The hook {} can't be run", path.display())]
+    Spawn {
+        /// `hooks.*[].path`
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// It failed.
+    #[error("The hook {} ended with {status}: {stderr}", path.display())]
+    Failed {
+        /// `hooks.*[].path`
+        path: PathBuf,
+        /// How it ended.
+        status: ExitStatus,
+        /// The beginning of what it said.
+        stderr: String,
+    },
+    /// It took longer than `timeout`.
+    #[error("The hook {} took longer than its {} s and was killed", path.display(), timeout.as_secs())]
+    Timeout {
+        /// `hooks.*[].path`
+        path: PathBuf,
+        /// `hooks.*[].timeout`
+        timeout: Duration,
+    },
+}
+
+/// Runs hooks one after the other in `bundle`, each with `state` on its stdin.
+///
+/// # Errors
+/// The first that fails; those after it are not run.
+pub fn run(hooks: &[Hook], state: &[u8], bundle: &Path) -> Result<(), HookError> {
+    hooks.iter().try_for_each(|hook| run_one(hook, state, bundle))
+}
+
+fn run_one(hook: &Hook, state: &[u8], bundle: &Path) -> Result<(), HookError> {
+    let spawn = |source| HookError::Spawn { path: hook.path.clone(), source };
+    let mut command = Command::new(&hook.path);
+    // `args` has the name the program shall see first, as execve has it.
+    if let Some((name, rest)) = hook.args.split_first() {
+        std::os::unix::process::CommandExt::arg0(&mut command, name);
+        command.args(rest);
+    }
+    command.env_clear().envs(hook.env.iter().filter_map(|pair| pair.split_once('=')));
+    command.current_dir(bundle).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(spawn)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A hook need not read its state; the pipe holds more than a state has.
+        let _ = stdin.write_all(state);
+    }
+    let words = child.stderr.take().map(|pipe| thread::spawn(move || beginning(pipe)));
+    let status = wait(&mut child, hook.timeout).map_err(spawn)?;
+    match (status, hook.timeout) {
+        (Some(status), _) if status.success() => Ok(()),
+        (Some(status), _) => {
+            let stderr = words.and_then(|thread| thread.join().ok()).unwrap_or_default();
+            Err(HookError::Failed { path: hook.path.clone(), status, stderr })
+        }
+        (None, timeout) => {
+            Err(HookError::Timeout { path: hook.path.clone(), timeout: timeout.unwrap_or_default() })
+        }
+    }
+}
+
+/// The status, or `None` when the time was up and the hook was killed.
+fn wait(child: &mut Child, timeout: Option<Duration>) -> io::Result<Option<ExitStatus>> {
+    let Some(timeout) = timeout else { return child.wait().map(Some) };
+    let deadline = Instant::now() + timeout;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= deadline {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+/// Reads all, so that the hook never blocks, and keeps the beginning.
+fn beginning(mut pipe: impl io::Read) -> String {
+    let mut kept = Vec::new();
+    let mut piece = [0; 1024];
+    while let Ok(count @ 1..) = pipe.read(&mut piece) {
+        let room = MAX_WORDS.saturating_sub(kept.len()).min(count);
+        kept.extend_from_slice(&piece[..room]);
+    }
+    String::from_utf8_lossy(&kept).trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str, timeout: Option<Duration>) -> Hook {
+        let args = ["hook", "-c", script].map(str::to_owned).to_vec();
+        Hook { path: "/bin/sh".into(), args, env: vec!["COLOUR=blue".into()], timeout }
+    }
+
+    #[test]
+    fn a_hook_gets_its_state_its_environment_and_the_bundle() {
+        let bundle = tempfile::tempdir().unwrap();
+        let hook = shell("cat > state; echo $COLOUR $HOME $0 > env", None);
+        run(&[hook], br#"{"pid":7}"#, bundle.path()).unwrap();
+        assert_eq!(std::fs::read(bundle.path().join("state")).unwrap(), br#"{"pid":7}"#);
+        assert_eq!(std::fs::read_to_string(bundle.path().join("env")).unwrap(), "blue hook\n");
+    }
+
+    #[test]
+    fn a_failing_hook_is_told_with_its_words_and_stops_the_rest() {
+        let bundle = tempfile::tempdir().unwrap();
+        let hooks = [shell("echo no luck >&2; exit 3", None), shell("touch second", None)];
+        let error = run(&hooks, b"", bundle.path()).unwrap_err().to_string();
+        assert!(error.contains("no luck") && error.contains('3'), "{error}");
+        assert!(!bundle.path().join("second").exists());
+    }
+
+    #[test]
+    fn a_hook_that_hangs_is_killed() {
+        let hook = shell("sleep 600", Some(Duration::from_millis(50)));
+        let error = run(&[hook], b"", Path::new("/")).unwrap_err();
+        assert!(matches!(error, HookError::Timeout { .. }));
+    }
+
+    #[test]
+    fn a_missing_hook_names_its_path() {
+        let hook = Hook { path: "/nonexistent/hook".into(), args: vec![], env: vec![], timeout: None };
+        assert!(run(&[hook], b"", Path::new("/")).unwrap_err().to_string().contains("/nonexistent/hook"));
+    }
+}

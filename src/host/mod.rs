@@ -1,0 +1,9 @@
+//! What the host lends a sandbox: a cgroup, a network namespace, hooks at their moments.
+//!
+//! Enters: plain data of [`crate::config`]. Leaves: guards that take back what was lent. It never knows the OCI
+//! spec's JSON, nor that there is a machine.
+
+pub mod cgroup;
+pub mod fds;
+pub mod hooks;
+pub mod netns;
