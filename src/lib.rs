@@ -3,6 +3,8 @@
 //!
 //! Only the binaries compose them; which part may know which is checked by `integration/tests/layering.rs`.
 
+pub mod bundle;
 pub mod config;
 pub mod host;
 pub mod process;
+pub mod state;

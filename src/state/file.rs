@@ -1,0 +1,52 @@
+//! JSON files that are complete or absent.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{ErrorKind, Read, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::StateError;
+
+/// Longest file in bytes that is read back: annotations are the only part whose size others decide.
+const FILE_MAX: u64 = 8 << 20;
+
+/// Replaces `directory/name` as a whole: temporary file, fsync, rename.
+pub fn save(directory: &Path, name: &str, value: &impl Serialize) -> Result<(), StateError> {
+    let path = directory.join(name);
+    // One writer at a time holds the container's lock or its reservation; the pid keeps even others apart.
+    let temporary = directory.join(format!(".{name}.{}", std::process::id()));
+    let bytes =
+        serde_json::to_vec(value).map_err(|source| StateError::Damaged { path: path.clone(), source })?;
+    let write = || {
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path)
+    };
+    write().map_err(|source| {
+        // Best effort: what matters is the error that is returned.
+        let _ = fs::remove_file(&temporary);
+        StateError::File { action: "write", path, source }
+    })
+}
+
+/// Reads one back; `None` if there is none.
+pub fn load<T: DeserializeOwned>(directory: &Path, name: &str) -> Result<Option<T>, StateError> {
+    let path = directory.join(name);
+    let failed = |source| StateError::File { action: "read", path: path.clone(), source };
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(FILE_MAX).read_to_end(&mut bytes).map_err(failed)?;
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|source| StateError::Damaged { path: path.clone(), source })
+}

@@ -1,0 +1,90 @@
+//! What is kept of a container.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Id, Process};
+
+/// Version of [`Record`]; raised when a reader of the old one would be misled.
+pub const VERSION: u32 = 1;
+
+/// `state.json`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// [`VERSION`] of the writer.
+    pub version: u32,
+    /// `ociVersion` of the configuration.
+    pub oci_version: String,
+    /// The container's id.
+    pub id: Id,
+    /// The bundle, absolute.
+    pub bundle: PathBuf,
+    /// The root file system, absolute.
+    pub rootfs: PathBuf,
+    /// The VMM: the process that stands for the container on the host.
+    pub vmm: Process,
+    /// What was done last.
+    pub stage: Stage,
+    /// When create began, RFC 3339.
+    pub created: String,
+    /// `annotations` of the configuration.
+    pub annotations: BTreeMap<String, String>,
+    /// Whether `--systemd-cgroup` was given to create; later calls may leave it out.
+    pub systemd_cgroup: bool,
+    /// Whether the container's first process has a terminal.
+    pub terminal: bool,
+    /// User id of the caller.
+    pub owner: u32,
+}
+
+/// How far a container has been brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// The VMM exists; hooks and the boot are under way.
+    Creating,
+    /// The first process waits for `start`.
+    Created,
+    /// `start` was called.
+    Running,
+}
+
+/// What a container is at this moment, in the specification's words (runtime.md, "State").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Being made.
+    Creating,
+    /// Waits for `start`.
+    Created,
+    /// Runs.
+    Running,
+    /// Its process has ended.
+    Stopped,
+}
+
+impl Record {
+    /// The stage, unless the VMM is gone.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match self.stage {
+            _ if !self.vmm.is_alive() => Status::Stopped,
+            Stage::Creating => Status::Creating,
+            Stage::Created => Status::Created,
+            Stage::Running => Status::Running,
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Creating => "creating",
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+        })
+    }
+}
