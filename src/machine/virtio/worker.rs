@@ -1,0 +1,130 @@
+//! Kick, drain and notify, once for all devices.
+//!
+//! The pattern for a device: on `Token::Queue(n)` call [`DeviceQueue::drain`] for the queues it consumes as they come
+//! (block, rng, vsock transmit), or [`DeviceQueue::pop`] / [`DeviceQueue::push`] / [`DeviceQueue::notify`] for a queue
+//! that it fills when it has something (vsock receive).
+
+use std::sync::atomic::Ordering;
+
+use virtio_queue::{Queue, QueueOwnedT, QueueT};
+use vm_memory::GuestMemoryMmap;
+use vmm_sys_util::eventfd::EventFd;
+
+use super::{Chain, DeviceError, DeviceQueue, Interrupt};
+
+/// The index is not known to a queue; the transport's log line names the device.
+fn broken(source: virtio_queue::Error) -> DeviceError {
+    DeviceError::Queue { queue: 0, source }
+}
+
+impl DeviceQueue {
+    /// A queue that was validated, and the event of its kick.
+    pub fn new(queue: Queue, kick: EventFd) -> Self {
+        Self { queue, kick }
+    }
+
+    /// Serves every chain that the driver made available, returns each with the length that `serve` wrote into it, and
+    /// interrupts the driver once at the end if it wants that.
+    ///
+    /// One call serves at most as many chains as the queue is long, so that a driver that never stops cannot keep the
+    /// device thread from the other devices; it then kicks itself and goes on in the next turn of the loop.
+    pub fn drain<'m, F>(
+        &mut self,
+        memory: &'m GuestMemoryMmap,
+        interrupt: &Interrupt,
+        mut serve: F,
+    ) -> Result<(), DeviceError>
+    where
+        F: FnMut(Chain<'m>) -> Result<u32, DeviceError>,
+    {
+        let mut left = self.queue.size();
+        let mut used = false;
+        loop {
+            self.queue.disable_notification(memory).map_err(broken)?;
+            while left > 0 {
+                let Some(chain) = self.pop(memory)? else {
+                    break;
+                };
+                let head = chain.head_index();
+                let length = serve(chain)?;
+                self.push(memory, head, length)?;
+                used = true;
+                left -= 1;
+            }
+            // Chains that came between the last pop and this line are announced here, not by a kick.
+            let more = self.queue.enable_notification(memory).map_err(broken)?;
+            if !more {
+                break;
+            }
+            if left == 0 {
+                self.kick_self()?;
+                break;
+            }
+        }
+        if used {
+            self.notify(memory, interrupt)?;
+        }
+        Ok(())
+    }
+
+    /// The next chain that the driver made available, if any. It must be returned by [`Self::push`], or put back at
+    /// once by [`Self::unpop`].
+    pub fn pop<'m>(
+        &mut self,
+        memory: &'m GuestMemoryMmap,
+    ) -> Result<Option<Chain<'m>>, DeviceError> {
+        Ok(self.queue.iter(memory).map_err(broken)?.next())
+    }
+
+    /// Puts the chain of the last [`Self::pop`] back.
+    pub fn unpop(&mut self) {
+        self.queue.go_to_previous_position();
+    }
+
+    /// Returns a chain to the driver; `length` is the number of bytes written into it.
+    pub fn push(
+        &mut self,
+        memory: &GuestMemoryMmap,
+        head: u16,
+        length: u32,
+    ) -> Result<(), DeviceError> {
+        self.queue.add_used(memory, head, length).map_err(broken)
+    }
+
+    /// Interrupts the driver about used buffers, if it wants that (event index, or always without it).
+    pub fn notify(
+        &mut self,
+        memory: &GuestMemoryMmap,
+        interrupt: &Interrupt,
+    ) -> Result<(), DeviceError> {
+        if self.queue.needs_notification(memory).map_err(broken)? {
+            interrupt.used().map_err(|source| DeviceError::Host {
+                what: "interrupt the guest",
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Asks the driver to kick when it adds a chain. True when there are chains already: pop again instead of waiting.
+    pub fn want_kick(&mut self, memory: &GuestMemoryMmap) -> Result<bool, DeviceError> {
+        self.queue.enable_notification(memory).map_err(broken)
+    }
+
+    /// Whether a chain is waiting.
+    pub fn has_chain(&self, memory: &GuestMemoryMmap) -> Result<bool, DeviceError> {
+        let available = self
+            .queue
+            .avail_idx(memory, Ordering::Acquire)
+            .map_err(broken)?;
+        Ok(available.0 != self.queue.next_avail())
+    }
+
+    /// Comes back to this queue in the next turn of the event loop, as if the driver had kicked it.
+    pub fn kick_self(&self) -> Result<(), DeviceError> {
+        self.kick.write(1).map_err(|source| DeviceError::Host {
+            what: "kick a queue",
+            source,
+        })
+    }
+}
