@@ -6,5 +6,6 @@
 pub mod bundle;
 pub mod config;
 pub mod host;
+pub mod machine;
 pub mod process;
 pub mod state;
