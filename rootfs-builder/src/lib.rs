@@ -6,6 +6,7 @@
 
 mod checksum;
 pub mod erofs;
+pub mod ext4;
 pub mod initramfs;
 pub mod output;
 pub mod tree;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use rootfs_builder::output::Durability;
-use rootfs_builder::{erofs, initramfs};
+use rootfs_builder::{erofs, ext4, initramfs};
 
 /// Make the images a sandbox boots from.
 #[derive(Debug, Parser)]
@@ -22,6 +22,14 @@ enum Verb {
         /// The root directory.
         #[arg(value_name = "DIR")]
         root: PathBuf,
+        /// The image to write.
+        image: PathBuf,
+    },
+    /// Write an empty ext4 file system, sparse, to IMAGE.
+    Scratch {
+        /// In bytes, or with K, M, G or T behind it for powers of 1024.
+        #[arg(value_parser = size)]
+        size: u64,
         /// The image to write.
         image: PathBuf,
     },
@@ -53,7 +61,21 @@ fn run(verb: Verb) -> anyhow::Result<()> {
                 summary.inodes, summary.metadata, summary.size
             );
         }
+        Verb::Scratch { size, image } => ext4::create_scratch_with(&image, size, Durability::Durable)?,
         Verb::Initramfs { agent, image } => initramfs::write(&agent, &image)?,
     }
     Ok(())
+}
+
+/// `16G` and the like.
+fn size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.char_indices().next_back() {
+        Some((end, 'K')) => (&text[..end], 10),
+        Some((end, 'M')) => (&text[..end], 20),
+        Some((end, 'G')) => (&text[..end], 30),
+        Some((end, 'T')) => (&text[..end], 40),
+        _ => (text, 0),
+    };
+    let number: u64 = digits.parse().map_err(|_| "give bytes, or a number with K, M, G or T".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "the size is too large".to_owned())
 }
