@@ -8,6 +8,7 @@
 //! Source of all constants: Virtual I/O Device (VIRTIO) 1.2, OASIS; sections are named beside each use.
 
 mod interrupt;
+pub mod vsock;
 pub mod worker;
 
 use std::io;

@@ -1,0 +1,255 @@
+//! The socket device: streams between ports of the guest and unix sockets of this process (VIRTIO 1.2, section 5.10).
+//!
+//! Enters: packets of the guest, streams through a [`VsockHandle`]. Leaves: the same bytes on the other side; streams
+//! that the guest opened, through the channels that [`Vsock::new`] gave out. Must never know what the streams carry.
+//!
+//! ```text
+//!  guest ── tx queue ──▶ packet::parse ──▶ mux ──▶ connection ──▶ unix socket (─▶ backlog while its reader is slow)
+//!  guest ◀── rx queue ── packet::Room ◀── mux ◀── connection ◀── unix socket (only while the guest has credit)
+//! ```
+//!
+//! A byte goes straight from the socket into the guest's buffer, and from the guest's buffer into the socket. What was
+//! taken from the guest is written even when the guest closes; it is in our memory then, so whoever ends the process
+//! must first have seen the end of the streams that he cares for.
+//!
+//! Writing relies on `SIGPIPE` being ignored, as Rust's runtime leaves it.
+
+mod backlog;
+mod connection;
+mod handle;
+mod header;
+mod mux;
+mod packet;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+
+use thiserror::Error;
+use virtio_queue::QueueT;
+use vm_memory::GuestMemoryMmap;
+use vmm_sys_util::epoll::EventSet;
+
+use self::handle::Inbox;
+pub use self::handle::{ConnectError, VsockHandle};
+use self::header::GUEST_CID;
+use self::mux::{Listeners, Mux};
+use self::packet::Room;
+use super::{ActivateError, Active, DeviceError, DeviceQueue, DeviceType, Interrupt, Token, VirtioDevice};
+use crate::machine::events::Watcher;
+
+/// Queue indices (section 5.10.2).
+const RX: u16 = 0;
+const TX: u16 = 1;
+const EVENT: u16 = 2;
+/// Sizes of the queues. Linux gives a 4 KiB buffer to each place of the first, and eight to the last.
+const QUEUE_SIZES: &[u16] = &[128, 128, 8];
+/// How often the receive queue may be filled anew in one turn, so that other devices have theirs.
+const ROUNDS: u16 = 4;
+/// Event id of the inbox; sockets have those above.
+const INBOX: u32 = 0;
+/// Streams opened by the guest that nobody has taken yet, per port; the next is refused.
+const LISTEN_BACKLOG: usize = 64;
+
+/// Streams that the guest opens, by the host's port.
+pub type GuestStreams = BTreeMap<u32, Receiver<UnixStream>>;
+
+/// Why the device could not be made.
+#[derive(Debug, Error)]
+pub enum VsockError {
+    /// No descriptor to be had.
+    #[error("Cannot create the vsock device's event descriptor")]
+    EventFd(#[source] io::Error),
+}
+
+/// The socket device.
+#[derive(Debug)]
+pub struct Vsock {
+    /// `guest_cid` (section 5.10.4), little-endian.
+    config: [u8; 8],
+    inbox: Arc<Inbox>,
+    listeners: Listeners,
+    running: Option<Running>,
+}
+
+impl Vsock {
+    /// A device whose guest may open streams to `host_ports`, each of which comes out of the channel of its port; when
+    /// that is dropped, or nobody takes them, the guest is refused.
+    pub fn new(host_ports: &[u32]) -> Result<(Self, VsockHandle, GuestStreams), VsockError> {
+        let (handle, inbox) = VsockHandle::new().map_err(VsockError::EventFd)?;
+        let mut listeners = Listeners::new();
+        let mut receivers = BTreeMap::new();
+        for port in host_ports {
+            let (sender, receiver) = mpsc::sync_channel(LISTEN_BACKLOG);
+            listeners.insert(*port, sender);
+            receivers.insert(*port, receiver);
+        }
+        let device = Self { config: GUEST_CID.to_le_bytes(), inbox, listeners, running: None };
+        Ok((device, handle, receivers))
+    }
+}
+
+impl Drop for Vsock {
+    fn drop(&mut self) {
+        self.inbox.close();
+    }
+}
+
+impl VirtioDevice for Vsock {
+    fn device_type(&self) -> DeviceType {
+        DeviceType::Vsock
+    }
+
+    fn queue_sizes(&self) -> &'static [u16] {
+        QUEUE_SIZES
+    }
+
+    /// None: streams are what a device without features has (section 5.10.3).
+    fn features(&self) -> u64 {
+        0
+    }
+
+    fn config(&self) -> &[u8] {
+        &self.config
+    }
+
+    fn activate(&mut self, active: Active) -> Result<(), ActivateError> {
+        let device = DeviceType::Vsock;
+        let Active { memory, queues, interrupt, watcher, .. } = active;
+        let [rx, tx, _event] = <[DeviceQueue; 3]>::try_from(queues).map_err(|queues| {
+            ActivateError::Queues { device, expected: QUEUE_SIZES.len(), got: queues.len() }
+        })?;
+        watcher
+            .watch(self.inbox.fd(), INBOX, EventSet::IN)
+            .map_err(|source| ActivateError::Watch { device, source })?;
+        let mux = Mux::new(watcher.clone(), self.listeners.clone(), INBOX + 1);
+        self.running = Some(Running { mux, memory, rx, tx, tx_waits: false, interrupt, watcher });
+        Ok(())
+    }
+
+    fn handle(&mut self, event: Token) -> Result<(), DeviceError> {
+        let running = self.running.as_mut().ok_or(DeviceError::Unexpected { token: event })?;
+        match event {
+            // Nothing to say on the event queue: the guest never moves to another host.
+            Token::Queue(EVENT) | Token::Queue(RX) => {}
+            Token::Queue(TX) => running.take_packets()?,
+            Token::Source { id: INBOX, .. } => {
+                for (port, stream) in self.inbox.take() {
+                    running.mux.connect(port, stream);
+                }
+            }
+            Token::Source { id, events } => running.mux.socket_ready(id, events),
+            Token::Queue(_) => return Err(DeviceError::Unexpected { token: event }),
+        }
+        running.give_packets()
+    }
+
+    fn reset(&mut self) -> bool {
+        if let Some(running) = self.running.take() {
+            // It is watched again at the next activation, and cannot be unwatched only if it is not watched.
+            let _ = running.watcher.unwatch(self.inbox.fd());
+        }
+        true
+    }
+}
+
+/// What exists between activation and reset.
+#[derive(Debug)]
+struct Running {
+    mux: Mux,
+    memory: GuestMemoryMmap,
+    rx: DeviceQueue,
+    tx: DeviceQueue,
+    /// Packets of the guest are left unread until it takes what it is owed.
+    tx_waits: bool,
+    interrupt: Interrupt,
+    watcher: Watcher,
+}
+
+impl Running {
+    /// Reads the guest's packets, at most a queue full of them.
+    fn take_packets(&mut self) -> Result<(), DeviceError> {
+        let memory = &self.memory;
+        let mut left = self.tx.queue.size();
+        let mut used = false;
+        self.tx_waits = false;
+        loop {
+            self.tx
+                .queue
+                .disable_notification(memory)
+                .map_err(|source| DeviceError::Queue { queue: TX, source })?;
+            while left > 0 && !self.mux.congested() {
+                let Some(chain) = self.tx.pop(memory)? else {
+                    break;
+                };
+                let head = chain.head_index();
+                self.mux.receive(packet::parse(memory, chain));
+                self.tx.push(memory, head, 0)?;
+                used = true;
+                left -= 1;
+            }
+            if self.mux.congested() {
+                self.tx_waits = true;
+                break;
+            }
+            if left == 0 {
+                self.tx.kick_self()?;
+                break;
+            }
+            if !self.tx.want_kick(memory)? {
+                break;
+            }
+        }
+        if used {
+            self.tx.notify(memory, &self.interrupt)?;
+        }
+        Ok(())
+    }
+
+    /// Fills the guest's receive buffers while there is something for it.
+    fn give_packets(&mut self) -> Result<(), DeviceError> {
+        let memory = &self.memory;
+        let mut left = self.rx.queue.size().saturating_mul(ROUNDS);
+        let mut used = false;
+        while self.mux.wants_room() {
+            let Some(chain) = self.rx.pop(memory)? else {
+                // Buffers that come later are announced by a kick, those that came just now are taken here.
+                if self.rx.want_kick(memory)? {
+                    continue;
+                }
+                break;
+            };
+            if left == 0 {
+                self.rx.unpop();
+                self.rx.kick_self()?;
+                break;
+            }
+            left -= 1;
+            let head = chain.head_index();
+            let length = match Room::parse(memory, chain) {
+                Some(room) => match self.mux.transmit(room.payload()) {
+                    Some(header) => room.finish(&header),
+                    None => {
+                        self.rx.unpop();
+                        break;
+                    }
+                },
+                // Too small a buffer is given back unused.
+                None => 0,
+            };
+            self.rx.push(memory, head, length)?;
+            used = true;
+        }
+        if used {
+            self.rx.notify(memory, &self.interrupt)?;
+        }
+        if self.tx_waits && !self.mux.congested() {
+            self.tx.kick_self()?;
+        }
+        Ok(())
+    }
+}
