@@ -1,11 +1,32 @@
 //! From a checked spec to what the machine, the host and the guest are given.
 //!
-//! Enters: a `bundle` spec that was checked. Leaves: a [`MachineConfig`] for the VMM, plain data for
-//! `host` and a [`msb_agent::protocol::Container`] for the agent. Pure: no file, no clock, no
-//! environment is read here.
+//! Enters: a [`crate::bundle`] spec that was checked. Leaves: a [`MachineConfig`] for the VMM, plain data for
+//! `host` and a [`msb_agent::protocol::Container`] for the agent, whose data types are used as they are: a second
+//! set of the same would only be copied back and forth. Pure: no file, no clock, no environment is read here.
+//!
+//! What is valid but can't be had in a machine with a kernel of its own is refused here ([`ConfigError`]).
+//! Not yet applied, and for now silently so: `linux.seccomp`, `process.apparmorProfile`, `process.selinuxLabel`,
+//! `linux.mountLabel`, `linux.rootfsPropagation`, `linux.intelRdt`, `process.scheduler`, `process.ioPriority` and
+//! the resources that [`CgroupConfig`] does not name.
 
+mod assets;
+mod container;
+mod error;
 mod host;
 mod machine;
+mod mounts;
+mod namespaces;
+mod process;
+mod size;
 
-pub use host::{Hook, NetworkNamespace};
+pub use assets::Assets;
+pub use container::{Config, LOWER, Plan, UPPER};
+pub use error::ConfigError;
+pub use host::{CgroupConfig, Hook, Hooks, HostConfig, NetworkNamespace};
 pub use machine::{DiskConfig, MachineConfig};
+pub use mounts::{BindMount, MountPlan};
+pub use process::process;
+pub use size::{DEFAULT_MEMORY_MIB, GUEST_OVERHEAD_MIB, Size};
+
+#[cfg(test)]
+mod tests;

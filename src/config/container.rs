@@ -1,0 +1,118 @@
+//! The whole translation.
+
+use msb_agent::protocol::{Container, Device, DeviceKind, Mount, MountSource, Root, Sysctl};
+use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType};
+
+use super::{BindMount, ConfigError, HostConfig, MountPlan, Size, host, mounts, namespaces, process};
+use crate::bundle::Spec;
+
+/// Where the guest finds the root's image: the first disk of the machine.
+pub const LOWER: &str = "/dev/vda";
+
+/// Where the guest finds the disk for what is written: the second.
+pub const UPPER: &str = "/dev/vdb";
+
+/// Nodes that every container has anyway.
+const USUAL_DEVICES: [&str; 6] =
+    ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
+
+/// What one configuration means, to the three that carry it out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// For the machine.
+    pub size: Size,
+    /// For the host.
+    pub host: HostConfig,
+    /// For the guest, as soon as its bind mounts are read.
+    pub plan: Plan,
+}
+
+/// A container that lacks only the contents of its bind mounts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Complete but for its mounts, of which it has none here.
+    container: Container,
+    mounts: Vec<MountPlan>,
+}
+
+impl Config {
+    /// Translates a checked configuration. `stdin`: whether the first process gets one.
+    ///
+    /// # Errors
+    /// What can't be had in a machine of its own.
+    pub fn new(spec: &Spec, stdin: bool) -> Result<Self, ConfigError> {
+        let linux = spec.linux();
+        let (namespaces, network) = namespaces::namespaces(linux)?;
+        let container = Container {
+            root: Root { lower: LOWER.into(), upper: UPPER.into(), readonly: spec.root_readonly() },
+            hostname: spec.hostname().map(str::to_owned),
+            domainname: spec.domainname().map(str::to_owned),
+            namespaces,
+            mounts: Vec::new(),
+            devices: linux.devices().iter().flatten().filter_map(device).collect(),
+            sysctls: sysctls(linux),
+            masked_paths: linux.masked_paths().clone().unwrap_or_default(),
+            readonly_paths: linux.readonly_paths().clone().unwrap_or_default(),
+            init: process::process(spec.process(), stdin),
+        };
+        Ok(Self {
+            size: Size::of(linux)?,
+            host: host::host(spec, network)?,
+            plan: Plan { container, mounts: mounts::mounts(spec.mounts())? },
+        })
+    }
+}
+
+impl Plan {
+    /// The container, with `read` called for each bind mount in order.
+    ///
+    /// # Errors
+    /// The first of `read`.
+    pub fn complete<E>(
+        mut self,
+        mut read: impl FnMut(&BindMount) -> Result<MountSource, E>,
+    ) -> Result<Container, E> {
+        for mount in self.mounts {
+            self.container.mounts.push(match mount {
+                MountPlan::Ready(mount) => mount,
+                MountPlan::Bind(bind) => {
+                    let source = read(&bind)?;
+                    Mount { destination: bind.destination, source, options: bind.options }
+                }
+            });
+        }
+        Ok(self.container)
+    }
+}
+
+/// A node that is not there anyway. Types and numbers were checked.
+fn device(device: &LinuxDevice) -> Option<Device> {
+    let path = device.path().to_str().filter(|path| !USUAL_DEVICES.contains(path))?;
+    Some(Device {
+        path: path.to_owned(),
+        kind: match device.typ() {
+            LinuxDeviceType::A => return None,
+            LinuxDeviceType::B => DeviceKind::Block,
+            LinuxDeviceType::C | LinuxDeviceType::U => DeviceKind::Char,
+            LinuxDeviceType::P => DeviceKind::Fifo,
+        },
+        major: u32::try_from(device.major()).ok()?,
+        minor: u32::try_from(device.minor()).ok()?,
+        // As runc where the mode is left out; the type's bits are not part of it.
+        mode: device.file_mode().unwrap_or(0o666) & 0o7777,
+        uid: device.uid().unwrap_or_default(),
+        gid: device.gid().unwrap_or_default(),
+    })
+}
+
+/// In one order: the map has none.
+fn sysctls(linux: &Linux) -> Vec<Sysctl> {
+    let mut all: Vec<Sysctl> = linux
+        .sysctl()
+        .iter()
+        .flatten()
+        .map(|(key, value)| Sysctl { key: key.clone(), value: value.clone() })
+        .collect();
+    all.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+    all
+}

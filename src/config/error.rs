@@ -1,0 +1,80 @@
+//! What a valid configuration can ask that a machine of its own can't give.
+//!
+//! Docker turns some words of an error text into the exit codes 126 and 127, which mean the container's command.
+//! None of the texts here holds them.
+
+use std::path::PathBuf;
+
+/// Why a container can't be had as configured.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A namespace of another container or of the host.
+    #[error(
+        "The {name} namespace of another container can't be joined: each container has a kernel of its own. \
+         Remove linux.namespaces[].path (--{name}=container:…)"
+    )]
+    JoinedNamespace {
+        /// `pid`, `ipc`, …
+        name: String,
+    },
+    /// A user namespace.
+    #[error(
+        "User namespaces are not supported: users in the machine are never users of the host. \
+         Remove the user namespace, linux.uidMappings and linux.gidMappings (--userns-remap, --userns)"
+    )]
+    UserNamespace,
+    /// `linux.timeOffsets`
+    #[error("linux.timeOffsets is not supported: remove it")]
+    TimeOffsets,
+    /// A file system that is neither made in the guest nor a bind mount.
+    #[error(
+        "mounts[{index}]: {destination} can't have type {filesystem:?}: \
+         use bind, tmpfs, proc, sysfs, devpts, mqueue or cgroup"
+    )]
+    MountType {
+        /// Which one.
+        index: usize,
+        /// Where it goes.
+        destination: String,
+        /// As given.
+        filesystem: String,
+    },
+    /// A bind mount with nothing to bind.
+    #[error("mounts[{index}]: the bind mount {destination} needs an absolute source")]
+    BindSource {
+        /// Which one.
+        index: usize,
+        /// Where it goes.
+        destination: String,
+    },
+    /// A mount with mapped ids.
+    #[error(
+        "mounts[{index}]: id-mapped mounts are not supported: remove uidMappings and gidMappings of {destination}"
+    )]
+    MappedMount {
+        /// Which one.
+        index: usize,
+        /// Where it goes.
+        destination: String,
+    },
+    /// `linux.resources.cpu.cpus` is no list of processors.
+    #[error("linux.resources.cpu.cpus {text:?} is no list of processors: write it like 0-3,5")]
+    CpuList {
+        /// As given.
+        text: String,
+    },
+    /// More memory than a machine can have.
+    #[error(
+        "linux.resources.memory.limit of {bytes} bytes is more than a machine can have: lower it or leave it out"
+    )]
+    MemoryLimit {
+        /// As given.
+        bytes: i64,
+    },
+    /// `linux.cgroupsPath` is not UTF-8.
+    #[error("linux.cgroupsPath {} is not valid text", path.display())]
+    CgroupsPath {
+        /// As given.
+        path: PathBuf,
+    },
+}

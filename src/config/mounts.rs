@@ -1,0 +1,136 @@
+//! `mounts` → what the guest mounts, in the same order.
+
+use std::path::PathBuf;
+
+use msb_agent::protocol::{Mount, MountSource};
+use oci_spec::runtime::Mount as OciMount;
+
+use super::ConfigError;
+
+/// One entry of `mounts`, decided as far as can be without looking at the host's files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountPlan {
+    /// The guest makes it.
+    Ready(Mount),
+    /// The host's file must be read first.
+    Bind(BindMount),
+}
+
+/// A bind mount: nothing but a look at its source tells a file from a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BindMount {
+    /// Absolute path in the container.
+    pub destination: String,
+    /// Absolute path on the host.
+    pub source: PathBuf,
+    /// Without `bind` and `rbind`, which say nothing in the guest.
+    pub options: Vec<String>,
+}
+
+/// `/dev/shm`, when it is a bind mount (podman; `--ipc=host`, `shareable` with Docker): memory can't be shared with
+/// the host, so it becomes what it is everywhere else.
+const SHM_OPTIONS: [&str; 5] = ["nosuid", "nodev", "noexec", "mode=1777", "size=65536k"];
+
+/// All mounts, in order.
+///
+/// # Errors
+/// [`ConfigError::MountType`], [`ConfigError::BindSource`], [`ConfigError::MappedMount`]
+pub fn mounts(mounts: &[OciMount]) -> Result<Vec<MountPlan>, ConfigError> {
+    mounts.iter().enumerate().map(|(index, mount)| one(index, mount)).collect()
+}
+
+fn one(index: usize, mount: &OciMount) -> Result<MountPlan, ConfigError> {
+    let destination = mount.destination().to_string_lossy().into_owned();
+    if [mount.uid_mappings(), mount.gid_mappings()]
+        .iter()
+        .any(|maps| maps.as_ref().is_some_and(|maps| !maps.is_empty()))
+    {
+        return Err(ConfigError::MappedMount { index, destination });
+    }
+    let mut options = mount.options().clone().unwrap_or_default();
+    let binds = |option: &String| matches!(option.as_str(), "bind" | "rbind");
+    let kind = mount.typ().as_deref().unwrap_or_default();
+    if kind == "bind" || options.iter().any(binds) {
+        options.retain(|option| !binds(option));
+        return bind(index, mount, destination, options);
+    }
+    let filesystem = match kind {
+        "tmpfs" | "proc" | "sysfs" | "devpts" | "mqueue" | "cgroup2" => kind,
+        // The guest has version 2 only, whatever the host has.
+        "cgroup" => "cgroup2",
+        _ => return Err(ConfigError::MountType { index, destination, filesystem: kind.into() }),
+    };
+    Ok(MountPlan::Ready(kernel(destination, filesystem, options)))
+}
+
+fn bind(
+    index: usize,
+    mount: &OciMount,
+    destination: String,
+    options: Vec<String>,
+) -> Result<MountPlan, ConfigError> {
+    if destination.trim_end_matches('/') == "/dev/shm" {
+        return Ok(MountPlan::Ready(kernel(destination, "tmpfs", SHM_OPTIONS.map(str::to_owned).to_vec())));
+    }
+    match mount.source() {
+        Some(source) if source.is_absolute() => {
+            Ok(MountPlan::Bind(BindMount { destination, source: source.clone(), options }))
+        }
+        _ => Err(ConfigError::BindSource { index, destination }),
+    }
+}
+
+fn kernel(destination: String, filesystem: &str, options: Vec<String>) -> Mount {
+    Mount { destination, source: MountSource::Kernel { filesystem: filesystem.into() }, options }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn plan(mount: serde_json::Value) -> Result<MountPlan, ConfigError> {
+        one(0, &serde_json::from_value(mount).unwrap())
+    }
+
+    #[test]
+    fn a_bind_mount_is_told_by_its_type_or_its_options() {
+        for kind in ["bind", "none"] {
+            let mount = json!({
+                "destination": "/etc/hosts", "type": kind, "source": "/h", "options": ["rbind", "ro", "rprivate"],
+            });
+            let expected = BindMount {
+                destination: "/etc/hosts".into(),
+                source: "/h".into(),
+                options: vec!["ro".into(), "rprivate".into()],
+            };
+            assert_eq!(plan(mount), Ok(MountPlan::Bind(expected)));
+        }
+    }
+
+    #[test]
+    fn what_can_not_be_mounted_is_refused() {
+        let refused = plan(json!({ "destination": "/d", "type": "nfs", "source": "h:/" }));
+        assert!(matches!(refused, Err(ConfigError::MountType { .. })));
+        let refused = plan(json!({ "destination": "/d" }));
+        assert!(matches!(refused, Err(ConfigError::MountType { .. })));
+        let refused = plan(json!({ "destination": "/d", "type": "bind" }));
+        assert!(matches!(refused, Err(ConfigError::BindSource { .. })));
+        let map = json!([{ "hostID": 1, "containerID": 0, "size": 1 }]);
+        let refused = plan(json!({ "destination": "/d", "type": "tmpfs", "uidMappings": map }));
+        assert!(matches!(refused, Err(ConfigError::MappedMount { .. })));
+    }
+
+    #[test]
+    fn cgroups_are_version_2_and_shared_memory_is_the_guests() {
+        let MountPlan::Ready(mount) =
+            plan(json!({ "destination": "/sys/fs/cgroup", "type": "cgroup" })).unwrap()
+        else {
+            panic!("a bind mount")
+        };
+        assert_eq!(mount.source, MountSource::Kernel { filesystem: "cgroup2".into() });
+        let shm = plan(json!({ "destination": "/dev/shm", "type": "bind", "source": "/dev/shm" })).unwrap();
+        assert!(matches!(shm, MountPlan::Ready(_)));
+    }
+}

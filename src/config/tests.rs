@@ -1,0 +1,65 @@
+//! Whole configurations, as the callers write them, and what becomes of each.
+
+use std::convert::Infallible;
+
+use msb_agent::protocol::{Container, MountSource};
+
+use super::{Config, HostConfig, Size};
+use crate::bundle::Spec;
+
+/// What came out, with each bind mount standing for a file that holds its own path.
+#[derive(Debug)]
+#[expect(dead_code, reason = "only shown")]
+struct Outcome {
+    size: Size,
+    host: HostConfig,
+    container: Container,
+}
+
+fn outcome(text: &str) -> Outcome {
+    let spec = Spec::check(serde_json::from_str(text).unwrap(), "/root".into()).unwrap();
+    let config = Config::new(&spec, false).unwrap();
+    let container = config.plan.complete(|bind| {
+        let content = bind.source.to_string_lossy().into_owned().into_bytes();
+        Ok::<_, Infallible>(MountSource::File { content, mode: 0o644, uid: 0, gid: 0 })
+    });
+    Outcome { size: config.size, host: config.host, container: container.unwrap() }
+}
+
+/// Bytes as the text they are, so that a snapshot can be read.
+fn shown(outcome: &Outcome) -> String {
+    let mut text = format!("{outcome:#?}");
+    while let Some(start) = text.find("content: [\n") {
+        let end = start + text[start..].find(']').unwrap();
+        let bytes =
+            text[start + 10..end].split(',').filter_map(|number| number.trim().parse().ok()).collect();
+        text.replace_range(start..=end, &format!("content: {:?}", String::from_utf8(bytes).unwrap()));
+    }
+    text
+}
+
+#[test]
+fn docker_26() {
+    insta::assert_snapshot!(shown(&outcome(include_str!("fixtures/docker.json"))));
+}
+
+#[test]
+fn podman_5_4() {
+    insta::assert_snapshot!(shown(&outcome(include_str!("fixtures/podman.json"))));
+}
+
+#[test]
+fn ctr_1_7() {
+    insta::assert_snapshot!(shown(&outcome(include_str!("fixtures/ctr.json"))));
+}
+
+#[test]
+fn runc_spec() {
+    insta::assert_snapshot!(shown(&outcome(include_str!("fixtures/runc.json"))));
+}
+
+#[test]
+fn the_same_configuration_gives_the_same_container() {
+    let text = include_str!("fixtures/docker.json");
+    assert_eq!(outcome(text).container, outcome(text).container);
+}
