@@ -5,5 +5,6 @@
 
 pub mod cgroup;
 pub mod fds;
+pub mod files;
 pub mod hooks;
 pub mod netns;

@@ -48,12 +48,7 @@ impl Watcher {
 
     /// Calls the device with `Token::Queue(index)` when the driver kicks that queue.
     pub(crate) fn watch_queue(&self, kick: BorrowedFd<'_>, index: u16) -> io::Result<()> {
-        self.control(
-            ControlOperation::Add,
-            kick,
-            u32::from(index),
-            EventSet::IN,
-        )
+        self.control(ControlOperation::Add, kick, u32::from(index), EventSet::IN)
     }
 
     fn control(
@@ -64,8 +59,7 @@ impl Watcher {
         events: EventSet,
     ) -> io::Result<()> {
         let data = (u64::from(self.device) << 32) | u64::from(low);
-        self.epoll
-            .ctl(operation, fd.as_raw_fd(), EpollEvent::new(events, data))
+        self.epoll.ctl(operation, fd.as_raw_fd(), EpollEvent::new(events, data))
     }
 }
 
@@ -76,10 +70,7 @@ pub(crate) fn decode(event: &EpollEvent) -> (u32, Token) {
     let (low, device) = (word(0), word(4));
     let token = match u16::try_from(low) {
         Ok(queue) => Token::Queue(queue),
-        Err(_) => Token::Source {
-            id: low & !SOURCE,
-            events: event.event_set(),
-        },
+        Err(_) => Token::Source { id: low & !SOURCE, events: event.event_set() },
     };
     (device, token)
 }
@@ -93,10 +84,7 @@ mod tests {
         let event = EpollEvent::new(EventSet::IN, (3 << 32) | 1);
         assert_eq!(decode(&event), (3, Token::Queue(1)));
         let event = EpollEvent::new(EventSet::IN, (4 << 32) | u64::from(SOURCE | 9));
-        let token = Token::Source {
-            id: 9,
-            events: EventSet::IN,
-        };
+        let token = Token::Source { id: 9, events: EventSet::IN };
         assert_eq!(decode(&event), (4, token));
     }
 }

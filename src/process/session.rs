@@ -63,10 +63,8 @@ impl Signals {
     /// # Errors
     /// [`SessionError::Signals`].
     pub fn block() -> Result<Self, SessionError> {
-        let mut set = SigSet::all();
-        for signal in OWN {
-            set.remove(signal);
-        }
+        // Real-time signals are left alone: one of them interrupts virtual processors.
+        let set: SigSet = Signal::iterator().filter(|signal| !OWN.contains(signal)).collect();
         set.thread_block().map_err(SessionError::Signals)?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         SignalFd::with_flags(&set, flags).map(Self).map_err(SessionError::Signals)
@@ -177,5 +175,86 @@ impl Session {
             Ok(()) | Err(AgentError::Failed(Failure::NoSuchProcess | Failure::WrongState { .. })) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        os::unix::net::UnixStream,
+        thread::{self, JoinHandle},
+    };
+
+    use msb_agent::protocol::{self, FromAgent, Hello, Reply, ToAgent, VERSION};
+    use nix::{
+        sys::{pthread::pthread_self, signal::SigmaskHow},
+        unistd::gettid,
+    };
+
+    use super::*;
+    use crate::process::agent::PATIENCE;
+
+    /// An agent that answers `answers` orders and then tells the process's end.
+    fn scripted(answers: usize, status: ExitStatus) -> (UnixStream, JoinHandle<Vec<Request>>) {
+        let (host, mut guest) = UnixStream::pair().unwrap();
+        let thread = thread::spawn(move || {
+            protocol::write(&mut guest, &FromAgent::Hello(Hello { version: VERSION })).unwrap();
+            let mut asked = Vec::new();
+            for _ in 0..answers {
+                let ToAgent { id, request } = protocol::read(&mut guest).unwrap();
+                asked.push(request);
+                protocol::write(&mut guest, &FromAgent::Reply { id, result: Ok(Reply::Done) }).unwrap();
+            }
+            let event = Event::Exited { process: ProcessId(4), status };
+            protocol::write(&mut guest, &FromAgent::Event(event)).unwrap();
+            asked
+        });
+        (host, thread)
+    }
+
+    #[test]
+    fn a_signal_to_this_process_becomes_the_containers() {
+        thread::spawn(|| {
+            let signals = Signals::block().unwrap();
+            let (host, agent) = scripted(1, ExitStatus::Signal(10));
+            let mut session = Session::new(Agent::greet(host, PATIENCE).unwrap(), ProcessId(4), signals);
+            nix::sys::pthread::pthread_kill(pthread_self(), Signal::SIGUSR1).unwrap();
+            assert_eq!(session.turn(None).unwrap(), Turn::Exited(ExitStatus::Signal(10)));
+            let asked = agent.join().unwrap();
+            assert_eq!(asked, [Request::Signal { process: ProcessId(4), signal: 10, all: false }]);
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn another_descriptor_brings_the_turn_back() {
+        thread::spawn(|| {
+            let signals = Signals::block().unwrap();
+            let (host, guest) = UnixStream::pair().unwrap();
+            protocol::write(&mut &guest, &FromAgent::Hello(Hello { version: VERSION })).unwrap();
+            let mut session = Session::new(Agent::greet(host, PATIENCE).unwrap(), ProcessId(4), signals);
+            let (reader, writer) = nix::unistd::pipe().unwrap();
+            drop(writer);
+            assert_eq!(session.turn(Some(reader.as_fd())).unwrap(), Turn::Other);
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn real_time_signals_stay_free() {
+        thread::spawn(|| {
+            let _signals = Signals::block().unwrap();
+            let mut now = SigSet::empty();
+            nix::sys::signal::pthread_sigmask(SigmaskHow::SIG_BLOCK, None, Some(&mut now)).unwrap();
+            assert!(now.contains(Signal::SIGTERM) && now.contains(Signal::SIGWINCH));
+            assert!(!now.contains(Signal::SIGKILL) && !now.contains(Signal::SIGCHLD));
+            let blocked = std::fs::read_to_string(format!("/proc/self/task/{}/status", gettid())).unwrap();
+            let mask = blocked.lines().find_map(|line| line.strip_prefix("SigBlk:\t")).unwrap();
+            assert_eq!(u64::from_str_radix(mask, 16).unwrap() >> 31, 0, "{mask}");
+        })
+        .join()
+        .unwrap();
     }
 }

@@ -27,11 +27,7 @@ struct Line {
 impl Interrupt {
     /// A line that raises its interrupt by writing to `irqfd` (non-blocking).
     pub fn new(irqfd: EventFd) -> Self {
-        Self(Arc::new(Line {
-            status: AtomicU32::new(0),
-            generation: AtomicU32::new(0),
-            irqfd,
-        }))
+        Self(Arc::new(Line { status: AtomicU32::new(0), generation: AtomicU32::new(0), irqfd }))
     }
 
     /// Tells the driver that buffers were used. Prefer [`super::DeviceQueue::notify`], which asks first whether the

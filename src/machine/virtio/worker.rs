@@ -69,10 +69,7 @@ impl DeviceQueue {
 
     /// The next chain that the driver made available, if any. It must be returned by [`Self::push`], or put back at
     /// once by [`Self::unpop`].
-    pub fn pop<'m>(
-        &mut self,
-        memory: &'m GuestMemoryMmap,
-    ) -> Result<Option<Chain<'m>>, DeviceError> {
+    pub fn pop<'m>(&mut self, memory: &'m GuestMemoryMmap) -> Result<Option<Chain<'m>>, DeviceError> {
         Ok(self.queue.iter(memory).map_err(broken)?.next())
     }
 
@@ -82,26 +79,14 @@ impl DeviceQueue {
     }
 
     /// Returns a chain to the driver; `length` is the number of bytes written into it.
-    pub fn push(
-        &mut self,
-        memory: &GuestMemoryMmap,
-        head: u16,
-        length: u32,
-    ) -> Result<(), DeviceError> {
+    pub fn push(&mut self, memory: &GuestMemoryMmap, head: u16, length: u32) -> Result<(), DeviceError> {
         self.queue.add_used(memory, head, length).map_err(broken)
     }
 
     /// Interrupts the driver about used buffers, if it wants that (event index, or always without it).
-    pub fn notify(
-        &mut self,
-        memory: &GuestMemoryMmap,
-        interrupt: &Interrupt,
-    ) -> Result<(), DeviceError> {
+    pub fn notify(&mut self, memory: &GuestMemoryMmap, interrupt: &Interrupt) -> Result<(), DeviceError> {
         if self.queue.needs_notification(memory).map_err(broken)? {
-            interrupt.used().map_err(|source| DeviceError::Host {
-                what: "interrupt the guest",
-                source,
-            })?;
+            interrupt.used().map_err(|source| DeviceError::Host { what: "interrupt the guest", source })?;
         }
         Ok(())
     }
@@ -113,18 +98,12 @@ impl DeviceQueue {
 
     /// Whether a chain is waiting.
     pub fn has_chain(&self, memory: &GuestMemoryMmap) -> Result<bool, DeviceError> {
-        let available = self
-            .queue
-            .avail_idx(memory, Ordering::Acquire)
-            .map_err(broken)?;
+        let available = self.queue.avail_idx(memory, Ordering::Acquire).map_err(broken)?;
         Ok(available.0 != self.queue.next_avail())
     }
 
     /// Comes back to this queue in the next turn of the event loop, as if the driver had kicked it.
     pub fn kick_self(&self) -> Result<(), DeviceError> {
-        self.kick.write(1).map_err(|source| DeviceError::Host {
-            what: "kick a queue",
-            source,
-        })
+        self.kick.write(1).map_err(|source| DeviceError::Host { what: "kick a queue", source })
     }
 }

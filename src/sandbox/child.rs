@@ -1,0 +1,227 @@
+//! Processes that outlive the command that starts them: the VMM, and an `attach` for each exec.
+//!
+//! Both are this same program with a hidden verb. They are given one socket, over which first their
+//! configuration comes and then the two sides take turns until the child stands on its own feet. The caller's
+//! subreaper (containerd's shim, conmon) inherits the child when the command has ended.
+
+use std::{
+    io,
+    os::{
+        fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
+        unix::net::UnixStream,
+    },
+    process::{Child, Command, Stdio},
+};
+
+use msb_agent::protocol::{self, Failure, FrameError};
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, FdFlag, fcntl},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// Why a child could not be started or lost its way.
+#[derive(Debug, thiserror::Error)]
+pub enum ChildError {
+    /// It can't be started.
+    #[error("The {verb} process can't be started")]
+    Spawn {
+        /// Its hidden verb.
+        verb: &'static str,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// It ended or went silent before it was ready.
+    #[error("The {verb} process ended before it was ready")]
+    Lost {
+        /// Its hidden verb.
+        verb: &'static str,
+        /// The cause.
+        #[source]
+        source: FrameError,
+    },
+    /// It could not do what it was told; the text is its own chain of causes.
+    #[error("{reason}")]
+    Refused {
+        /// In the child's words.
+        reason: String,
+    },
+    /// The guest's agent could not do it.
+    #[error(transparent)]
+    Guest(Failure),
+    /// A message of the wrong kind: not this program's child.
+    #[error("The {verb} process says something unexpected")]
+    Unexpected {
+        /// Its hidden verb.
+        verb: &'static str,
+    },
+}
+
+/// What a child tells its parent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Word {
+    /// It has taken its place (namespace, session) and waits to be told to go on.
+    Ready,
+    /// The guest's process exists, up to but without its `execve`.
+    Created,
+    /// The guest's process runs.
+    Running,
+    /// The guest's agent says no.
+    Guest(Failure),
+    /// Something else failed: the whole chain of causes.
+    Failed(String),
+}
+
+/// The parent's side: a child that has not yet been let go. Dropped without [`Self::release`], it is killed.
+#[derive(Debug)]
+pub struct Starting {
+    verb: &'static str,
+    child: Option<Child>,
+    socket: UnixStream,
+}
+
+impl Starting {
+    /// Starts `program` (this one) with a hidden verb and gives it `config`. The three descriptors become its
+    /// stdio.
+    ///
+    /// # Errors
+    /// [`ChildError::Spawn`], or [`ChildError::Lost`] when it dies at once.
+    pub fn spawn<C: Serialize>(
+        verb: &'static str,
+        config: &C,
+        stdio: [Stdio; 3],
+    ) -> Result<Self, ChildError> {
+        let fail = |source| ChildError::Spawn { verb, source };
+        let (ours, theirs) = UnixStream::pair().map_err(fail)?;
+        // The one descriptor that shall survive the execve.
+        fcntl(&theirs, FcntlArg::F_SETFD(FdFlag::empty())).map_err(|errno| fail(errno.into()))?;
+        let [stdin, stdout, stderr] = stdio;
+        let child = Command::new("/proc/self/exe")
+            .arg(verb)
+            .arg(theirs.as_raw_fd().to_string())
+            .stdin(stdin)
+            .stdout(stdout)
+            .stderr(stderr)
+            .spawn()
+            .map_err(fail)?;
+        let mut starting = Self { verb, child: Some(child), socket: ours };
+        protocol::write(&mut starting.socket, config)
+            .map_err(|source| ChildError::Lost { verb, source })?;
+        Ok(starting)
+    }
+
+    /// The child's pid.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().map_or(0, Child::id)
+    }
+
+    /// Awaits one particular word.
+    ///
+    /// # Errors
+    /// What the child says instead, or [`ChildError::Lost`].
+    pub fn expect(&mut self, expected: &Word) -> Result<(), ChildError> {
+        let verb = self.verb;
+        match protocol::read(&mut self.socket).map_err(|source| ChildError::Lost { verb, source })? {
+            word if word == *expected => Ok(()),
+            Word::Guest(failure) => Err(ChildError::Guest(failure)),
+            Word::Failed(reason) => Err(ChildError::Refused { reason }),
+            Word::Ready | Word::Created | Word::Running => Err(ChildError::Unexpected { verb }),
+        }
+    }
+
+    /// Tells the child to go on.
+    ///
+    /// # Errors
+    /// [`ChildError::Lost`].
+    pub fn go(&mut self) -> Result<(), ChildError> {
+        let verb = self.verb;
+        protocol::write(&mut self.socket, &Go).map_err(|source| ChildError::Lost { verb, source })
+    }
+
+    /// Lets it live on its own.
+    #[must_use]
+    pub fn release(mut self) -> Released {
+        Released(self.child.take())
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            // It may have ended by itself; either way nothing must be left behind.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// A child on its own feet.
+#[derive(Debug)]
+pub struct Released(Option<Child>);
+
+impl Released {
+    /// Its pid.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.0.as_ref().map_or(0, Child::id)
+    }
+
+    /// Waits for its end, as a foreground `run` does.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn wait(mut self) -> io::Result<std::process::ExitStatus> {
+        match &mut self.0 {
+            Some(child) => child.wait(),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+}
+
+/// The parent's only word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Go;
+
+/// The child's side.
+#[derive(Debug)]
+pub struct Parent(UnixStream);
+
+impl Parent {
+    /// Takes the descriptor that the hidden verb was given as its argument, and the configuration from it.
+    ///
+    /// # Errors
+    /// When the verb was called by hand: there is no such descriptor, or no configuration comes.
+    #[allow(unsafe_code, reason = "a descriptor number from the command line becomes an owner")]
+    pub fn take<C: DeserializeOwned>(fd: RawFd) -> Result<(Self, C), FrameError> {
+        let stream = |errno: Errno| FrameError::Stream(errno.into());
+        if fd < 3 {
+            return Err(stream(Errno::EBADF));
+        }
+        // SAFETY: `fd` is above stdio and was handed to this process by its parent for this one use; nothing else
+        // of this process knows the number. That it is open at all is checked by the fcntl below.
+        let owned = unsafe { OwnedFd::from_raw_fd(fd) };
+        if let Err(errno) = fcntl(&owned, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)) {
+            // Not ours to close, as it isn't there.
+            let _ = owned.into_raw_fd();
+            return Err(stream(errno));
+        }
+        let mut socket = UnixStream::from(owned);
+        let config = protocol::read(&mut socket)?;
+        Ok((Self(socket), config))
+    }
+
+    /// Says a word. A parent that has gone is no longer interested, and the child goes on or ends by itself.
+    pub fn say(&mut self, word: &Word) {
+        let _ = protocol::write(&mut self.0, word);
+    }
+
+    /// Waits until told to go on.
+    ///
+    /// # Errors
+    /// The parent is gone: nobody wants this child any more.
+    pub fn await_go(&mut self) -> Result<(), FrameError> {
+        protocol::read::<Go>(&mut self.0).map(drop)
+    }
+}

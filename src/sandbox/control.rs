@@ -1,0 +1,207 @@
+//! The sandbox's control socket: what may be asked of a running VMM, and the client's side of it.
+//!
+//! One connection, one question. [`Question::Open`] turns the connection into a stream to the guest.
+
+use std::{
+    fs::File,
+    io,
+    os::{
+        fd::AsRawFd,
+        unix::{
+            fs::OpenOptionsExt,
+            net::{UnixListener, UnixStream},
+        },
+    },
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use msb_agent::protocol::{self, Failure, FrameError};
+use serde::{Deserialize, Serialize};
+
+/// The socket's name in the sandbox's directory.
+const SOCKET: &str = "control.sock";
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What may be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Question {
+    /// Let the container's first process go.
+    Start,
+    /// Send it a signal, or with `all` to every process of the container.
+    Signal {
+        /// Its number.
+        signal: i32,
+        /// To all.
+        all: bool,
+    },
+    /// The container's processes, by their pids in the guest.
+    Processes,
+    /// A stream to this vsock port of the guest.
+    Open {
+        /// The guest's port.
+        port: u32,
+    },
+}
+
+/// What comes back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// It is done. After [`Question::Open`], the guest's bytes follow.
+    Done,
+    /// Pids of the guest.
+    Processes(Vec<u32>),
+    /// The guest's agent says no.
+    Guest(Failure),
+    /// The VMM says no, in its words.
+    Failed(String),
+}
+
+/// Why the sandbox could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Nobody listens: the sandbox has ended.
+    #[error("container not running")]
+    Gone(#[source] io::Error),
+    /// It ended or went silent meanwhile.
+    #[error("The sandbox does not answer")]
+    Silent(#[source] FrameError),
+    /// The guest's agent says no.
+    #[error(transparent)]
+    Guest(Failure),
+    /// The VMM says no.
+    #[error("{reason}")]
+    Failed {
+        /// In its words.
+        reason: String,
+    },
+    /// An answer to something else.
+    #[error("The sandbox answers something else than was asked")]
+    Unexpected,
+}
+
+/// A sandbox that can be asked.
+#[derive(Debug, Clone)]
+pub struct Control {
+    dir: PathBuf,
+}
+
+impl Control {
+    /// The sandbox whose directory is `dir`.
+    #[must_use]
+    pub fn of(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
+    /// Lets the container's first process go; returns when it has called `execve`.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub fn start(&self) -> Result<(), ControlError> {
+        self.order(&Question::Start)
+    }
+
+    /// Sends a signal to the first process, or to all.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub fn signal(&self, signal: i32, all: bool) -> Result<(), ControlError> {
+        self.order(&Question::Signal { signal, all })
+    }
+
+    /// The container's processes, by their pids in the guest.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub fn processes(&self) -> Result<Vec<u32>, ControlError> {
+        match self.ask(&Question::Processes)? {
+            (Answer::Processes(pids), _) => Ok(pids),
+            _ => Err(ControlError::Unexpected),
+        }
+    }
+
+    /// A stream to a vsock port of the guest.
+    ///
+    /// # Errors
+    /// As an [`io::Error`], since it stands in for a connect.
+    pub fn open(&self, port: u32) -> io::Result<UnixStream> {
+        match self.ask(&Question::Open { port }) {
+            Ok((_, stream)) => {
+                stream.set_read_timeout(None)?;
+                Ok(stream)
+            }
+            Err(ControlError::Gone(error)) => Err(error),
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+
+    fn order(&self, question: &Question) -> Result<(), ControlError> {
+        match self.ask(question)? {
+            (Answer::Done, _) => Ok(()),
+            _ => Err(ControlError::Unexpected),
+        }
+    }
+
+    fn ask(&self, question: &Question) -> Result<(Answer, UnixStream), ControlError> {
+        let mut stream = at(&self.dir, |path| UnixStream::connect(path)).map_err(ControlError::Gone)?;
+        stream.set_read_timeout(Some(PATIENCE)).map_err(ControlError::Gone)?;
+        protocol::write(&mut stream, question).map_err(ControlError::Silent)?;
+        match protocol::read(&mut stream).map_err(ControlError::Silent)? {
+            Answer::Guest(failure) => Err(ControlError::Guest(failure)),
+            Answer::Failed(reason) => Err(ControlError::Failed { reason }),
+            answer => Ok((answer, stream)),
+        }
+    }
+}
+
+/// The listening side, for the VMM.
+///
+/// # Errors
+/// The kernel's.
+pub(super) fn listen(dir: &Path) -> io::Result<UnixListener> {
+    at(dir, |path| UnixListener::bind(path))
+}
+
+/// Docker's state directories are longer than the 108 bytes of a socket address: the socket is named through a
+/// descriptor of its directory instead.
+fn at<T>(dir: &Path, call: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+    let dir = File::options().read(true).custom_flags(nix::libc::O_PATH | nix::libc::O_DIRECTORY).open(dir)?;
+    call(&Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(SOCKET))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    fn deep() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("d".repeat(120));
+        std::fs::create_dir(&deep).unwrap();
+        (dir, deep)
+    }
+
+    #[test]
+    fn a_long_directory_and_the_vmms_own_words() {
+        let (_guard, dir) = deep();
+        let listener = listen(&dir).unwrap();
+        let vmm = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let question: Question = protocol::read(&mut stream).unwrap();
+            protocol::write(&mut stream, &Answer::Failed("no".into())).unwrap();
+            question
+        });
+        let error = Control::of(&dir).signal(15, true).unwrap_err();
+        assert_eq!(error.to_string(), "no");
+        assert_eq!(vmm.join().unwrap(), Question::Signal { signal: 15, all: true });
+    }
+
+    #[test]
+    fn nobody_there_is_a_container_not_running() {
+        let (_guard, dir) = deep();
+        assert_eq!(Control::of(&dir).start().unwrap_err().to_string(), "container not running");
+    }
+}

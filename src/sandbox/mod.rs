@@ -1,0 +1,36 @@
+//! A sandbox: the process that is the machine and stands for the container towards every caller.
+//!
+//! ```text
+//!  create ── spawn ──▶ vmm process: enters its network namespace ── Ready ──▶ create runs hooks
+//!         ── Boot ───▶ machine runs, agent says hello, container is made ── Created ──▶ create ends
+//!  start, kill, ps, exec ──▶ control.sock
+//!                      the container ends ──▶ the process ends with its exit code
+//! ```
+//!
+//! Enters: a [`SandboxConfig`], whole. Leaves: a pid whose exit status is the container's. It never knows the
+//! OCI spec, the bundle, or how the disks came to be.
+
+pub mod child;
+pub mod control;
+pub mod serve;
+pub mod vmm;
+
+use std::path::PathBuf;
+
+use msb_agent::protocol::Container;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{MachineConfig, NetworkNamespace};
+
+/// All that the VMM process is told, once, by the process that starts it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxConfig {
+    /// The sandbox's own directory: control socket, console log.
+    pub dir: PathBuf,
+    /// The machine.
+    pub machine: MachineConfig,
+    /// The network namespace that the VMM lives in.
+    pub network: NetworkNamespace,
+    /// What the agent makes of it.
+    pub container: Container,
+}

@@ -1,0 +1,238 @@
+//! The VMM process, from its first line to the container's exit code. Read it top to bottom: it is the life of
+//! a container.
+
+use std::{
+    io,
+    os::fd::{AsFd, RawFd},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use msb_agent::protocol::{CHANNEL_PORT, Container, ExitStatus, FrameError, ProcessId, Reply, Request};
+use nix::{errno::Errno, unistd};
+
+use super::{
+    SandboxConfig,
+    child::{Parent, Word},
+    control, serve,
+};
+use crate::{
+    host::netns::{self, NetnsError},
+    machine::{BuildError, Ended, Machine, MachineHandle, RunError},
+    process::{
+        agent::{Agent, AgentError},
+        attach::DRAIN,
+        session::{Session, SessionError, Signals, Turn},
+        stdio::{Relays, StdioError},
+        terminal::{self, TerminalError},
+    },
+};
+
+/// How long a guest may boot. An emulated host with several guests needs most of it.
+const BOOT: Duration = Duration::from_secs(120);
+
+/// How long the machine may take to say why it ended.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Why a sandbox failed; towards the caller these are the causes of a failed create, or the last words of a
+/// container that was lost.
+#[derive(Debug, thiserror::Error)]
+pub enum VmmError {
+    /// The hidden verb was called by hand.
+    #[error("This verb is for msb-runtime's own use")]
+    Parent(#[source] FrameError),
+    /// No session of its own.
+    #[error("The sandbox can't leave its caller's session")]
+    Session(#[source] Errno),
+    /// The container's terminal.
+    #[error(transparent)]
+    Terminal(#[from] TerminalError),
+    /// The network namespace.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
+    /// The control socket.
+    #[error("The sandbox's control socket can't be made")]
+    Control(#[source] io::Error),
+    /// The machine can't be built.
+    #[error("The machine can't be built")]
+    Build(#[from] BuildError),
+    /// The machine's thread.
+    #[error("The machine's thread can't be started")]
+    Thread(#[source] io::Error),
+    /// The machine ended by itself.
+    #[error("{reason}{}", console(.tail))]
+    MachineEnded {
+        /// How.
+        reason: &'static str,
+        /// The last lines of its console.
+        tail: String,
+    },
+    /// The machine failed.
+    #[error("The machine failed")]
+    Run(#[from] RunError),
+    /// The agent.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    /// Stdio.
+    #[error(transparent)]
+    Stdio(#[from] StdioError),
+    /// The container was lost while it ran.
+    #[error(transparent)]
+    Lost(#[from] SessionError),
+}
+
+fn console(tail: &str) -> String {
+    if tail.trim().is_empty() { String::new() } else { format!("; the guest's console ends with:\n{}", tail.trim_end()) }
+}
+
+/// The hidden verb `vmm`: is the sandbox until the container ends, and returns its exit code.
+///
+/// # Errors
+/// Failures before the container exists are told to the parent as well.
+pub fn run(fd: RawFd) -> Result<u8, VmmError> {
+    let (mut parent, config) = Parent::take::<SandboxConfig>(fd).map_err(VmmError::Parent)?;
+    let (sandbox, session) = match create(&config, &mut parent) {
+        Ok(created) => created,
+        Err(VmmError::Agent(AgentError::Failed(failure))) => {
+            parent.say(&Word::Guest(failure.clone()));
+            return Err(AgentError::Failed(failure).into());
+        }
+        Err(error) => {
+            parent.say(&Word::Failed(chain(&error)));
+            return Err(error);
+        }
+    };
+    parent.say(&Word::Created);
+    drop(parent);
+    Ok(supervise(sandbox, session)?.exit_code())
+}
+
+/// What lives as long as the container.
+#[derive(Debug)]
+struct Sandbox {
+    machine: MachineHandle,
+    ended: mpsc::Receiver<Result<Ended, RunError>>,
+    control: std::os::unix::net::UnixListener,
+    relays: Relays,
+}
+
+fn create(config: &SandboxConfig, parent: &mut Parent) -> Result<(Sandbox, Session), VmmError> {
+    // A session of its own: what the caller's terminal sends concerns the caller.
+    unistd::setsid().map_err(VmmError::Session)?;
+    let has_terminal = config.container.init.terminal.is_some();
+    if has_terminal {
+        terminal::take_control(io::stdin().as_fd())?;
+    }
+    let _ = unistd::chdir("/");
+    let signals = Signals::block()?;
+    netns::enter(&config.network)?;
+    let control = control::listen(&config.dir).map_err(VmmError::Control)?;
+    parent.say(&Word::Ready);
+    parent.await_go().map_err(VmmError::Parent)?;
+
+    let mut machine = Machine::build(&config.machine)?;
+    let handle = machine.handle();
+    let hello = machine.take_listener(CHANNEL_PORT);
+    let (tell, ended) = mpsc::channel();
+    thread::Builder::new()
+        .name("machine".into())
+        .spawn(move || {
+            // The receiver is gone only when this process is.
+            let _ = tell.send(machine.run());
+        })
+        .map_err(VmmError::Thread)?;
+
+    let channel = hello.and_then(|listener| listener.recv_timeout(BOOT).ok());
+    let made = match channel {
+        Some(channel) => prepare(channel, &handle, &config.container, signals),
+        None => Err(AgentError::NoHello.into()),
+    };
+    match made {
+        Ok((session, relays)) => Ok((Sandbox { machine: handle, ended, control, relays }, session)),
+        Err(error) => Err(cause(error, &handle, &ended)),
+    }
+}
+
+/// The agent is there: let it make the container, and join its stdio.
+fn prepare(
+    channel: std::os::unix::net::UnixStream,
+    machine: &MachineHandle,
+    container: &Container,
+    signals: Signals,
+) -> Result<(Session, Relays), VmmError> {
+    let mut agent = Agent::greet(channel, BOOT)?;
+    let mut container = container.clone();
+    let (has_terminal, stdin) = (container.init.terminal.is_some(), container.init.stdin);
+    if has_terminal {
+        container.init.terminal = terminal::size(io::stdin()).or(container.init.terminal);
+    }
+    let Reply::Created { process: ProcessId::INIT } = agent.call(Request::Create(Box::new(container)))? else {
+        return Err(AgentError::Unexpected.into());
+    };
+    let door = |port| {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        machine.connect(port, theirs).map_err(io::Error::other)?;
+        Ok(ours)
+    };
+    let relays = Relays::join(&door, ProcessId::INIT, has_terminal, stdin)?;
+    Ok((Session::new(agent, ProcessId::INIT, signals), relays))
+}
+
+fn supervise(sandbox: Sandbox, mut session: Session) -> Result<ExitStatus, VmmError> {
+    let watched = loop {
+        match session.turn(Some(sandbox.control.as_fd())) {
+            Ok(Turn::Exited(status)) => break Ok(status),
+            Ok(Turn::Other) => {
+                if let Err(error) = serve::one(&sandbox.control, &mut session.agent, &sandbox.machine) {
+                    break Err(error.into());
+                }
+            }
+            Err(error) => break Err(error.into()),
+        }
+    };
+    match watched {
+        Ok(status) => {
+            sandbox.relays.finish(DRAIN);
+            Ok(status)
+        }
+        Err(error) => Err(cause(error, &sandbox.machine, &sandbox.ended)),
+    }
+}
+
+/// When the guest is gone, the machine knows why; a lost channel is only how it was noticed.
+fn cause(
+    error: VmmError,
+    machine: &MachineHandle,
+    ended: &mpsc::Receiver<Result<Ended, RunError>>,
+) -> VmmError {
+    let closed = match &error {
+        VmmError::Agent(error) | VmmError::Lost(SessionError::Agent(error)) => {
+            error.is_closed() || matches!(error, AgentError::NoHello)
+        }
+        _ => false,
+    };
+    if !closed {
+        return error;
+    }
+    let reason = match ended.recv_timeout(LAST_WORDS) {
+        Ok(Ok(Ended::Stopped | Ended::ShutDown)) => "The guest shut itself down",
+        Ok(Ok(Ended::TripleFault)) => "The guest's processor hit a triple fault",
+        Ok(Ok(Ended::GuestPanic)) => "The guest's kernel panicked",
+        Ok(Err(failure)) => return failure.into(),
+        Err(_) => return error,
+    };
+    VmmError::MachineEnded { reason, tail: machine.console_tail() }
+}
+
+/// An error with all its causes, in one line as far as they are.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
