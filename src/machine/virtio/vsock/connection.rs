@@ -76,8 +76,12 @@ pub struct Connection {
     /// The guest's buffer, and the bytes sent into it so far.
     guest: Credit,
     sent: Wrapping<u32>,
-    /// A credit request is on its way.
+    /// The guest was asked for credit since it last had some.
     asked: bool,
+    /// Its answer has not come yet.
+    unanswered: bool,
+    /// It tells of its credit without being asked, as Linux does: asking would only double the packets.
+    volunteers: bool,
     /// Bytes of the guest that have left our hands, and what the guest knows of that.
     forwarded: Wrapping<u32>,
     told: Wrapping<u32>,
@@ -112,6 +116,8 @@ impl Connection {
             guest,
             sent: Wrapping(0),
             asked: false,
+            unanswered: false,
+            volunteers: false,
             forwarded: Wrapping(0),
             told: Wrapping(0),
             backlog: Backlog::default(),
@@ -136,6 +142,7 @@ impl Connection {
 
     /// Takes a packet of the guest.
     pub fn receive(&mut self, packet: Packet<'_>) -> Verdict {
+        let waited = self.asked;
         self.guest = packet.credit;
         if self.credit() > 0 {
             self.asked = false;
@@ -147,7 +154,10 @@ impl Connection {
                 Verdict::Keep
             }
             Message::Request | Message::Response => Verdict::Reset,
-            Message::CreditUpdate => Verdict::Keep,
+            Message::CreditUpdate => {
+                self.volunteers |= waited && !std::mem::take(&mut self.unanswered);
+                Verdict::Keep
+            }
             Message::CreditRequest => {
                 self.owed.credit_update = true;
                 Verdict::Keep
@@ -251,6 +261,11 @@ impl Connection {
         self.established && self.readable && self.to_guest == Flow::Open
     }
 
+    /// Input waits, and the guest has to be asked for credit.
+    fn should_ask(&self) -> bool {
+        self.credit() == 0 && !self.asked && !self.volunteers
+    }
+
     fn owes_shutdown(&self) -> bool {
         self.established && self.said_shut.or(self.owed.shutdown) != self.said_shut
     }
@@ -261,7 +276,7 @@ impl Connection {
             || self.owed.response
             || self.owed.credit_update
             || self.owes_shutdown()
-            || (self.has_input() && (self.credit() > 0 || !self.asked))
+            || (self.has_input() && (self.credit() > 0 || self.should_ask()))
     }
 
     /// The next packet for the guest, its payload read into `room` (which is not empty).
@@ -295,8 +310,9 @@ impl Connection {
         if self.owes_shutdown() {
             return Some((Op::Shutdown, 0));
         }
-        if self.has_input() && self.credit() == 0 && !self.asked {
+        if self.has_input() && self.should_ask() {
             self.asked = true;
+            self.unanswered = true;
             return Some((Op::CreditRequest, 0));
         }
         self.owed.credit_update.then_some((Op::CreditUpdate, 0))

@@ -37,7 +37,7 @@ use vmm_sys_util::epoll::EventSet;
 use self::handle::Inbox;
 pub use self::handle::{ConnectError, VsockHandle};
 use self::header::GUEST_CID;
-use self::mux::{Listeners, Mux};
+use self::mux::{FIRST_ID, Listeners, Mux};
 use self::packet::Room;
 use super::{ActivateError, Active, DeviceError, DeviceQueue, DeviceType, Interrupt, Token, VirtioDevice};
 use crate::machine::events::Watcher;
@@ -73,6 +73,8 @@ pub struct Vsock {
     config: [u8; 8],
     inbox: Arc<Inbox>,
     listeners: Listeners,
+    /// Event id of the next socket.
+    next_id: u32,
     running: Option<Running>,
 }
 
@@ -88,7 +90,8 @@ impl Vsock {
             listeners.insert(*port, sender);
             receivers.insert(*port, receiver);
         }
-        let device = Self { config: GUEST_CID.to_le_bytes(), inbox, listeners, running: None };
+        let device =
+            Self { config: GUEST_CID.to_le_bytes(), inbox, listeners, next_id: FIRST_ID, running: None };
         Ok((device, handle, receivers))
     }
 }
@@ -126,13 +129,19 @@ impl VirtioDevice for Vsock {
         watcher
             .watch(self.inbox.fd(), INBOX, EventSet::IN)
             .map_err(|source| ActivateError::Watch { device, source })?;
-        let mux = Mux::new(watcher.clone(), self.listeners.clone(), INBOX + 1);
+        let mux = Mux::new(watcher.clone(), self.listeners.clone(), self.next_id);
         self.running = Some(Running { mux, memory, rx, tx, tx_waits: false, interrupt, watcher });
         Ok(())
     }
 
     fn handle(&mut self, event: Token) -> Result<(), DeviceError> {
-        let running = self.running.as_mut().ok_or(DeviceError::Unexpected { token: event })?;
+        let Some(running) = self.running.as_mut() else {
+            return match event {
+                // It was on its way when the device was reset.
+                Token::Source { .. } => Ok(()),
+                Token::Queue(_) => Err(DeviceError::Unexpected { token: event }),
+            };
+        };
         match event {
             // Nothing to say on the event queue: the guest never moves to another host.
             Token::Queue(EVENT) | Token::Queue(RX) => {}
@@ -150,6 +159,7 @@ impl VirtioDevice for Vsock {
 
     fn reset(&mut self) -> bool {
         if let Some(running) = self.running.take() {
+            self.next_id = running.mux.next_id();
             // It is watched again at the next activation, and cannot be unwatched only if it is not watched.
             let _ = running.watcher.unwatch(self.inbox.fd());
         }

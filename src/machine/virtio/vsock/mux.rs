@@ -25,6 +25,8 @@ pub const MAX_CONNECTIONS: usize = 1024;
 const MAX_RESETS: usize = 256;
 /// Host ports of connections that the host opens begin here, far from those that are listened on.
 const FIRST_PORT: u32 = 1 << 30;
+/// The first event id of a socket; those below are the device's.
+pub const FIRST_ID: u32 = 1;
 /// What every socket is watched for; writability only while there is a backlog.
 const INPUT: EventSet = EventSet::from_bits_truncate(
     EventSet::IN.bits() | EventSet::READ_HANG_UP.bits() | EventSet::EDGE_TRIGGERED.bits(),
@@ -57,12 +59,11 @@ pub struct Mux {
     resets: VecDeque<Header>,
     next_id: u32,
     next_port: u32,
-    first_id: u32,
 }
 
 impl Mux {
-    /// An empty table. Sockets are watched under ids from `first_id` up.
-    pub fn new(watcher: Watcher, listeners: Listeners, first_id: u32) -> Self {
+    /// An empty table. Sockets are watched under ids from `FIRST_ID` up, beginning with `next_id`.
+    pub fn new(watcher: Watcher, listeners: Listeners, next_id: u32) -> Self {
         Self {
             watcher,
             listeners,
@@ -70,10 +71,14 @@ impl Mux {
             by_ports: HashMap::new(),
             ready: VecDeque::new(),
             resets: VecDeque::new(),
-            next_id: first_id,
+            next_id,
             next_port: FIRST_PORT,
-            first_id,
         }
+    }
+
+    /// Where the ids of the next activation begin: an event that is still on its way must not meet another socket.
+    pub fn next_id(&self) -> u32 {
+        self.next_id
     }
 
     /// The host opens a stream (non-blocking) to a port of the guest. It is closed at once when the table is full.
@@ -114,7 +119,7 @@ impl Mux {
     fn fresh_id(&mut self) -> u32 {
         loop {
             let id = self.next_id;
-            self.next_id = if id == i32::MAX.unsigned_abs() { self.first_id } else { id + 1 };
+            self.next_id = if id == i32::MAX.unsigned_abs() { FIRST_ID } else { id + 1 };
             if !self.entries.contains_key(&id) {
                 return id;
             }

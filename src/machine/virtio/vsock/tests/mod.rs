@@ -300,6 +300,24 @@ fn device_asks_once_for_credit_and_answers_when_asked() {
 }
 
 #[test]
+fn guest_that_tells_of_its_credit_is_asked_no_more() {
+    let mut guest = Guest::active(&[]);
+    let (mut peer, mut stream) = host_opens(&mut guest, 1);
+    peer.buffer = 0;
+    peer.say(&mut guest, Op::CreditUpdate);
+    stream.write_all(b"abc").unwrap();
+    guest.expect(Op::CreditRequest);
+    peer.say(&mut guest, Op::CreditUpdate);
+    guest.expect_silence();
+    for (buffer, byte) in [(1, b"a"), (2, b"b"), (3, b"c")] {
+        peer.buffer = buffer;
+        peer.say(&mut guest, Op::CreditUpdate);
+        assert_eq!(guest.expect(Op::Rw).1, byte);
+        guest.expect_silence();
+    }
+}
+
+#[test]
 fn receive_queue_that_ran_empty_goes_on_when_refilled() {
     let mut guest = Guest::active(&[]);
     guest.refill = false;
