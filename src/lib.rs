@@ -6,6 +6,7 @@
 pub mod bundle;
 pub mod config;
 pub mod host;
+pub mod image;
 pub mod machine;
 pub mod process;
 pub mod state;

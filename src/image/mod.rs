@@ -77,10 +77,7 @@ fn build(dir: &Path, root: &Path) -> Result<Vec<DiskConfig>, ImageError> {
     erofs::build(root, &lower)
         .map_err(|source| ImageError::Root { root: root.to_owned(), source: Box::new(source) })?;
     ext4::create_scratch(&upper, SCRATCH_BYTES).map_err(|source| ImageError::Scratch(Box::new(source)))?;
-    Ok(vec![
-        DiskConfig { path: lower, read_only: true },
-        DiskConfig { path: upper, read_only: false },
-    ])
+    Ok(vec![DiskConfig { path: lower, read_only: true }, DiskConfig { path: upper, read_only: false }])
 }
 
 /// Removes what [`prepare`] made. What is gone is as good.
@@ -93,5 +90,34 @@ pub fn remove(dir: &Path) -> Result<(), ImageError> {
             Err(ImageError::Remove { path: dir.to_owned(), source: error })
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_becomes_two_disks_and_goes_without_a_trace() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        fs::create_dir(&root).unwrap();
+        fs::write(root.join("file"), "content").unwrap();
+        let disks = dir.path().join("disks/one");
+        let made = prepare(&disks, &root).unwrap();
+        assert_eq!(made.iter().map(|disk| disk.read_only).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(fs::metadata(&made[1].path).unwrap().len(), SCRATCH_BYTES);
+        remove(&disks).unwrap();
+        assert!(!disks.exists());
+        remove(&disks).unwrap();
+    }
+
+    #[test]
+    fn a_failure_leaves_nothing_and_names_the_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let disks = dir.path().join("disks");
+        let error = prepare(&disks, &dir.path().join("none")).unwrap_err();
+        assert!(error.to_string().contains("none"));
+        assert!(!disks.exists());
     }
 }

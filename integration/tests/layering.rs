@@ -1,0 +1,189 @@
+//! The parts know only whom they may know, and there is one version of each rust-vmm crate.
+//!
+//! Read from the sources' `use` lines and paths, not from the compiler: what is forbidden compiles.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Each part of `src/`, which other parts it may name, and which crates it must never name.
+const RULES: &[(&str, &[&str], &[&str])] = &[
+    ("bundle", &[], &["kvm_ioctls", "kvm_bindings", "vm_memory", "msb_agent", "rootfs_builder"]),
+    // The agent's protocol is data: config fills it in instead of a second set of the same structs.
+    ("config", &["bundle"], &["kvm_ioctls", "vm_memory", "rootfs_builder", "nix", "libc"]),
+    ("host", &["config"], &["oci_spec", "kvm_ioctls", "kvm_bindings", "vm_memory", "msb_agent"]),
+    ("image", &["config"], &["oci_spec", "kvm_ioctls", "kvm_bindings", "vm_memory", "msb_agent"]),
+    ("machine", &["config"], &["oci_spec", "msb_agent", "serde_json", "rootfs_builder"]),
+    ("process", &[], &["oci_spec", "kvm_ioctls", "kvm_bindings", "vm_memory", "rootfs_builder"]),
+    (
+        "sandbox",
+        &["config", "host", "machine", "process", "state"],
+        &["oci_spec", "rootfs_builder", "kvm_ioctls"],
+    ),
+    ("state", &[], &["oci_spec", "kvm_ioctls", "kvm_bindings", "vm_memory", "msb_agent", "rootfs_builder"]),
+];
+
+/// Types of two versions of these do not fit together.
+const CRATES_OF_RUST_VMM: [&str; 8] = [
+    "kvm-bindings",
+    "kvm-ioctls",
+    "linux-loader",
+    "virtio-queue",
+    "virtio-vsock",
+    "vm-memory",
+    "vm-superio",
+    "vmm-sys-util",
+];
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("integration lies in the workspace").to_owned()
+}
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("the folder is there") {
+        let path = entry.expect("a readable entry").path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// The file's code: no comments, and nothing after the first test module.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).expect("a readable source");
+    let until_tests = text.split("#[cfg(test)]").next().unwrap_or_default();
+    until_tests.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+}
+
+/// Every word that follows `prefix` (`crate::` also inside of braces).
+fn named_after(code: &str, prefix: &str) -> BTreeSet<String> {
+    let word = |text: &str| -> String {
+        text.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect()
+    };
+    let mut names = BTreeSet::new();
+    for (at, _) in code.match_indices(prefix) {
+        let rest = &code[at + prefix.len()..];
+        match rest.strip_prefix('{') {
+            None => drop(names.insert(word(rest))),
+            Some(group) => {
+                let mut depth = 0;
+                let mut fresh = true;
+                for (offset, c) in group.char_indices() {
+                    match c {
+                        '{' => depth += 1,
+                        '}' if depth == 0 => break,
+                        '}' => depth -= 1,
+                        ',' if depth == 0 => fresh = true,
+                        _ if fresh && !c.is_whitespace() => {
+                            names.insert(word(&group[offset..]));
+                            fresh = false;
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+    names
+}
+
+#[test]
+fn every_part_knows_only_whom_it_may() {
+    let src = workspace().join("src");
+    let parts: BTreeSet<&str> = RULES.iter().map(|(part, ..)| *part).collect();
+    let mut wrong = Vec::new();
+    for (part, may, never) in RULES {
+        for path in sources(&src.join(part)) {
+            let code = code(&path);
+            for other in named_after(&code, "crate::") {
+                if other != *part && parts.contains(other.as_str()) && !may.contains(&other.as_str()) {
+                    wrong.push(format!("{}: {part} must not know {other}", path.display()));
+                }
+            }
+            for name in *never {
+                if code.contains(&format!("{name}::")) {
+                    wrong.push(format!("{}: {part} must not know {name}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_folder_of_src_has_its_rule() {
+    let folders: BTreeSet<String> = fs::read_dir(workspace().join("src"))
+        .expect("src")
+        .map(|entry| entry.expect("a readable entry").path())
+        .filter(|path| path.is_dir())
+        .filter_map(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()))
+        .filter(|name| name != "bin")
+        .collect();
+    let ruled: BTreeSet<String> = RULES.iter().map(|(part, ..)| (*part).to_owned()).collect();
+    assert_eq!(folders, ruled);
+}
+
+#[test]
+fn of_the_agent_the_host_knows_the_protocol_alone() {
+    let mut wrong = Vec::new();
+    for path in sources(&workspace().join("src")) {
+        for name in named_after(&code(&path), "msb_agent::") {
+            if name != "protocol" {
+                wrong.push(format!("{}: msb_agent::{name}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn config_below_the_edge_is_pure() {
+    let mut wrong = Vec::new();
+    for path in sources(&workspace().join("src/config")) {
+        let code = code(&path);
+        for io in ["std::fs", "fs::", "File::", "env::var", "SystemTime", "std::process::"] {
+            if code.contains(io) {
+                wrong.push(format!("{}: {io}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn one_version_of_each_rust_vmm_crate() {
+    let lock = fs::read_to_string(workspace().join("Cargo.lock")).expect("Cargo.lock");
+    let mut versions = BTreeMap::<&str, Vec<&str>>::new();
+    let mut name = "";
+    for line in lock.lines() {
+        if let Some(quoted) = line.strip_prefix("name = ") {
+            name = quoted.trim_matches('"');
+        } else if let Some(version) = line.strip_prefix("version = ") {
+            versions.entry(name).or_default().push(version.trim_matches('"'));
+        }
+    }
+    for krate in CRATES_OF_RUST_VMM {
+        let found = versions.get(krate).map_or(&[][..], Vec::as_slice);
+        assert_eq!(found.len(), 1, "{krate}: {found:?}");
+    }
+}
+
+#[test]
+fn no_source_is_past_six_hundred_lines_of_code() {
+    let workspace = workspace();
+    let folders = ["src", "guest/agent/src", "rootfs-builder/src", "integration/src"];
+    let mut long = Vec::new();
+    for path in folders.iter().flat_map(|folder| sources(&workspace.join(folder))) {
+        let lines = code(&path).lines().filter(|line| !line.trim().is_empty()).count();
+        if lines > 600 {
+            long.push(format!("{}: {lines}", path.display()));
+        }
+    }
+    assert!(long.is_empty(), "{}", long.join("\n"));
+}
