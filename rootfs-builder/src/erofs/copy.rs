@@ -205,3 +205,97 @@ fn plain(source: &File, image: &File, range: std::ops::Range<u64>, shift: u64) -
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, symlink};
+    use std::path::Path;
+
+    use rustix::fs::{CWD, mknodat};
+
+    use super::*;
+    use crate::erofs::Layout;
+    use crate::tree::walk;
+
+    const LARGE: usize = 3 << 20;
+
+    /// Lays out a root with the file `f` of `size` bytes, lets `change` loose on it and copies.
+    fn copied(size: usize, change: impl FnOnce(&Path)) -> Result<Vec<u8>, CopyError> {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("f"), vec![7; size]).unwrap();
+        let walked = walk(directory.path()).unwrap();
+        let layout = Layout::plan(&walked.tree).unwrap();
+        change(&directory.path().join("f"));
+        let image = tempfile::NamedTempFile::new().unwrap();
+        copy(&walked, &layout.extents, image.as_file())?;
+        let bytes = fs::read(image.path()).unwrap();
+        Ok(bytes[usize::try_from(layout.extents[0].image_offset).unwrap()..].to_vec())
+    }
+
+    #[test]
+    fn data_arrives_small_and_large() {
+        for size in [1, BLOCK_SIZE, GATHERED_MAX, GATHERED_MAX + 1, LARGE] {
+            assert!(copied(size, |_| {}).unwrap() == vec![7; size], "{size}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_changed_is_an_error() {
+        let changes: [fn(&Path); 6] = [
+            |file| fs::OpenOptions::new().write(true).open(file).unwrap().set_len(1000).unwrap(),
+            |file| fs::OpenOptions::new().write(true).open(file).unwrap().set_len(LARGE as u64 * 2).unwrap(),
+            |file| fs::remove_file(file).unwrap(),
+            |file| {
+                fs::remove_file(file).unwrap();
+                symlink("/etc/passwd", file).unwrap();
+            },
+            |file| {
+                fs::remove_file(file).unwrap();
+                mknodat(CWD, file, FileType::Fifo, Mode::RUSR, 0).unwrap();
+            },
+            |file| {
+                fs::rename(file, file.with_extension("old")).unwrap();
+                fs::write(file, vec![8; LARGE]).unwrap();
+            },
+        ];
+        for (index, change) in changes.into_iter().enumerate() {
+            let error = copied(LARGE, change).unwrap_err();
+            assert!(
+                matches!(&error, CopyError::Changed { path } if path.as_os_str() == "f"),
+                "{index}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_that_shrinks_after_it_was_opened_is_an_error() {
+        let image = tempfile::tempfile().unwrap();
+        for length in [100, LARGE as u64] {
+            let source = tempfile::tempfile().unwrap();
+            source.set_len(50).unwrap();
+            let extent = Extent { image_offset: 0, length, inode: crate::tree::InodeId::ROOT };
+            let mut gathered = Gathered { image: &image, start: 0, bytes: Vec::new() };
+            assert!(matches!(gathered.add(&source, 0, 100), Err(Failed::Short)));
+            assert!(matches!(large(&source, &image, &extent), Err(Failed::Short)));
+            assert!(matches!(range(&source, &image, 0..length, 0), Err(Failed::Short)));
+            assert!(matches!(plain(&source, &image, 0..length, 0), Err(Failed::Short)));
+        }
+    }
+
+    #[test]
+    fn holes_stay_holes() {
+        let source = tempfile::tempfile().unwrap();
+        let length = 1 << 30;
+        source.set_len(length).unwrap();
+        source.write_all_at(b"middle", length / 2).unwrap();
+        let image = tempfile::tempfile().unwrap();
+        image.set_len(length + 4096).unwrap();
+        let extent = Extent { image_offset: 4096, length, inode: crate::tree::InodeId::ROOT };
+        assert!(large(&source, &image, &extent).is_ok());
+        let mut bytes = [0; 6];
+        image.read_exact_at(&mut bytes, 4096 + length / 2).unwrap();
+        assert_eq!(&bytes, b"middle");
+        assert!(image.metadata().unwrap().blocks() * 512 <= 1 << 20);
+    }
+}

@@ -12,7 +12,11 @@ mod copy;
 mod directory;
 mod inode;
 mod layout;
+#[cfg(test)]
+mod reader;
 mod spec;
+#[cfg(test)]
+mod tests;
 mod xattr;
 
 pub use build::{BuildError, Summary, build, build_with};

@@ -327,3 +327,74 @@ fn weight(inode: &Inode) -> usize {
 fn os(name: &[u8]) -> OsString {
     OsString::from_vec(name.to_vec())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inode(kind: Kind) -> Inode {
+        let (mtime, identity) = (Time::default(), Identity::default());
+        Inode { kind, permissions: 0, uid: 0, gid: 0, mtime, xattrs: vec![], identity }
+    }
+
+    fn tree() -> Tree {
+        Tree::new(inode(Kind::Fifo))
+    }
+
+    #[test]
+    fn names_that_no_directory_has_are_refused() {
+        for name in [&b""[..], b".", b"..", b"a/b", b"a\0", &[b'n'; 256]] {
+            let error = tree().add(InodeId::ROOT, name, inode(Kind::Fifo)).unwrap_err();
+            assert!(matches!(error, TreeError::Name { .. }), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn names_come_in_order_and_once() {
+        let mut tree = tree();
+        let b = tree.add(InodeId::ROOT, b"b", inode(Kind::Fifo)).unwrap();
+        for name in [b"b", b"a"] {
+            let error = tree.link(InodeId::ROOT, name, b).unwrap_err();
+            assert!(matches!(error, TreeError::Order { .. }), "{name:?}");
+        }
+        assert!(matches!(tree.add(b, b"c", inode(Kind::Fifo)), Err(TreeError::Parent { .. })));
+        assert!(matches!(
+            tree.link(InodeId::ROOT, b"c", InodeId::ROOT),
+            Err(TreeError::DirectoryLink { .. })
+        ));
+        assert_eq!((tree.inodes(), tree.node(b).links), (2, 1));
+    }
+
+    #[test]
+    fn a_tree_is_as_deep_as_a_path_is_long() {
+        let mut tree = tree();
+        let mut directory = InodeId::ROOT;
+        for _ in 0..PATH_MAX / 2 {
+            directory = tree.add(directory, b"d", inode(Kind::Directory(vec![]))).unwrap();
+        }
+        assert_eq!(tree.path(directory).as_os_str().len(), PATH_MAX - 2);
+        let error = tree.add(directory, b"dd", inode(Kind::Fifo)).unwrap_err();
+        assert!(matches!(error, TreeError::Depth { .. }));
+        tree.add(directory, b"d", inode(Kind::Fifo)).unwrap();
+    }
+
+    #[test]
+    fn links_are_counted() {
+        let mut tree = tree();
+        let a = tree.add(InodeId::ROOT, b"a", inode(Kind::Directory(vec![]))).unwrap();
+        let f = tree.add(a, b"f", inode(Kind::Regular(1))).unwrap();
+        tree.link(InodeId::ROOT, b"g", f).unwrap();
+        assert_eq!(tree.nodes().map(|(_, node)| node.links).collect::<Vec<_>>(), [3, 2, 2]);
+        assert_eq!((tree.path(f), tree.parent(f)), (PathBuf::from("a/f"), a));
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut tree = tree();
+        let xattrs = vec![Xattr { name: b"user.x".to_vec(), value: vec![0; BYTES_MAX] }];
+        let error = tree.add(InodeId::ROOT, b"f", Inode { xattrs, ..inode(Kind::Fifo) }).unwrap_err();
+        assert_eq!(error, TreeError::Bytes);
+        let empty = tree.add(InodeId::ROOT, b"l", inode(Kind::Symlink([].into())));
+        assert!(matches!(empty, Err(TreeError::Target { .. })));
+    }
+}
