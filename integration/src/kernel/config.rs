@@ -1,0 +1,116 @@
+//! The kernel's configuration as we ask for it: fragments in, one text for `KCONFIG_ALLCONFIG` out, and the comparison of
+//! what was asked for with what came out. Pure: no I/O.
+
+use std::collections::HashMap;
+
+use super::Arch;
+
+/// One file of `guest/kernel/`.
+#[derive(Debug, Clone, Copy)]
+pub struct Fragment {
+    /// Its file name.
+    pub name: &'static str,
+    /// Its text, in the syntax of a kernel `.config`.
+    pub text: &'static str,
+}
+
+macro_rules! fragment {
+    ($name:literal) => {
+        Fragment { name: $name, text: include_str!(concat!("../../../guest/kernel/", $name)) }
+    };
+}
+
+/// What is asked for on every processor.
+const COMMON: [Fragment; 5] = [
+    fragment!("base.config"),
+    fragment!("virtio.config"),
+    fragment!("filesystems.config"),
+    fragment!("containers.config"),
+    fragment!("network.config"),
+];
+
+const X86_64: Fragment = fragment!("x86_64.config");
+const AARCH64: Fragment = fragment!("aarch64.config");
+
+/// The fragments for one processor, in the order in which they are joined.
+pub fn fragments(arch: Arch) -> Vec<Fragment> {
+    let own = match arch {
+        Arch::X86_64 => X86_64,
+        Arch::Aarch64 => AARCH64,
+    };
+    COMMON.into_iter().chain([own]).collect()
+}
+
+/// The fragments as one text.
+pub fn joined(arch: Arch) -> String {
+    fragments(arch).iter().map(|fragment| format!("# {}\n{}", fragment.name, fragment.text)).collect()
+}
+
+/// The settings of a configuration: symbol and value, `None` where it says "is not set".
+fn settings(text: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
+    text.lines().filter_map(|line| {
+        let line = line.trim();
+        if let Some(symbol) = line.strip_prefix("# ").and_then(|rest| rest.strip_suffix(" is not set")) {
+            return symbol.starts_with("CONFIG_").then_some((symbol, None));
+        }
+        let (symbol, value) = line.split_once('=')?;
+        symbol.starts_with("CONFIG_").then_some((symbol, Some(value)))
+    })
+}
+
+/// What of `asked` is otherwise in `result`, a finished `.config`: symbols that do not exist in this source, whose
+/// dependencies are not met, or that something selects although they should be off. As `SYMBOL: asked …, is …`.
+#[must_use]
+pub fn lost_symbols(asked: &str, result: &str) -> Vec<String> {
+    let result: HashMap<&str, Option<&str>> = settings(result).collect();
+    settings(asked)
+        .filter_map(|(symbol, asked)| {
+            let is = result.get(symbol).copied().flatten();
+            (asked != is)
+                .then(|| format!("{symbol}: asked {}, is {}", asked.unwrap_or("off"), is.unwrap_or("off")))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn a_symbol_is_asked_for_once() {
+        for arch in [Arch::X86_64, Arch::Aarch64] {
+            let text = joined(arch);
+            let mut seen = HashSet::new();
+            for (symbol, _) in settings(&text) {
+                assert!(seen.insert(symbol), "{symbol} is asked for twice on {arch:?}");
+            }
+            assert!(seen.len() > 200, "only {} symbols on {arch:?}", seen.len());
+        }
+    }
+
+    #[test]
+    fn every_line_is_a_setting_or_a_comment() {
+        for fragment in COMMON.iter().chain([&X86_64, &AARCH64]) {
+            for line in fragment.text.lines() {
+                let setting = settings(line).next().is_some();
+                assert!(setting || line.is_empty() || line.starts_with('#'), "{}: {line}", fragment.name);
+            }
+        }
+    }
+
+    #[test]
+    fn lost_symbols_are_named() {
+        let asked = "# why\nCONFIG_SMP=y\nCONFIG_NR_CPUS=32\n# CONFIG_PCI is not set\nCONFIG_GONE=y\n# CONFIG_OFF is not set\n";
+        let result = "CONFIG_SMP=y\nCONFIG_NR_CPUS=64\nCONFIG_PCI=y\n";
+        assert_eq!(
+            lost_symbols(asked, result),
+            [
+                "CONFIG_NR_CPUS: asked 32, is 64",
+                "CONFIG_PCI: asked off, is y",
+                "CONFIG_GONE: asked y, is off"
+            ]
+        );
+    }
+}
