@@ -1,0 +1,21 @@
+//! What the global flags mean.
+
+use msb_runtime::state::Store;
+
+use crate::args::Cli;
+
+/// Given to each verb that deals with containers.
+#[derive(Debug)]
+pub struct Context {
+    /// All containers of this `--root`.
+    pub store: Store,
+}
+
+impl Context {
+    /// From what was typed.
+    pub fn new(cli: &Cli) -> Self {
+        // Absolute, as paths beneath it are given to processes that run elsewhere.
+        let root = std::path::absolute(&cli.root).unwrap_or_else(|_| cli.root.clone());
+        Self { store: Store::new(root) }
+    }
+}

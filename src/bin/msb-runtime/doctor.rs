@@ -1,0 +1,103 @@
+//! `doctor`: one line for each thing that a container needs, and what to do where it is missing.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{ErrorKind, Read},
+    path::Path,
+    process::ExitCode,
+};
+
+use clap::Args;
+use kvm_ioctls::Kvm;
+use msb_runtime::config::Assets;
+use nix::{
+    sys::statfs::{CGROUP2_SUPER_MAGIC, statfs},
+    unistd::geteuid,
+};
+
+/// `KVM_GET_API_VERSION` of every kernel since 2.6.22 (kernel, `Documentation/virt/kvm/api.rst`).
+const KVM_API_VERSION: i32 = 12;
+
+/// Check whether this machine can run containers, and say what to do if not.
+#[derive(Debug, Args)]
+pub struct Doctor {}
+
+/// What was found, and what to do about it.
+type Finding = Result<String, String>;
+
+impl Doctor {
+    /// Prints all lines; fails if one of them is bad.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let assets = Assets::from_variables(|name| std::env::var_os(name));
+        let findings = [
+            ("user", user()),
+            ("kvm", kvm()),
+            ("kernel", asset(&assets.kernel, b"\x7fELF", Assets::KERNEL_VARIABLE)),
+            ("initramfs", asset(&assets.initramfs, b"070701", Assets::INITRAMFS_VARIABLE)),
+            ("cgroup", cgroup()),
+        ];
+        let mut code = ExitCode::SUCCESS;
+        for (name, finding) in findings {
+            match finding {
+                Ok(found) => println!("ok    {name}: {found}"),
+                Err(advice) => {
+                    println!("FAIL  {name}: {advice}");
+                    code = ExitCode::FAILURE;
+                }
+            }
+        }
+        Ok(code)
+    }
+}
+
+fn user() -> Finding {
+    if geteuid().is_root() { Ok("root".into()) } else { Err("not root: run it with sudo".into()) }
+}
+
+fn kvm() -> Finding {
+    let path = "/dev/kvm";
+    match OpenOptions::new().read(true).write(true).open(path) {
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(format!(
+                "{path} is not there: enable virtualisation in the firmware, or nested virtualisation where this is \
+                 itself a virtual machine, and load kvm_intel or kvm_amd"
+            ));
+        }
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            return Err(format!("{path} may not be opened: run as root or join the group kvm"));
+        }
+        Err(error) => return Err(format!("{path} can't be opened: {error}")),
+    }
+    let kvm = Kvm::new().map_err(|error| format!("{path} can't be used: {error}"))?;
+    match kvm.get_api_version() {
+        KVM_API_VERSION => Ok(format!("{path}, API version {KVM_API_VERSION}")),
+        other => Err(format!("{path} has API version {other}, not {KVM_API_VERSION}: use another kernel")),
+    }
+}
+
+/// A file that begins as it must.
+fn asset(path: &Path, magic: &[u8], variable: &str) -> Finding {
+    let shown = path.display();
+    let mut beginning = vec![0; magic.len()];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut beginning));
+    match read {
+        Ok(()) if beginning == magic => Ok(shown.to_string()),
+        Ok(()) => {
+            Err(format!("{shown} is not of the right kind: build it again, or name another with {variable}"))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(format!("{shown} is not there: install it, or name another with {variable}"))
+        }
+        Err(error) => Err(format!("{shown} can't be read ({error}): install it again")),
+    }
+}
+
+fn cgroup() -> Finding {
+    let mount = "/sys/fs/cgroup";
+    match statfs(mount) {
+        Ok(found) if found.filesystem_type() == CGROUP2_SUPER_MAGIC => Ok("version 2".into()),
+        Ok(_) => Ok("version 1".into()),
+        Err(_) => Err(format!("{mount} is not mounted: mount a cgroup2 file system there")),
+    }
+}

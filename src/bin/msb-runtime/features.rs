@@ -1,0 +1,83 @@
+//! `features`: true to what is built, nothing more.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::{args::SPEC_VERSION, show};
+
+/// Print what this runtime can do as JSON.
+#[derive(Debug, Args)]
+pub struct Features {}
+
+/// Options of `mounts[].options` that the agent knows.
+const MOUNT_OPTIONS: [&str; 24] = [
+    "async",
+    "atime",
+    "bind",
+    "defaults",
+    "dev",
+    "diratime",
+    "dirsync",
+    "exec",
+    "noatime",
+    "nodev",
+    "nodiratime",
+    "noexec",
+    "norelatime",
+    "nosuid",
+    "private",
+    "rbind",
+    "relatime",
+    "ro",
+    "rprivate",
+    "rw",
+    "strictatime",
+    "suid",
+    "sync",
+    "tmpcopyup",
+];
+
+impl Features {
+    /// Prints it.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        println!("{}", show::pretty(&features()));
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The features object (OCI runtime-spec, features.md).
+fn features() -> Value {
+    let mut capabilities: Vec<String> = caps::all().iter().map(ToString::to_string).collect();
+    capabilities.sort_unstable();
+    json!({
+        "ociVersionMin": "1.0.0",
+        "ociVersionMax": SPEC_VERSION,
+        "hooks": ["prestart", "createRuntime", "createContainer", "poststart", "poststop"],
+        "mountOptions": MOUNT_OPTIONS,
+        "linux": {
+            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "uts"],
+            "capabilities": capabilities,
+            "cgroup": { "v1": true, "v2": true, "systemd": true, "systemdUser": false, "rdma": false },
+            "seccomp": { "enabled": false },
+            "apparmor": { "enabled": false },
+            "selinux": { "enabled": false },
+            "intelRdt": { "enabled": false },
+            "mountExtensions": { "idmap": { "enabled": false } },
+            "netDevices": { "enabled": false },
+        },
+        "annotations": { "org.microsandbox.version": env!("CARGO_PKG_VERSION") },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_the_specifications_type() {
+        let features: oci_spec::runtime::Features = serde_json::from_value(features()).unwrap();
+        assert_eq!(features.oci_version_max(), SPEC_VERSION);
+    }
+}

@@ -1,0 +1,149 @@
+//! Where errors are told: once, in the form that callers read.
+//!
+//! containerd's shim takes the last JSON line of `--log` for create, start and exec, and what `kill` and the others
+//! print; podman takes stderr. So an error goes to both.
+
+use std::{
+    error::Error,
+    fs::{self, File, OpenOptions},
+    io::{self, ErrorKind, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use nix::errno::Errno;
+use serde_json::json;
+
+use crate::{args::LogFormat, clock};
+
+/// `--log` and `--log-format`.
+#[derive(Debug)]
+pub struct Report {
+    log: Option<PathBuf>,
+    format: LogFormat,
+}
+
+impl Report {
+    /// Nothing is opened before there is something to tell.
+    pub fn new(log: Option<&Path>, format: LogFormat) -> Self {
+        Self { log: log.filter(|path| !path.as_os_str().is_empty()).map(Path::to_owned), format }
+    }
+
+    /// Tells why a verb failed, with all causes.
+    pub fn error(&self, verb: &str, error: &anyhow::Error) {
+        // As runc: where a process was to be started, the text says which verb failed. Elsewhere callers match on
+        // the beginning.
+        let text = chain(error);
+        match verb {
+            "create" | "start" | "run" | "exec" => self.text(&format!("{verb} failed: {text}")),
+            _ => self.text(&text),
+        }
+    }
+
+    /// Tells a text as an error.
+    pub fn text(&self, message: &str) {
+        let line = match self.format {
+            LogFormat::Text => {
+                format!("time={} level=error msg={}", json!(clock::now()), json!(message))
+            }
+            LogFormat::Json => json!({ "level": "error", "msg": message, "time": clock::now() }).to_string(),
+        };
+        // As runc: without a log the line itself is printed, with one the bare text.
+        let printed = match &self.log {
+            None => line,
+            Some(log) => match append(log, &line) {
+                Ok(()) => message.to_owned(),
+                Err(failure) => format!("{message}\n(not logged in {}: {})", log.display(), plain(&failure)),
+            },
+        };
+        // stderr may be closed; there is nowhere else to tell it.
+        let _ = writeln!(io::stderr(), "{printed}");
+    }
+}
+
+/// One line more; the directory is made if it is missing.
+fn append(log: &Path, line: &str) -> io::Result<()> {
+    let open = || OpenOptions::new().append(true).create(true).mode(0o644).open(log);
+    let mut file: File = match open() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            if let Some(parent) = log.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            open()?
+        }
+        opened => opened?,
+    };
+    // One write: two processes may append at the same time.
+    file.write_all(format!("{line}\n").as_bytes())
+}
+
+/// An error and its causes on one line. The texts of the system's own errors are replaced ([`plain`]); a cause that
+/// says nothing new is left out.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let words = plain(cause);
+        if text.ends_with(&words) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&words);
+    }
+    text
+}
+
+/// A cause in words that Docker does not take for the container's command: "no such file or directory",
+/// "permission denied" and "is a directory" in an error make it exit with 126 or 127.
+fn plain(cause: &(dyn Error + 'static)) -> String {
+    let errno = if let Some(errno) = cause.downcast_ref::<Errno>() {
+        *errno
+    } else if let Some(code) = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+        Errno::from_raw(code)
+    } else {
+        return cause.to_string();
+    };
+    match errno {
+        Errno::ENOENT => "it is not there (ENOENT)".into(),
+        Errno::EACCES => "access is not allowed (EACCES)".into(),
+        Errno::EISDIR => "a directory is in the way (EISDIR)".into(),
+        errno => format!("{} ({errno:?})", errno.desc()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn the_systems_words_mean_no_exit_code() {
+        for errno in [Errno::ENOENT, Errno::EACCES, Errno::EISDIR] {
+            let wrapped = Err::<(), _>(io::Error::from(errno)).context("Can't open /dev/kvm").unwrap_err();
+            let direct = Err::<(), _>(errno).context("Can't open /dev/kvm").unwrap_err();
+            for text in [chain(&wrapped), chain(&direct)] {
+                let text = text.to_lowercase();
+                for words in ["no such file", "permission denied", "is a directory"] {
+                    assert!(!text.contains(words), "{text}");
+                }
+                assert!(text.starts_with("can't open /dev/kvm: "), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_line_of_the_log_is_json_with_the_message() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("missing/log.json");
+        let report = Report::new(Some(&log), LogFormat::Json);
+        report.text("first");
+        report.error("create", &anyhow::anyhow!("exec: \"x\": executable file not found in $PATH"));
+        let text = fs::read_to_string(log).unwrap();
+        let last: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        assert_eq!(last["level"], "error");
+        assert_eq!(last["msg"], "create failed: exec: \"x\": executable file not found in $PATH");
+        assert_eq!(text.lines().count(), 2);
+    }
+}

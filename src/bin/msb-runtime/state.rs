@@ -1,0 +1,25 @@
+//! `state ID`
+
+use std::process::ExitCode;
+
+use clap::Args;
+use msb_runtime::state::Id;
+
+use crate::{context::Context, show};
+
+/// Print a container's state as JSON.
+#[derive(Debug, Args)]
+pub struct State {
+    /// Which container.
+    id: String,
+}
+
+impl State {
+    /// Prints it.
+    pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
+        let id: Id = self.id.parse()?;
+        let record = context.store.look(&id)?.record()?;
+        println!("{}", show::pretty(&show::state(&record)));
+        Ok(ExitCode::SUCCESS)
+    }
+}
