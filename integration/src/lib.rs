@@ -1,2 +1,3 @@
 //! x
+pub mod bench;
 pub mod kernel;

@@ -2,6 +2,8 @@
 //!
 //! Read from the sources' `use` lines and paths, not from the compiler: what is forbidden compiles.
 
+#![allow(clippy::tests_outside_test_module, reason = "every function of an integration test is one")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
