@@ -1,0 +1,95 @@
+//! The container's cgroup inside the guest: who is in it, and the one way to kill all of it.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use msb_agent::protocol::Failure;
+
+use super::at;
+use crate::log;
+
+const DIRECTORY: &str = "/sys/fs/cgroup/container";
+/// A container may make cgroups of its own; further down nobody looks.
+const DEPTH: usize = 16;
+/// Pids read at most.
+const PIDS: usize = 1 << 16;
+/// How long killed processes may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The cgroup of a container.
+#[derive(Debug)]
+pub struct Cgroup {
+    directory: File,
+}
+
+impl Cgroup {
+    /// Makes it, empty.
+    ///
+    /// # Errors
+    /// [`Failure::Setup`].
+    pub fn create() -> Result<Self, Failure> {
+        fs::create_dir(DIRECTORY).map_err(at(|| format!("make the cgroup {DIRECTORY}")))?;
+        let directory = File::open(DIRECTORY).map_err(at(|| format!("open the cgroup {DIRECTORY}")))?;
+        Ok(Self { directory })
+    }
+
+    /// For clone3.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+
+    /// Every process in it, as pids of the guest's first namespace.
+    pub fn processes(&self) -> Vec<u32> {
+        let mut pids = Vec::new();
+        collect(Path::new(DIRECTORY), DEPTH, &mut pids);
+        pids
+    }
+
+    /// Kills every process in it, also those being forked, and waits until they are gone or it takes too long.
+    pub fn kill(&self) {
+        let killed = File::options()
+            .write(true)
+            .open(format!("{DIRECTORY}/cgroup.kill"))
+            .and_then(|mut file| file.write_all(b"1"));
+        if let Err(error) = killed {
+            log::failure("kill the container", &error);
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while populated() {
+            if Instant::now() > deadline {
+                log::failure("kill the container", &"some processes don't end");
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+fn populated() -> bool {
+    let mut text = String::new();
+    File::open(format!("{DIRECTORY}/cgroup.events"))
+        .and_then(|file| file.take(4096).read_to_string(&mut text))
+        .is_ok_and(|_| text.lines().any(|line| line == "populated 1"))
+}
+
+fn collect(directory: &Path, depth: usize, pids: &mut Vec<u32>) {
+    let mut text = String::new();
+    if let Ok(file) = File::open(directory.join("cgroup.procs")) {
+        // A read error leaves what was read so far.
+        let _ = file.take(1 << 20).read_to_string(&mut text);
+    }
+    let left = PIDS.saturating_sub(pids.len());
+    // 0 stands for a process of another pid namespace, which can't be here.
+    pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|pid| *pid != 0).take(left));
+    if depth == 0 || left == 0 {
+        return;
+    }
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            collect(&entry.path(), depth - 1, pids);
+        }
+    }
+}

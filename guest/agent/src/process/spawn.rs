@@ -1,0 +1,142 @@
+//! Making a process and letting it go: the agent's half of the talk with a helper.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use msb_agent::protocol::{self, Failure, FrameError, Process};
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
+use nix::sys::time::TimeVal;
+
+use super::helper::{Job, Report};
+use super::record::Record;
+use crate::agent::Agent;
+use crate::container::{at, namespaces, plain, setup};
+use crate::serve::Channel;
+use crate::stdio::{pipes, streams::Streams};
+use crate::sys::{self, Child, Spawn};
+
+/// How long a set-up may take. Only an exec can hang: the container may have a file system that does not answer.
+const PATIENCE: i64 = 30;
+/// How long the host may take to open all streams once it says start.
+const STREAMS: Duration = Duration::from_secs(20);
+
+/// Makes a process up to its execve. The record is registered before its end can be noticed.
+///
+/// # Errors
+/// The helper's own failure; the process is gone then and the host never hears of it.
+pub fn create(agent: &Agent, owner: &Arc<Channel>, job: &Job) -> Result<Arc<Record>, Failure> {
+    let (inner, ends) = pipes::make(process_of(job))?;
+    let (ours, theirs) = control()?;
+    let streams = Streams::new(ends).map_err(plain).map_err(at(|| "prepare the streams".into()))?;
+    let stdio = [inner[0].as_fd(), inner[1].as_fd(), inner[2].as_fd()];
+    let record = agent.registry().add(|id| {
+        let child = match job {
+            Job::Init(container) => {
+                // The helper unshares the cgroup namespace itself, once it is in its cgroup.
+                let flags = namespaces::flags(&container.namespaces) - CloneFlags::CLONE_NEWCGROUP;
+                let namespaces = u64::from(flags.bits().unsigned_abs());
+                let cgroup = agent.container()?.cgroup.descriptor();
+                sys::spawn(&Spawn { namespaces, cgroup, stdio, control: theirs.as_fd(), init: None })
+            }
+            Job::Exec { namespaces, .. } => {
+                let init = agent.container()?.init().ok_or(Failure::NoSuchProcess)?;
+                let cgroup = agent.container()?.cgroup.descriptor();
+                let (control, init) = (theirs.as_fd(), Some(init.pidfd.as_fd()));
+                let spawn = Spawn { namespaces: 0, cgroup, stdio, control, init };
+                if namespaces.contains(&msb_agent::protocol::Namespace::Pid) {
+                    born_in(&spawn)
+                } else {
+                    sys::spawn(&spawn)
+                }
+            }
+        }
+        .map_err(plain)
+        .map_err(at(|| "make a process".into()))?;
+        let control = ours.try_clone().map_err(at(|| "prepare the helper".into()))?;
+        Ok(Record::new(id, child, owner, streams, control))
+    })?;
+    drop((inner, theirs));
+    let ready = prepare(&record, ours, job);
+    if let Err(failure) = ready {
+        record.announce(false);
+        agent.registry().kill(record.id);
+        return Err(failure);
+    }
+    Ok(record)
+}
+
+/// Lets a process call execve, once its streams are there.
+///
+/// # Errors
+/// What execve said, or [`Failure::WrongState`] for a second release or missing streams.
+pub fn release(record: &Record) -> Result<(), Failure> {
+    let mut slot = record.control.lock().unwrap_or_else(PoisonError::into_inner);
+    if slot.is_none() {
+        return Err(Failure::WrongState { reason: "the process was started already".into() });
+    }
+    record.streams.await_all(STREAMS)?;
+    let Some(mut control) = slot.take() else {
+        return Err(Failure::NoSuchProcess);
+    };
+    drop(slot);
+    // A helper that was killed meanwhile shows by its exit, like a process killed right after its start.
+    let _ = control.write_all(&[1]);
+    match protocol::read::<Report>(&mut control) {
+        Ok(Report::Failed(failure)) => Err(failure),
+        Ok(Report::Ready { .. }) | Err(_) => Ok(()),
+    }
+}
+
+fn prepare(record: &Record, mut control: File, job: &Job) -> Result<(), Failure> {
+    protocol::write(&mut control, job).map_err(at(|| "start the helper".into()))?;
+    let terminal = match protocol::read::<Report>(&mut control) {
+        Ok(Report::Ready { terminal }) => terminal,
+        Ok(Report::Failed(failure)) => return Err(failure),
+        Err(FrameError::Stream(error)) if error.kind() == std::io::ErrorKind::WouldBlock => {
+            return Err(setup("prepare the process", &"it took too long"));
+        }
+        Err(error) => return Err(setup("prepare the process", &error)),
+    };
+    if let Some(number) = terminal {
+        let master = sys::pidfd_getfd(record.pidfd.as_fd(), number)
+            .map_err(plain)
+            .map_err(at(|| "fetch the terminal".into()))?;
+        record.streams.set_terminal(master).map_err(at(|| "keep the terminal".into()))?;
+    }
+    Ok(())
+}
+
+/// Spawns in the pid namespace of `spawn.init`. Only this thread's children are meant, and only for one clone.
+fn born_in(spawn: &Spawn<'_>) -> Result<Child, Errno> {
+    let init = spawn.init.ok_or(Errno::ESRCH)?;
+    let own = sys::pidfd_open(i32::try_from(std::process::id()).map_err(|_| Errno::ESRCH)?)?;
+    setns(init, CloneFlags::CLONE_NEWPID)?;
+    let child = sys::spawn(spawn);
+    // Can't fail: it is this process's own.
+    if let Err(errno) = setns(&own, CloneFlags::CLONE_NEWPID) {
+        crate::log::failure("return to the first pid namespace", &errno);
+    }
+    child
+}
+
+fn control() -> Result<(File, File), Failure> {
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
+        .map_err(plain)
+        .map_err(at(|| "prepare the helper".into()))?;
+    setsockopt(&ours, sockopt::ReceiveTimeout, &TimeVal::new(PATIENCE, 0))
+        .map_err(plain)
+        .map_err(at(|| "prepare the helper".into()))?;
+    Ok((File::from(ours), File::from(theirs)))
+}
+
+fn process_of(job: &Job) -> &Process {
+    match job {
+        Job::Init(container) => &container.init,
+        Job::Exec { process, .. } => process,
+    }
+}

@@ -1,0 +1,44 @@
+//! `Exec` and `Release`: one more process in the running container.
+
+use std::sync::{Arc, PoisonError};
+
+use msb_agent::protocol::{Failure, Process, Reply};
+
+use super::{Answer, Channel};
+use crate::agent::Agent;
+use crate::process::helper::Job;
+use crate::process::record::Record;
+use crate::process::spawn;
+
+/// A process up to its execve; one at a time waits on a channel, because `Release` names none.
+pub fn exec(
+    agent: &Agent,
+    channel: &Arc<Channel>,
+    waiting: &mut Option<Arc<Record>>,
+    process: Box<Process>,
+) -> Answer {
+    if waiting.is_some() {
+        return Err(wrong("a process of this channel still waits for its release"));
+    }
+    let made = agent.container()?;
+    let init = made.init().ok_or_else(|| wrong("the container was not created yet"))?;
+    if init.control.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+        return Err(wrong("the container was not started yet"));
+    }
+    // A container that has ended has no namespaces to join.
+    agent.registry().alive(init.id)?;
+    let job = Job::Exec { process, namespaces: made.namespaces.clone() };
+    let record = spawn::create(agent, channel, &job)?;
+    *waiting = Some(Arc::clone(&record));
+    Ok((Reply::Created { process: record.id }, Some(record)))
+}
+
+/// Lets the waiting process go.
+pub fn release(waiting: &mut Option<Arc<Record>>) -> Result<Reply, Failure> {
+    let record = waiting.take().ok_or_else(|| wrong("no process of this channel waits"))?;
+    spawn::release(&record).map(|()| Reply::Done)
+}
+
+fn wrong(reason: &str) -> Failure {
+    Failure::WrongState { reason: reason.into() }
+}

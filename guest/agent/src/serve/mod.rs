@@ -1,0 +1,146 @@
+//! A channel: requests come in one after the other, each has its answer; events go out between the answers.
+//!
+//! One thread per channel. What a channel has made ends with it.
+
+mod create;
+mod exec;
+
+use std::fs::File;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use msb_agent::protocol::{self, Failure, FromAgent, Hello, Reply, Request, StreamHello, ToAgent, VERSION};
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::time::TimeVal;
+
+use crate::agent::Agent;
+use crate::process::record::Record;
+use crate::transport::{self, Listener};
+use crate::{log, signals};
+
+/// Stack of a channel's thread: decoding a container needs more than a relay.
+const CHANNEL_STACK: usize = 256 << 10;
+/// Stack of a stream's thread, which becomes its relay.
+const STREAM_STACK: usize = 64 << 10;
+/// How long a stream may take to say whose it is.
+const STREAM_PATIENCE: i64 = 20;
+/// After a failing accept: descriptors or memory are short, so wait for some to be freed.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A channel's sending half.
+#[derive(Debug)]
+pub struct Channel {
+    writer: Mutex<File>,
+}
+
+impl Channel {
+    /// Says hello on a fresh connection.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub fn open(connection: &File) -> std::io::Result<Arc<Self>> {
+        let channel = Self { writer: Mutex::new(connection.try_clone()?) };
+        channel.send(&FromAgent::Hello(Hello { version: VERSION }));
+        Ok(Arc::new(channel))
+    }
+
+    /// Sends one message. Who does not listen any more is not told: the reading half notices.
+    pub fn send(&self, message: &FromAgent) {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = protocol::write(&mut *writer, message);
+    }
+}
+
+/// Serves a channel until the host closes it or breaks the protocol, and ends what was made on it.
+pub fn serve(agent: &Arc<Agent>, channel: &Arc<Channel>, mut connection: File) {
+    let mut waiting = None;
+    while let Ok(ToAgent { id, request }) = protocol::read(&mut connection) {
+        match answer(agent, channel, &mut waiting, request) {
+            Ok((reply, made)) => {
+                channel.send(&FromAgent::Reply { id, result: Ok(reply) });
+                if let Some(made) = made {
+                    made.announce(true);
+                }
+            }
+            Err(failure) => channel.send(&FromAgent::Reply { id, result: Err(failure) }),
+        }
+    }
+    transport::hang_up(&connection);
+    agent.registry().abandon(channel);
+}
+
+/// The reply, and the process that the host knows by it.
+type Answer = Result<(Reply, Option<Arc<Record>>), Failure>;
+
+fn answer(
+    agent: &Arc<Agent>,
+    channel: &Arc<Channel>,
+    waiting: &mut Option<Arc<Record>>,
+    request: Request,
+) -> Answer {
+    let reply = match request {
+        Request::Create(container) => return create::create(agent, channel, container),
+        Request::Exec(process) => return exec::exec(agent, channel, waiting, process),
+        Request::Start => create::start(agent),
+        Request::Release => exec::release(waiting),
+        Request::Signal { process, signal, all } => signals::send(agent, process, signal, all),
+        Request::Resize { process, size } => signals::resize(agent, process, size),
+        Request::Processes => signals::processes(agent),
+        Request::Sync => agent.container().and_then(|made| made.root.sync()).map(|()| Reply::Done),
+    };
+    reply.map(|reply| (reply, None))
+}
+
+/// Accepts channels for ever.
+pub fn channels(agent: &Arc<Agent>, listener: &Listener) -> ! {
+    loop {
+        let agent = Arc::clone(agent);
+        let begun = accept(listener, CHANNEL_STACK, move |connection| {
+            if let Ok(channel) = Channel::open(&connection) {
+                serve(&agent, &channel, connection);
+            }
+        });
+        pause_after(begun, "accept a channel");
+    }
+}
+
+/// Accepts stdio streams for ever.
+pub fn streams(agent: &Arc<Agent>, listener: &Listener) -> ! {
+    loop {
+        let agent = Arc::clone(agent);
+        let begun = accept(listener, STREAM_STACK, move |connection| stream(&agent, connection));
+        pause_after(begun, "accept a stream");
+    }
+}
+
+fn stream(agent: &Agent, mut connection: File) {
+    let patience = TimeVal::new(STREAM_PATIENCE, 0);
+    if setsockopt(&connection, sockopt::ReceiveTimeout, &patience).is_err() {
+        return;
+    }
+    // Without a hello, or for a process that is gone, the stream is closed.
+    let Ok(hello) = protocol::read::<StreamHello>(&mut connection) else { return };
+    let record = agent.registry().find(hello.process).map(Arc::clone);
+    if let Some(record) = record {
+        let streams = Arc::clone(&record.streams);
+        drop(record);
+        streams.attach(hello.stream, &connection);
+    }
+}
+
+fn accept(
+    listener: &Listener,
+    stack: usize,
+    work: impl FnOnce(File) + Send + 'static,
+) -> std::io::Result<()> {
+    let connection = listener.accept()?;
+    thread::Builder::new().stack_size(stack).spawn(move || work(connection)).map(drop)
+}
+
+fn pause_after(begun: std::io::Result<()>, step: &str) {
+    if let Err(error) = begun {
+        log::failure(step, &error);
+        thread::sleep(PAUSE);
+    }
+}
