@@ -1,0 +1,149 @@
+//! Everything that `cargo dev` makes before it can run something, each made once for the same inputs.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use super::Project;
+use super::cache::Inputs;
+use super::packages;
+use crate::host::{Fixture, Item, Setup, fixture, image};
+
+/// What is installed on a machine that runs our containers, and what it is called there.
+#[derive(Clone, Debug)]
+pub struct Build {
+    /// `msb-runtime`.
+    pub runtime: PathBuf,
+    /// The guest kernel.
+    pub kernel: Option<PathBuf>,
+    /// The guest's first file system, with the agent in it.
+    pub initramfs: PathBuf,
+}
+
+impl Build {
+    /// Where each part goes on a host.
+    pub fn payload(&self) -> Vec<Item> {
+        let item = |source: &Path, target: &str, mode| Item {
+            source: source.to_owned(),
+            target: target.into(),
+            mode,
+        };
+        let mut items = vec![
+            item(&self.runtime, "/usr/local/bin/msb-runtime", 0o755),
+            item(&self.initramfs, "/usr/lib/msb/initramfs", 0o644),
+        ];
+        items.extend(self.kernel.as_deref().map(|kernel| item(kernel, "/usr/lib/msb/vmlinux", 0o644)));
+        items
+    }
+}
+
+impl Project {
+    /// The saved state of `fixture`, made if need be.
+    pub fn host(&self, fixture: Fixture) -> Result<Setup> {
+        packages::require(&packages::HOST)?;
+        let agent = self.host_agent()?;
+        let inputs = image::inputs().into_iter().fold(Inputs::default(), Inputs::text);
+        let image = self.cache.product("host-image", inputs, |folder, step| {
+            step.phase("Debian's packages, about a minute");
+            Ok(image::build(folder)?)
+        })?;
+        let inputs = fixture::inputs()?.into_iter().fold(Inputs::default(), Inputs::text);
+        let inputs = inputs.text(image.as_os_str().as_encoded_bytes()).tree(&agent)?;
+        let state =
+            self.cache.product(&format!("host-state-{}", fixture.name()), inputs, |folder, step| {
+                Ok(fixture::build(fixture, &image, &agent, folder, &|phase| step.phase(phase))?)
+            })?;
+        Ok(Setup { state, agent, failures: self.target.join("failures") })
+    }
+
+    /// The programs under test, built from this checkout.
+    pub fn build(&self) -> Result<Build> {
+        let runtime =
+            self.program("msb-runtime", &["src"], &["--release", "--package", "msb-runtime"], false)?;
+        let agent = self.program("msb-agent", &[], &["--profile=guest", "--package", "msb-agent"], true)?;
+        let inputs =
+            Inputs::default().tree(&agent)?.tree(&self.root.join("rootfs-builder/src/initramfs.rs"))?;
+        let initramfs = self.cache.product("initramfs", inputs, |folder, _| {
+            Ok(rootfs_builder::initramfs::write(&agent, &folder.join("initramfs"))?)
+        })?;
+        Ok(Build { runtime, kernel: self.guest_kernel()?, initramfs: initramfs.join("initramfs") })
+    }
+
+    /// The guest kernel, if there is one yet.
+    pub fn guest_kernel(&self) -> Result<Option<PathBuf>> {
+        Ok(std::env::var_os("MSB_KERNEL").map(PathBuf::from))
+    }
+
+    /// The agent of the virtual host.
+    fn host_agent(&self) -> Result<PathBuf> {
+        let sources =
+            ["agent.rs", "protocol.rs"].map(|name| self.root.join("integration/src/host").join(name));
+        let mut inputs = self.tools()?.tree(&self.root.join("integration/src/bin/host-agent.rs"))?;
+        for source in &sources {
+            inputs = inputs.tree(source)?;
+        }
+        let arguments = ["--package", "integration", "--bin", "host-agent"];
+        Ok(self.cargo("host-agent", inputs, &arguments, true)?.join("host-agent"))
+    }
+
+    /// One of our programs: of the folders `also`, and those that all our programs are built from.
+    fn program(&self, name: &str, also: &[&str], arguments: &[&str], guest: bool) -> Result<PathBuf> {
+        let mut inputs = self.tools()?;
+        for folder in ["Cargo.toml", "guest/agent", "rootfs-builder/Cargo.toml", "rootfs-builder/src"]
+            .iter()
+            .chain(also)
+        {
+            inputs = inputs.tree(&self.root.join(folder))?;
+        }
+        Ok(self.cargo(name, inputs, arguments, guest)?.join(name))
+    }
+
+    /// Compiler, its flags and every dependency.
+    fn tools(&self) -> Result<Inputs> {
+        let version = Command::new("rustc").arg("-vV").output().context("Cannot run rustc")?;
+        let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
+        Inputs::default().text(version.stdout).text(flags).tree(&self.root.join("Cargo.lock"))
+    }
+
+    /// Runs `cargo build` and keeps the program `name`. A guest program is static, so that it runs in any system.
+    fn cargo(&self, name: &str, inputs: Inputs, arguments: &[&str], guest: bool) -> Result<PathBuf> {
+        self.cache.product(name, inputs, |folder, step| {
+            step.phase("cargo build");
+            let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+            command.args(["build", "--quiet", "--locked"]).args(arguments).current_dir(&self.root);
+            let mut built = self.target.clone();
+            if guest {
+                let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+                built.push("static");
+                command.arg("--target-dir").arg(&built).args(["--target", &triple]);
+                // With an explicit target these reach the program but not its build scripts.
+                command.env("RUSTFLAGS", "-C target-feature=+crt-static");
+                built.push(triple);
+            } else {
+                command.arg("--target-dir").arg(&built);
+            }
+            let profile = arguments.iter().find_map(|argument| argument.strip_prefix("--profile="));
+            built.push(profile.unwrap_or(if arguments.contains(&"--release") { "release" } else { "debug" }));
+            forget_cargo(&mut command);
+            let status = command.stdin(Stdio::null()).status().context("Cannot run cargo")?;
+            if !status.success() {
+                bail!("cargo build of {name} failed");
+            }
+            let from = built.join(name);
+            fs::copy(&from, folder.join(name)).with_context(|| format!("Cannot copy {}", from.display()))?;
+            Ok(())
+        })
+    }
+}
+
+/// `cargo dev` runs under cargo, whose variables for our own package would only make another cargo build more again.
+pub fn forget_cargo(command: &mut Command) {
+    let ours =
+        |name: &OsString| name.to_string_lossy().starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR";
+    for (name, _) in std::env::vars_os().filter(|(name, _)| ours(name)) {
+        command.env_remove(name);
+    }
+}

@@ -1,0 +1,159 @@
+//! The virtual KVM host: a Debian 13 machine in QEMU whose emulated processor has AMD's SVM, so that KVM in it is whole.
+//!
+//! Enters: a [`Setup`] (where its saved states are) and the files under test. Leaves: a running, clean [`VirtualHost`]
+//! in which commands run; dropping it ends it and throws away all that was written there.
+//!
+//! `image` builds its disk, `fixture` boots it once and saves its state, `qemu` and `monitor` run it, `payload` brings
+//! files in, and commands go over `channel`, in frames of `protocol`, to the `agent` inside.
+
+pub mod agent;
+pub mod channel;
+pub mod command;
+pub mod fixture;
+pub mod image;
+mod keep;
+pub mod monitor;
+pub mod payload;
+pub mod protocol;
+pub mod qemu;
+mod sources;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tempfile::TempDir;
+
+use channel::{Channel, ChannelError};
+use command::HostCommand;
+pub use fixture::Fixture;
+pub use payload::Item;
+use payload::PayloadError;
+use qemu::{Machine, Qemu, QemuError};
+
+/// Run in the host each time it has been restored.
+const PLACE: &str = include_str!("files/place.sh");
+
+/// Where the parts of a virtual host are; `dev::products` makes them.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The folder that [`fixture::build`] filled.
+    pub state: PathBuf,
+    /// The agent of the host.
+    pub agent: PathBuf,
+    /// Where to keep what a failed test leaves.
+    pub failures: PathBuf,
+}
+
+/// Why there is no virtual host, or a command did not run in it.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// A file of ours.
+    #[error("{path} could not be read or written")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The payload disk.
+    #[error(transparent)]
+    Payload(#[from] PayloadError),
+    /// The machine.
+    #[error("The virtual host did not start")]
+    Qemu(#[from] QemuError),
+    /// The commands.
+    #[error("A command could not be run in the virtual host")]
+    Channel(#[from] ChannelError),
+    /// The files under test could not be put into place.
+    #[error("The files under test could not be put into the virtual host:\n{output}")]
+    Place {
+        /// What the script said.
+        output: String,
+    },
+}
+
+/// A running virtual host. Dropping it ends it; while a test panics, its logs are kept first.
+#[derive(Debug)]
+pub struct VirtualHost {
+    // The order is that of dropping: the channel, the machine, its files.
+    channel: Channel,
+    qemu: Qemu,
+    run: TempDir,
+    setup: Setup,
+    name: Option<String>,
+}
+
+impl VirtualHost {
+    /// Restores a clean host and puts `payload` into it. A second or so.
+    pub fn start(fixture: Fixture, setup: &Setup, payload: &[Item]) -> Result<Self, HostError> {
+        let run = tempfile::Builder::new().prefix("msb-host-").tempdir();
+        let run = run.map_err(|source| HostError::File { path: std::env::temp_dir(), source })?;
+        let (disk, work) = (run.path().join("payload.img"), run.path().join("payload"));
+        fs::create_dir(&work).map_err(|source| HostError::File { path: work.clone(), source })?;
+        payload::build(&disk, &work, &setup.agent, payload)?;
+        fs::remove_dir_all(&work).map_err(|source| HostError::File { path: work, source })?;
+        let mut qemu = Qemu::start(&Machine {
+            disk: &setup.state,
+            keep_writes: false,
+            state: Some(&setup.state.join("state")),
+            payload: &disk,
+            clock: fixture.clock(),
+            run: run.path(),
+        })?;
+        let channel = Channel::open(qemu.agent()?, Duration::from_secs(60))?;
+        let host = Self { channel, qemu, run, setup: setup.clone(), name: None };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let placed = host.sh(PLACE).env("MSB_NOW", &now.to_string()).run()?;
+        if placed.code != 0 {
+            let output = String::from_utf8_lossy(&[placed.stdout, placed.stderr].concat()).into_owned();
+            return Err(HostError::Place { output });
+        }
+        Ok(host)
+    }
+
+    /// A shell command in the host, to be run.
+    pub fn sh(&self, script: &str) -> HostCommand<'_> {
+        HostCommand::new(&self.channel, script)
+    }
+
+    /// The command channel itself.
+    pub fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// Its folder on this machine: the console log, QEMU's own log.
+    pub fn folder(&self) -> &Path {
+        self.run.path()
+    }
+
+    /// QEMU's process id.
+    pub fn pid(&self) -> u32 {
+        self.qemu.pid()
+    }
+
+    /// Names the host for [`VirtualHost::keep`]; without a name, the running thread's (a test's) is taken.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = Some(name.to_owned());
+        self
+    }
+
+    /// Copies the host's console, journal, and all logs of guests and runtime to a folder that stays, and names it.
+    pub fn keep(&self) -> Result<PathBuf, HostError> {
+        let thread = std::thread::current();
+        let name = self.name.as_deref().or(thread.name()).unwrap_or("host");
+        keep::keep(self, &self.setup.failures, name)
+    }
+}
+
+impl Drop for VirtualHost {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            match self.keep() {
+                Ok(folder) => eprintln!("The virtual host's logs are kept in {}", folder.display()),
+                Err(error) => eprintln!("The virtual host's logs could not be kept: {error}"),
+            }
+        }
+    }
+}
