@@ -22,11 +22,11 @@ use super::backlog::Backlog;
 use super::header::{Credit, Header, Op, Ports, Shut};
 use super::packet::{Message, Packet, Payload, volatile};
 
-/// Our receive buffer of each connection, `buf_alloc` (VIRTIO 1.2, section 5.10.6.3), in bytes. It exists only while the
-/// socket's reader is slow; two of Linux's largest packets fit.
-pub const BUF_ALLOC: u32 = 128 * 1024;
-/// The guest is told of freed space when it is this much: early enough that it never waits for a fast reader.
-const CREDIT_STEP: u32 = BUF_ALLOC / 4;
+/// Our receive buffer of a connection, `buf_alloc` (VIRTIO 1.2, section 5.10.6.3), in bytes. It takes memory only while
+/// the socket's reader is slow. Four of Linux's largest packets: with two, the guest waits for credit half of the time.
+pub const BUF_ALLOC: u32 = 256 * 1024;
+/// The same when there are many connections, so that a guest cannot make us hold much in all.
+pub const BUF_ALLOC_SMALL: u32 = 64 * 1024;
 /// At most so much unread input is thrown away when a socket is closed (see [`Connection`]'s `drop`).
 const DISCARD_LIMIT: usize = 1024 * 1024;
 
@@ -85,6 +85,8 @@ pub struct Connection {
     /// Bytes of the guest that have left our hands, and what the guest knows of that.
     forwarded: Wrapping<u32>,
     told: Wrapping<u32>,
+    /// Size of our buffer, and what of the guest's bytes is in it.
+    buf_alloc: u32,
     backlog: Backlog,
     /// The socket may have input; false after it had none (the event loop is edge-triggered).
     readable: bool,
@@ -92,34 +94,38 @@ pub struct Connection {
 
 impl Connection {
     /// The host's side asks for a port of the guest.
-    pub fn outgoing(ports: Ports, socket: UnixStream) -> Self {
+    pub fn outgoing(ports: Ports, socket: UnixStream, buf_alloc: u32) -> Self {
         let owed = Owed { request: true, ..Owed::default() };
-        Self::new(ports, socket, owed, Credit::default(), false)
+        Self::new(ports, socket, owed, buf_alloc)
     }
 
     /// The guest has asked for a port of the host.
-    pub fn incoming(ports: Ports, socket: UnixStream, guest: Credit) -> Self {
+    pub fn incoming(ports: Ports, socket: UnixStream, buf_alloc: u32, guest: Credit) -> Self {
         let owed = Owed { response: true, ..Owed::default() };
-        Self::new(ports, socket, owed, guest, true)
+        let mut connection = Self::new(ports, socket, owed, buf_alloc);
+        connection.guest = guest;
+        connection.established = true;
+        connection
     }
 
-    fn new(ports: Ports, socket: UnixStream, owed: Owed, guest: Credit, established: bool) -> Self {
+    fn new(ports: Ports, socket: UnixStream, owed: Owed, buf_alloc: u32) -> Self {
         Self {
             ports,
             socket,
-            established,
+            established: false,
             to_guest: Flow::Open,
             from_guest: Flow::Open,
             guest_shut: Shut::default(),
             said_shut: Shut::default(),
             owed,
-            guest,
+            guest: Credit::default(),
             sent: Wrapping(0),
             asked: false,
             unanswered: false,
             volunteers: false,
             forwarded: Wrapping(0),
             told: Wrapping(0),
+            buf_alloc,
             backlog: Backlog::default(),
             readable: true,
         }
@@ -169,7 +175,7 @@ impl Connection {
     }
 
     fn receive_data(&mut self, mut payload: Payload<'_>) -> Verdict {
-        let room = usize::try_from(BUF_ALLOC).expect("128 KiB fits").saturating_sub(self.backlog.len());
+        let room = usize::try_from(self.buf_alloc).unwrap_or(usize::MAX).saturating_sub(self.backlog.len());
         if payload.len() > room || self.guest_shut.send {
             // More than it had credit for, or more after the end.
             return Verdict::Reset;
@@ -246,7 +252,7 @@ impl Connection {
     /// Bytes of the guest have left our hands.
     fn forward(&mut self, count: usize) {
         self.forwarded += u32::try_from(count).expect("no more than was buffered");
-        if (self.forwarded - self.told).0 >= CREDIT_STEP {
+        if (self.forwarded - self.told).0 >= self.buf_alloc / 4 {
             self.owed.credit_update = true;
         }
     }
@@ -284,7 +290,7 @@ impl Connection {
         let (op, len) = self.next_packet(room)?;
         self.told = self.forwarded;
         self.owed.credit_update = false;
-        let credit = Credit { buf_alloc: BUF_ALLOC, fwd_cnt: self.forwarded.0 };
+        let credit = Credit { buf_alloc: self.buf_alloc, fwd_cnt: self.forwarded.0 };
         let mut header = Header::to_guest(self.ports, op, credit);
         header.len = len;
         if op == Op::Shutdown {

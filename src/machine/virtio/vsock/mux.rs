@@ -14,13 +14,15 @@ use std::sync::mpsc::SyncSender;
 use vm_memory::VolatileSlice;
 use vmm_sys_util::epoll::EventSet;
 
-use super::connection::{Connection, Verdict};
+use super::connection::{BUF_ALLOC, BUF_ALLOC_SMALL, Connection, Verdict};
 use super::header::{Credit, HOST_CID, Header, Op, Ports};
 use super::packet::{Message, Packet, Parsed};
 use crate::machine::events::Watcher;
 
 /// Streams at the same time, those included that are only being flushed.
 pub const MAX_CONNECTIONS: usize = 1024;
+/// With so many connections, the next get a smaller buffer.
+const FEW_CONNECTIONS: usize = 256;
 /// With so many resets waiting, no more packets of the guest are read.
 const MAX_RESETS: usize = 256;
 /// Host ports of connections that the host opens begin here, far from those that are listened on.
@@ -85,7 +87,7 @@ impl Mux {
     pub fn connect(&mut self, guest_port: u32, stream: UnixStream) {
         let ports = self.fresh_ports(guest_port);
         // A stream that cannot be watched is closed, which is all that its other end can be told.
-        let _ = self.insert(Connection::outgoing(ports, stream));
+        let _ = self.insert(Connection::outgoing(ports, stream, self.buf_alloc()));
     }
 
     /// A host port that makes a new name with that guest port. There are more ports than connections.
@@ -114,6 +116,12 @@ impl Mux {
         self.entries.insert(id, entry);
         self.settle(id, Verdict::Keep);
         true
+    }
+
+    /// The receive buffer of the next connection. One of the larger is given only while there are few connections of any
+    /// size, so that there are never more than few of the larger: 112 MiB in all, if every reader on the host is stuck.
+    fn buf_alloc(&self) -> u32 {
+        if self.entries.len() < FEW_CONNECTIONS { BUF_ALLOC } else { BUF_ALLOC_SMALL }
     }
 
     fn fresh_id(&mut self) -> u32 {
@@ -170,7 +178,7 @@ impl Mux {
             // Nobody takes them in time, or nobody listens any more.
             return false;
         }
-        self.insert(Connection::incoming(packet.ports, ours, packet.credit))
+        self.insert(Connection::incoming(packet.ports, ours, self.buf_alloc(), packet.credit))
     }
 
     fn reset(&mut self, ports: Ports) {

@@ -7,6 +7,7 @@
 //! The payload may be spread over any number of descriptors (VIRTIO 1.2, section 2.7.4: no assumption about their
 //! arrangement): Linux does so for zero-copy sends, and since 6.17 for every send above 32 KiB.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::unix::net::UnixStream;
 
@@ -136,11 +137,17 @@ impl Payload<'_> {
     }
 
     /// Appends what is left to `bytes`.
-    pub fn append_to(&self, bytes: &mut Vec<u8>) {
+    pub fn append_to(&self, bytes: &mut VecDeque<u8>) {
+        let mut chunk = [0; 4096];
         for piece in &self.pieces {
-            let start = bytes.len();
-            bytes.resize(start + piece.len(), 0);
-            piece.copy_to(&mut bytes[start..]);
+            let mut at = 0;
+            while let Ok(rest) = piece.offset(at)
+                && !rest.is_empty()
+            {
+                let count = rest.copy_to(&mut chunk);
+                bytes.extend(&chunk[..count]);
+                at += count;
+            }
         }
     }
 }

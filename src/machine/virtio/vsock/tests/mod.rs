@@ -9,7 +9,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 
 use self::guest::{Guest, Peer, guest_opens, host_opens};
-use super::connection::BUF_ALLOC;
+use super::connection::{BUF_ALLOC, BUF_ALLOC_SMALL};
 use super::header::{Credit, Header, Op, Ports};
 use super::{ConnectError, LISTEN_BACKLOG, mux::MAX_CONNECTIONS};
 
@@ -159,7 +159,10 @@ fn connections_are_bounded() {
     for _ in 0..=MAX_CONNECTIONS {
         let (near, far) = UnixStream::pair().unwrap();
         guest.handle.connect(1, far).unwrap();
-        guest.settle();
+        while let Some((request, _)) = guest.next() {
+            let expected = if streams.len() < 256 { BUF_ALLOC } else { BUF_ALLOC_SMALL };
+            assert_eq!(request.credit.buf_alloc, expected);
+        }
         streams.push(near);
     }
     let mut last = streams.pop().unwrap();
@@ -223,8 +226,9 @@ fn host_that_closes_is_told_after_its_last_byte() {
     assert_eq!(peer.shut, SEND | RCV);
     // What comes all the same is swallowed, and credited.
     peer.send(&mut guest, &pattern(60_000));
+    peer.send(&mut guest, &pattern(10_000));
     peer.take_all(&mut guest);
-    assert_eq!(peer.device.fwd_cnt, 60_000);
+    assert_eq!(peer.device.fwd_cnt, 70_000);
     peer.say(&mut guest, Op::Rst);
     guest.expect_silence();
 }
