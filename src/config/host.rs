@@ -69,10 +69,8 @@ pub struct Hooks {
     pub prestart: Vec<Hook>,
     /// During create, after `prestart`.
     pub create_runtime: Vec<Hook>,
-    /// During create, in the container's namespaces.
+    /// During create, after `createRuntime`; on the host, since the container's namespaces are the guest's.
     pub create_container: Vec<Hook>,
-    /// During start, in the container, before the process.
-    pub start_container: Vec<Hook>,
     /// After start.
     pub poststart: Vec<Hook>,
     /// After delete.
@@ -81,6 +79,9 @@ pub struct Hooks {
 
 /// What the configuration asks of the host.
 pub(super) fn host(spec: &Spec, network: NetworkNamespace) -> Result<HostConfig, ConfigError> {
+    if spec.hooks().is_some_and(|hooks| !list(hooks.start_container()).is_empty()) {
+        return Err(ConfigError::StartContainerHook);
+    }
     Ok(HostConfig {
         cgroup: cgroup(spec.linux())?,
         network,
@@ -115,7 +116,6 @@ fn hooks(hooks: &OciHooks) -> Hooks {
         prestart: list(hooks.prestart()),
         create_runtime: list(hooks.create_runtime()),
         create_container: list(hooks.create_container()),
-        start_container: list(hooks.start_container()),
         poststart: list(hooks.poststart()),
         poststop: list(hooks.poststop()),
     }

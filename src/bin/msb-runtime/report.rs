@@ -79,7 +79,7 @@ fn append(log: &Path, line: &str) -> io::Result<()> {
 
 /// An error and its causes on one line. The texts of the system's own errors are replaced ([`plain`]); a cause that
 /// says nothing new is left out.
-fn chain(error: &anyhow::Error) -> String {
+pub fn chain(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
         let words = plain(cause);
@@ -102,7 +102,7 @@ fn plain(cause: &(dyn Error + 'static)) -> String {
     } else if let Some(code) = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
         Errno::from_raw(code)
     } else {
-        return cause.to_string();
+        return neutral(cause.to_string());
     };
     match errno {
         Errno::ENOENT => "it is not there (ENOENT)".into(),
@@ -110,6 +110,25 @@ fn plain(cause: &(dyn Error + 'static)) -> String {
         Errno::EISDIR => "a directory is in the way (EISDIR)".into(),
         errno => format!("{} ({errno:?})", errno.desc()),
     }
+}
+
+/// The same, where another process (the VMM, the agent) has put the system's own texts into its own. What is said of
+/// the container's command is worded differently there, and stays.
+fn neutral(mut text: String) -> String {
+    const WORDS: [(&str, &str); 6] = [
+        ("No such file or directory (os error 2)", "it is not there (ENOENT)"),
+        ("ENOENT: No such file or directory", "it is not there (ENOENT)"),
+        ("Permission denied (os error 13)", "access is not allowed (EACCES)"),
+        ("EACCES: Permission denied", "access is not allowed (EACCES)"),
+        ("Is a directory (os error 21)", "a directory is in the way (EISDIR)"),
+        ("EISDIR: Is a directory", "a directory is in the way (EISDIR)"),
+    ];
+    for (theirs, ours) in WORDS {
+        if text.contains(theirs) {
+            text = text.replace(theirs, ours);
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -131,6 +150,15 @@ mod tests {
                 assert!(text.starts_with("can't open /dev/kvm: "), "{text}");
             }
         }
+    }
+
+    #[test]
+    fn another_processes_words_are_made_plain_too() {
+        let io = io::Error::from(Errno::ENOENT);
+        assert_eq!(neutral(format!("The kernel: {io}")), "The kernel: it is not there (ENOENT)");
+        assert_eq!(neutral(format!("open: {}", Errno::EACCES)), "open: access is not allowed (EACCES)");
+        let command = "exec: \"/etc\": is a directory";
+        assert_eq!(neutral(command.into()), command);
     }
 
     #[test]
