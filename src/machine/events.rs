@@ -1,7 +1,11 @@
-//! The event loop: which descriptor belongs to which device.
+//! The event loop: which descriptor belongs to which device, and the one thread that serves them all.
 //!
-//! Enters: descriptors to watch. Leaves: (device, [`Token`]) pairs for `virtio/worker.rs`.
+//! Enters: descriptors to watch. Leaves: a [`Token`] for the device, until the end of the machine.
 //! Must never know what a device does with its event.
+//!
+//! One thread for all devices: a guest of one processor rarely has two requests at once, most are answered from the
+//! host's page cache in microseconds, and each further thread costs a stack, a wake-up and locks. A device that must
+//! wait (vsock for a slow reader) waits by an event. Each turn gives each device a bounded amount of work.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -9,7 +13,70 @@ use std::sync::Arc;
 
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
+use crate::machine::handle::End;
 use crate::machine::virtio::Token;
+use crate::machine::virtio::mmio::Transport;
+
+/// Events taken per turn; more of them wait for the next.
+const BATCH: usize = 32;
+/// The number in events that end the loop; devices count from 0.
+const END: u32 = u32::MAX;
+
+/// All devices, and the thread that calls them.
+#[derive(Debug)]
+pub(super) struct EventLoop {
+    epoll: Arc<Epoll>,
+    devices: Vec<Arc<Transport>>,
+    end: Arc<End>,
+}
+
+impl EventLoop {
+    /// A loop without devices, which ends when `end` is set.
+    pub(super) fn new(end: Arc<End>) -> io::Result<Self> {
+        let epoll = Arc::new(Epoll::new()?);
+        let event = EpollEvent::new(EventSet::IN, u64::from(END) << 32);
+        epoll.ctl(ControlOperation::Add, end.event.as_raw_fd(), event)?;
+        Ok(Self { epoll, devices: Vec::new(), end })
+    }
+
+    /// For the device that is added next.
+    pub(super) fn watcher(&self) -> Watcher {
+        let device = u32::try_from(self.devices.len()).expect("as many devices as interrupts");
+        Watcher::new(Arc::clone(&self.epoll), device)
+    }
+
+    /// Adds the device that has the last watcher.
+    pub(super) fn add(&mut self, device: Arc<Transport>) {
+        self.devices.push(device);
+    }
+
+    /// Serves the devices until the end of the machine.
+    pub(super) fn run(&self) -> io::Result<()> {
+        let mut events = [EpollEvent::default(); BATCH];
+        while !self.end.is_set() {
+            let count = match self.epoll.wait(-1, &mut events) {
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            for event in &events[..count] {
+                let (device, token) = decode(event);
+                let device = usize::try_from(device).ok().and_then(|device| self.devices.get(device));
+                if let Some(device) = device {
+                    device.handle(token);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops all devices: their streams and files are closed.
+    pub(super) fn close(&self) {
+        for device in &self.devices {
+            device.close();
+        }
+    }
+}
 
 /// Set in the low word of an event's data when it names a device's own descriptor, not a queue.
 const SOURCE: u32 = 1 << 31;

@@ -1,7 +1,287 @@
 //! One virtual machine: memory, virtual processors and devices on top of KVM.
 //!
-//! Enters: a [`crate::config::MachineConfig`], complete. Leaves: a running guest, byte streams to it, and how it ended.
+//! Enters: a [`MachineConfig`], complete. Leaves: a running guest, byte streams to it, and how it ended.
 //! Must never know: OCI, bundles, images, the agent or what the streams carry.
+//!
+//! [`Machine::build`] is the recipe, top to bottom; everything that opens a file is done when it returns, so that
+//! privileges can be dropped between it and [`Machine::run`]. Threads: the caller's serves the devices, and each
+//! processor has its own.
+//!
+//! The end: whoever sees it sets [`End`]; the device thread leaves its loop, kicks the processors out of the guest,
+//! closes the devices (streams end for their readers), completes the console log, and `run` returns. KVM's objects are
+//! *not* destroyed then: that waits some 30 ms for the host's RCU, and the caller has something to report first. The
+//! process's exit does it.
 
+pub mod bus;
 pub mod events;
+pub mod handle;
+pub mod irq;
+pub mod kvm;
+pub mod memory;
+mod reset;
+pub mod serial;
+pub mod vcpu;
 pub mod virtio;
+
+pub mod boot;
+#[cfg_attr(target_arch = "x86_64", path = "layout_x86_64.rs")]
+#[cfg_attr(target_arch = "aarch64", path = "layout_aarch64.rs")]
+pub mod layout;
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use kvm_ioctls::{IoEventAddress, VmFd};
+use thiserror::Error;
+use vm_memory::GuestMemoryMmap;
+
+use self::events::EventLoop;
+use self::handle::End;
+pub use self::handle::{ConnectError, Ended, MachineHandle};
+use self::reset::ResetPort;
+use self::serial::{Console, SerialPort};
+use self::vcpu::{Buses, Processor};
+use self::virtio::block::Block;
+use self::virtio::block::disk::{DiskError, RawFile};
+use self::virtio::mmio::{QUEUE_NOTIFY, Transport};
+use self::virtio::rng::Rng;
+use self::virtio::vsock::{Vsock, VsockError};
+use self::virtio::{Interrupt, VirtioDevice};
+use crate::config::MachineConfig;
+
+/// The most processors: what the MP table has room for.
+pub const MAX_VCPUS: u8 = 32;
+
+/// Why a machine cannot be built.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// Too many processors, or none.
+    #[error("A machine can have 1 to {MAX_VCPUS} virtual processors, not {count}")]
+    Vcpus {
+        /// As configured.
+        count: u8,
+    },
+    /// No usable KVM.
+    #[error(transparent)]
+    Kvm(#[from] kvm::KvmProblem),
+    /// No guest memory.
+    #[error(transparent)]
+    Memory(#[from] memory::MemoryError),
+    /// No kernel.
+    #[error(transparent)]
+    Kernel(#[from] boot::kernel::KernelError),
+    /// No initramfs.
+    #[error(transparent)]
+    Initramfs(#[from] boot::initramfs::InitramfsError),
+    /// No command line.
+    #[error(transparent)]
+    CommandLine(#[from] boot::cmdline::CommandLineError),
+    /// The boot tables do not fit.
+    #[error("Cannot write the boot tables into guest memory")]
+    Tables(#[source] boot::arch::WriteError),
+    /// No disk.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// No socket device.
+    #[error(transparent)]
+    Vsock(#[from] VsockError),
+    /// No interrupt.
+    #[error(transparent)]
+    Irq(#[from] irq::IrqError),
+    /// A mistake in the layout.
+    #[error(transparent)]
+    Bus(#[from] bus::Overlap),
+    /// The console log.
+    #[error("Cannot create the console log {}", path.display())]
+    Console {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        problem: boot::FileProblem,
+    },
+    /// Descriptors ran out.
+    #[error("Cannot create an event descriptor; check `ulimit -n`")]
+    Events(#[source] io::Error),
+}
+
+/// Why a machine did not run to its end.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// A processor.
+    #[error("The virtual machine failed")]
+    Vcpu(#[source] vcpu::VcpuError),
+    /// No signal handler.
+    #[error(transparent)]
+    Kvm(#[from] kvm::KvmProblem),
+    /// No thread for a processor.
+    #[error(
+        "Cannot start the thread of a virtual processor; check `ulimit -u` and the pids limit of the cgroup"
+    )]
+    Thread(#[source] io::Error),
+    /// The event loop.
+    #[error("Cannot wait for events")]
+    Wait(#[source] io::Error),
+}
+
+/// A machine that is ready to run.
+#[derive(Debug)]
+pub struct Machine {
+    /// Never dropped: see the module's documentation.
+    vm: ManuallyDrop<VmFd>,
+    processors: Vec<Processor>,
+    buses: Arc<Buses>,
+    events: EventLoop,
+    handle: MachineHandle,
+    listeners: BTreeMap<u32, Receiver<UnixStream>>,
+}
+
+impl Machine {
+    /// Builds the machine up to the moment before its first instruction.
+    pub fn build(config: &MachineConfig) -> Result<Self, BuildError> {
+        let count = config.vcpus;
+        if !(1..=MAX_VCPUS).contains(&count) {
+            return Err(BuildError::Vcpus { count });
+        }
+        let kvm = kvm::open()?;
+        let memory = memory::reserve(config.memory_mib, memory::Backing::Anonymous)?;
+        let kernel = boot::kernel::load(&memory, &config.kernel)?;
+        let initramfs = boot::initramfs::load(&memory, &config.initramfs, kernel.end)?;
+
+        let vm = kvm.create_vm().map_err(kvm::KvmProblem::refused("create a virtual machine"))?;
+        vcpu::setup::machine(&vm)?;
+        memory::register(&vm, &memory)?;
+
+        let end = Arc::new(End::new().map_err(BuildError::Events)?);
+        let console = Arc::new(console(config)?);
+        let (vsock, vsock_handle, listeners) = Vsock::new(&config.host_ports)?;
+        let mut devices: Vec<(String, Box<dyn VirtioDevice>)> = Vec::new();
+        for (index, disk) in config.disks.iter().enumerate() {
+            let name = format!("disk{index}");
+            let block = Block::new(Box::new(RawFile::open(disk)?), disk.read_only, &name);
+            devices.push((name, Box::new(block)));
+        }
+        devices.push(("vsock".into(), Box::new(vsock)));
+        devices.push(("rng".into(), Box::new(Rng::default())));
+
+        let mut buses = Buses::default();
+        let serial = SerialPort::new(irq::bind(&vm, layout::SERIAL_IRQ)?, Arc::clone(&console));
+        buses.ports.insert(layout::SERIAL_PORT, SerialPort::REGISTERS, Arc::new(serial))?;
+        buses.ports.insert(layout::RESET_PORT, 1, Arc::new(ResetPort::new(Arc::clone(&end))))?;
+        let mut events = EventLoop::new(Arc::clone(&end)).map_err(BuildError::Events)?;
+        let windows = attach(devices, &vm, &memory, &console, &mut buses, &mut events)?;
+
+        let line = boot::cmdline::build(&windows, &config.kernel_args)?;
+        let start = boot::arch::prepare(&memory, kernel, initramfs, &line, count)
+            .and_then(|start| boot::check::prepare(&memory).map(|()| start))
+            .map_err(BuildError::Tables)?;
+        let offer = vcpu::setup::offer(&kvm)?;
+        let mut start = Some(start);
+        let processors = (0..count).map(|id| {
+            let fd = vm.create_vcpu(u64::from(id)).map_err(kvm::KvmProblem::refused("create a processor"))?;
+            vcpu::setup::processor(&fd, &offer, id, count)?;
+            Ok(Processor::new(fd, id, start.take()))
+        });
+        let processors = processors.collect::<Result<_, kvm::KvmProblem>>()?;
+
+        let handle = MachineHandle { end, console, vsock: vsock_handle };
+        let (vm, buses) = (ManuallyDrop::new(vm), Arc::new(buses));
+        Ok(Self { vm, processors, buses, events, handle, listeners })
+    }
+
+    /// The machine, for other threads.
+    pub fn handle(&self) -> MachineHandle {
+        self.handle.clone()
+    }
+
+    /// The streams that the guest opens to `port`, one of the configured host ports; once. While nobody has the
+    /// receiver the guest's calls are refused.
+    pub fn take_listener(&mut self, port: u32) -> Option<Receiver<UnixStream>> {
+        self.listeners.remove(&port)
+    }
+
+    /// Runs the machine to its end. The calling thread serves the devices.
+    pub fn run(self) -> Result<Ended, RunError> {
+        let Self { vm: _vm, processors, buses, events, handle, listeners } = self;
+        drop(listeners);
+        vcpu::prepare()?;
+        let mut running = Vec::new();
+        let mut result = Ok(());
+        for processor in processors {
+            match processor.spawn(&buses, &handle.end) {
+                Ok(thread) => running.push(thread),
+                Err(error) => {
+                    result = Err(RunError::Thread(error));
+                    break;
+                }
+            }
+        }
+        if result.is_ok() {
+            result = events.run().map_err(RunError::Wait);
+        }
+        // Without effect when the end is what got us here.
+        handle.stop();
+        vcpu::leave(running);
+        events.close();
+        handle.console.finish();
+        result?;
+        match handle.end.take() {
+            // The panic's reset looks like any other, and a panic in the reset path like a triple fault.
+            Some(Ok(Ended::ShutDown | Ended::TripleFault)) if handle.console.saw_panic() => {
+                Ok(Ended::GuestPanic)
+            }
+            Some(Ok(ended)) => Ok(ended),
+            Some(Err(error)) => Err(RunError::Vcpu(error)),
+            None => Ok(Ended::Stopped),
+        }
+    }
+}
+
+/// Creates the console log, for its owner only: the guest's secrets may be on the console.
+fn console(config: &MachineConfig) -> Result<Console, BuildError> {
+    let path = &config.console_log;
+    let log = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    log.map(Console::new).map_err(|error| BuildError::Console { path: path.clone(), problem: error.into() })
+}
+
+/// Gives each device its registers, interrupt, kicks and place in the event loop; returns (address, interrupt) for the
+/// kernel's command line.
+fn attach(
+    devices: Vec<(String, Box<dyn VirtioDevice>)>,
+    vm: &VmFd,
+    memory: &GuestMemoryMmap,
+    console: &Arc<Console>,
+    buses: &mut Buses,
+    events: &mut EventLoop,
+) -> Result<Vec<(u64, u32)>, BuildError> {
+    let mut lines = irq::Lines::new();
+    let mut windows = Vec::new();
+    let mut address = layout::VIRTIO_START;
+    for (name, device) in devices {
+        let line = lines.take()?;
+        let interrupt = Interrupt::new(irq::bind(vm, line)?);
+        let (memory, watcher, console) = (memory.clone(), events.watcher(), Arc::clone(console));
+        let transport = Transport::new(name, device, memory, interrupt, watcher, console);
+        let transport = Arc::new(transport.map_err(BuildError::Events)?);
+        for (index, kick) in (0_u32..).zip(transport.kicks()) {
+            vm.register_ioevent(kick, &IoEventAddress::Mmio(address + QUEUE_NOTIFY), index)
+                .map_err(kvm::KvmProblem::refused("bind a queue to an event"))?;
+        }
+        buses.mmio.insert(
+            address,
+            layout::VIRTIO_WINDOW,
+            Arc::clone(&transport) as Arc<dyn bus::BusDevice>,
+        )?;
+        events.add(transport);
+        windows.push((address, line));
+        address += layout::VIRTIO_WINDOW;
+    }
+    Ok(windows)
+}

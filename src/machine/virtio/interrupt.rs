@@ -66,7 +66,8 @@ impl Interrupt {
         self.0.generation.load(Ordering::SeqCst)
     }
 
-    /// The eventfd that KVM_IRQFD is to bind.
+    /// The eventfd that carries the edges.
+    #[cfg(test)]
     pub(crate) fn irqfd(&self) -> &EventFd {
         &self.0.irqfd
     }

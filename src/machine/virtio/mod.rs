@@ -7,7 +7,12 @@
 //!
 //! Source of all constants: Virtual I/O Device (VIRTIO) 1.2, OASIS; sections are named beside each use.
 
+pub mod block;
 mod interrupt;
+pub mod mmio;
+pub mod rng;
+#[cfg(test)]
+pub(crate) mod test_support;
 pub mod vsock;
 pub mod worker;
 

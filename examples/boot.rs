@@ -1,0 +1,59 @@
+//! Boots a kernel and an initramfs in a virtual machine and prints the console: for benchmarks of the machine alone.
+//!
+//! `boot --kernel K --initramfs I [--vcpus N] [--memory MIB] [--disk IMAGE]… [--read-only-disk IMAGE]… [-- WORD…]`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use msb_runtime::config::{DiskConfig, MachineConfig};
+use msb_runtime::machine::{Ended, Machine};
+
+#[derive(Parser)]
+struct Args {
+    #[arg(long)]
+    kernel: PathBuf,
+    #[arg(long)]
+    initramfs: PathBuf,
+    #[arg(long, default_value_t = 1)]
+    vcpus: u8,
+    /// Guest memory in MiB.
+    #[arg(long, default_value_t = 128)]
+    memory: u64,
+    /// Comes behind the read-only ones.
+    #[arg(long)]
+    disk: Vec<PathBuf>,
+    #[arg(long)]
+    read_only_disk: Vec<PathBuf>,
+    /// The console, while it runs; printed at the end as well.
+    #[arg(long, default_value = "/dev/null")]
+    console: PathBuf,
+    /// Words for the kernel's command line.
+    #[arg(last = true)]
+    kernel_args: Vec<String>,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let args = Args::parse();
+    let disks = |paths: Vec<PathBuf>, read_only| {
+        paths.into_iter().map(move |path| DiskConfig { path, read_only }).collect::<Vec<_>>()
+    };
+    let config = MachineConfig {
+        vcpus: args.vcpus,
+        memory_mib: args.memory,
+        kernel: args.kernel,
+        initramfs: args.initramfs,
+        kernel_args: args.kernel_args,
+        disks: [disks(args.read_only_disk, true), disks(args.disk, false)].concat(),
+        host_ports: Vec::new(),
+        console_log: args.console,
+    };
+    let machine = Machine::build(&config).context("Cannot build the machine")?;
+    let handle = machine.handle();
+    let ended = machine.run();
+    print!("{}", handle.console_tail());
+    let ended = ended?;
+    println!("[{ended:?}]");
+    Ok(if ended == Ended::ShutDown { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,90 @@
+//! All that the outside may do with a running machine. No sockets of the outside here.
+
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use vmm_sys_util::eventfd::EventFd;
+
+use super::serial::Console;
+use super::vcpu::VcpuError;
+pub use super::virtio::vsock::{ConnectError, VsockHandle};
+
+/// How a machine ended. The last lines of its console are in [`MachineHandle::console_tail`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// [`MachineHandle::stop`].
+    Stopped,
+    /// The guest asked for it (a reboot is a power-off here).
+    ShutDown,
+    /// A processor could not even report its fault.
+    TripleFault,
+    /// The guest's kernel panicked.
+    GuestPanic,
+}
+
+/// The end of the machine, set once by whoever is first: a processor, the outside, or the device thread.
+#[derive(Debug)]
+pub(super) struct End {
+    set: AtomicBool,
+    how: Mutex<Option<Result<Ended, VcpuError>>>,
+    /// Wakes the device thread.
+    pub(super) event: EventFd,
+}
+
+impl End {
+    pub(super) fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            set: AtomicBool::new(false),
+            how: Mutex::new(None),
+            event: EventFd::new(vmm_sys_util::eventfd::EFD_NONBLOCK | vmm_sys_util::eventfd::EFD_CLOEXEC)?,
+        })
+    }
+
+    /// Ends the machine; the first one says how.
+    pub(super) fn set(&self, how: Result<Ended, VcpuError>) {
+        let mut place = self.how.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock, so that whoever sees the flag finds the reason.
+        if !self.set.swap(true, Ordering::SeqCst) {
+            *place = Some(how);
+        }
+        drop(place);
+        // It cannot overflow: one write per processor and caller, and only a full counter refuses.
+        let _ = self.event.write(1);
+    }
+
+    pub(super) fn is_set(&self) -> bool {
+        self.set.load(Ordering::SeqCst)
+    }
+
+    /// How it ended; once.
+    pub(super) fn take(&self) -> Option<Result<Ended, VcpuError>> {
+        self.how.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// A machine, from any thread. Clones are the same machine; it may have ended.
+#[derive(Debug, Clone)]
+pub struct MachineHandle {
+    pub(super) end: Arc<End>,
+    pub(super) console: Arc<Console>,
+    pub(super) vsock: VsockHandle,
+}
+
+impl MachineHandle {
+    /// Ends the machine at once, as if it lost power; `run` returns [`Ended::Stopped`].
+    pub fn stop(&self) {
+        self.end.set(Ok(Ended::Stopped));
+    }
+
+    /// Joins `stream` with a vsock stream to that port of the guest. It waits until the guest's driver is up; when
+    /// nothing listens on the port then, the stream is closed.
+    pub fn connect(&self, guest_port: u32, stream: UnixStream) -> Result<(), ConnectError> {
+        self.vsock.connect(guest_port, stream)
+    }
+
+    /// The last few KiB of the guest's console.
+    pub fn console_tail(&self) -> String {
+        self.console.tail()
+    }
+}

@@ -1,0 +1,87 @@
+//! Interrupt lines: who has which, and the eventfds that raise them inside KVM.
+//!
+//! The interrupt controllers are KVM's own (PIC, I/O APIC, local APICs). A split irqchip, with the I/O APIC here, would
+//! take two device models out of the kernel, but costs an exit to this process for each end of a level interrupt and
+//! each change of a redirection entry: the guest writes some fifty of them at boot.
+
+use kvm_ioctls::VmFd;
+use thiserror::Error;
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use super::layout;
+
+/// Why there is no interrupt line.
+#[derive(Debug, Error)]
+pub enum IrqError {
+    /// More devices than pins.
+    #[error("The machine has too many devices: only {} have an interrupt; attach fewer disks", layout::LAST_IRQ - layout::FIRST_IRQ + 1)]
+    None,
+    /// No descriptor to be had.
+    #[error("Cannot create an event descriptor for interrupt {irq}")]
+    EventFd {
+        /// The line.
+        irq: u32,
+        #[source]
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// KVM_IRQFD failed.
+    #[error("KVM does not bind interrupt {irq}")]
+    Bind {
+        /// The line.
+        irq: u32,
+        #[source]
+        /// KVM's errno.
+        source: kvm_ioctls::Error,
+    },
+}
+
+/// Gives out the lines of the virtio devices, in order.
+#[derive(Debug)]
+pub struct Lines {
+    next: u32,
+}
+
+impl Lines {
+    /// All lines are free.
+    pub fn new() -> Self {
+        Self { next: layout::FIRST_IRQ }
+    }
+
+    /// The next free line.
+    pub fn take(&mut self) -> Result<u32, IrqError> {
+        let irq = self.next;
+        if irq > layout::LAST_IRQ {
+            return Err(IrqError::None);
+        }
+        self.next += 1;
+        Ok(irq)
+    }
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// An eventfd whose write is an edge on that line.
+pub fn bind(vm: &VmFd, irq: u32) -> Result<EventFd, IrqError> {
+    let event =
+        EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(|source| IrqError::EventFd { irq, source })?;
+    vm.register_irqfd(&event, irq).map_err(|source| IrqError::Bind { irq, source })?;
+    Ok(event)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_end() {
+        let mut lines = Lines::new();
+        let all = std::iter::from_fn(|| lines.take().ok()).collect::<Vec<_>>();
+        assert_eq!(all, (layout::FIRST_IRQ..=layout::LAST_IRQ).collect::<Vec<_>>());
+        assert!(matches!(lines.take(), Err(IrqError::None)));
+    }
+}

@@ -1,0 +1,30 @@
+//! Where everything is in an aarch64 guest: one constant per address, with the reason.
+//!
+//! ```text
+//! 0 ─ devices ─ 1 GiB … 2 GiB ─ RAM …
+//! ```
+
+/// Begin of RAM; Linux wants it aligned to 2 MiB and the device tree says where it is.
+pub const RAM_START: u64 = 0x8000_0000;
+/// Distributor of the GICv3, below the devices.
+pub const GIC_DISTRIBUTOR: u64 = 0x0800_0000;
+/// Redistributors, 128 KiB each.
+pub const GIC_REDISTRIBUTORS: u64 = 0x080a_0000;
+/// Register window of the first virtio device.
+pub const VIRTIO_START: u64 = 0x1000_0000;
+/// Size of each window.
+pub const VIRTIO_WINDOW: u64 = 0x1000;
+/// Serial port: 8250 with 8-bit registers, as the device tree says.
+pub const SERIAL_PORT: u64 = 0x0900_0000;
+/// Shared peripheral interrupt of the serial port.
+pub const SERIAL_IRQ: u32 = 4;
+/// `COMMAND_LINE_SIZE` of Linux on arm64.
+pub const COMMAND_LINE_SIZE: usize = 2048;
+/// First shared peripheral interrupt of the virtio devices.
+pub const FIRST_IRQ: u32 = 5;
+/// Last shared peripheral interrupt that is given out; the GIC has room for many more.
+pub const LAST_IRQ: u32 = 127;
+/// There is no gap: RAM is one range up to the end of the address space.
+pub const GAP_START: u64 = u64::MAX;
+/// See [`GAP_START`].
+pub const GAP_END: u64 = u64::MAX;
