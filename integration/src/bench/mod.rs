@@ -4,6 +4,8 @@
 //! whatever machine they are taken: ratios are what counts. `host-measure` is the stop watch there; `cases` says what
 //! is measured, `report` prints it and writes it as JSON.
 
+pub mod cases;
 pub mod clock;
 pub mod hello;
 pub mod memory;
+pub mod report;

@@ -1,0 +1,133 @@
+//! What is measured, and how each case is started in the virtual host.
+
+use anyhow::{Context, Result, ensure};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{
+    clock::Run,
+    memory::Memory,
+    report::{Measured, Report, median},
+};
+use crate::host::VirtualHost;
+
+/// Runs of each case; the first, which warms caches, is not counted.
+const RUNS: usize = 11;
+
+/// Guest memory of every machine here, as in the published numbers of the peers.
+const GUEST_MIB: u64 = 128;
+
+/// The container's memory limit that makes a guest of [`GUEST_MIB`]: the rest is the guest's own.
+const LIMIT_BYTES: u64 = (GUEST_MIB - 64) << 20;
+
+/// What the measured container prints.
+const MARKER: &str = "container-speaks";
+
+/// All files that are read or written lie in memory, so that no case waits for a disk.
+const PREPARE: &str = r#"
+set -eu
+mkdir -p /bench /var/lib/msb
+mount -t tmpfs -o exec tmpfs /bench
+mount -t tmpfs tmpfs /var/lib/msb
+cp -a /opt/busybox/bundle /bench/bundle
+cd /bench/bundle
+jq --argjson limit "$LIMIT" --arg marker "$MARKER" \
+    '.process.args = ["echo", $marker] | .linux.resources.memory.limit = $limit
+     | .linux.namespaces |= map(select(.type != "network"))' config.json > new
+mv new config.json
+cp -a /bench/bundle /bench/idle
+jq '.process.args = ["sleep", "100000"]' config.json > /bench/idle/config.json
+systemctl stop docker.socket docker containerd
+sleep 30
+"#;
+
+/// Measures everything in `host`.
+///
+/// # Errors
+/// The first command that can't be run or does not end as it should.
+pub fn measure(host: &VirtualHost, progress: &dyn Fn(&str)) -> Result<Report> {
+    let prepared = host.sh(PREPARE).env("LIMIT", &LIMIT_BYTES.to_string()).env("MARKER", MARKER).run()?;
+    ensure!(prepared.code == 0, "The host can't be prepared: {}", prepared.err());
+    let mut report = Report::default();
+    for (name, command) in [
+        ("msb-runtime run", "msb-runtime --root /run/bench run --bundle /bench/bundle bench"),
+        ("runc run", "runc --root /run/bench-runc run --bundle /bench/bundle bench"),
+        ("crun run", "crun --root /run/bench-crun run --bundle /bench/bundle bench"),
+        ("echo, no container", "/bin/echo container-speaks"),
+    ] {
+        progress(name);
+        report.add(name, runs(host, command)?);
+    }
+    progress("moments of msb-runtime run");
+    moments(host, &mut report)?;
+    progress("QEMU microvm to the agent's hello");
+    let times: Vec<u64> = ask(host, &format!("host-measure hello {RUNS} {}", qemu()))?;
+    report.hello("QEMU microvm", median(times.into_iter().skip(1)));
+    progress("memory of an idle machine");
+    report.memory = Some(idle(host)?);
+    Ok(report)
+}
+
+fn runs(host: &VirtualHost, command: &str) -> Result<Measured> {
+    let runs: Vec<Run> = ask(host, &format!("host-measure run {RUNS} {MARKER} {command}"))?;
+    for run in &runs {
+        ensure!(run.code == 0 && run.first_output_ns.is_some(), "{command}: {run:?}");
+    }
+    let counted = || runs.iter().skip(1);
+    Ok(Measured {
+        first_output_ns: median(counted().filter_map(|run| run.first_output_ns)),
+        exit_ns: median(counted().map(|run| run.exit_ns)),
+        cpu_ns: median(counted().map(|run| run.cpu_ns)),
+        first_output_all: counted().filter_map(|run| run.first_output_ns).collect(),
+    })
+}
+
+/// With `--debug` the runtime logs when the guest was entered and when its agent said hello.
+fn moments(host: &VirtualHost, report: &mut Report) -> Result<()> {
+    let (mut entered, mut hello) = (Vec::new(), Vec::new());
+    for _ in 0..RUNS {
+        let command = format!(
+            "rm -f /bench/log; host-measure run 1 {MARKER} msb-runtime --debug --log /bench/log --log-format json \
+             --root /run/bench run --bundle /bench/bundle bench"
+        );
+        let runs: Vec<Run> = ask(host, &command)?;
+        let began = runs.first().context("no run")?.began_ns;
+        let log = host.sh("cat /bench/log").run()?.out();
+        let at = |moment: &str| -> Result<u64> {
+            let line = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let found =
+                line.filter(|line| line["moment"] == moment).find_map(|line| line["monotonic_ns"].as_u64());
+            Ok(found.with_context(|| format!("no moment {moment} in:\n{log}"))?.saturating_sub(began))
+        };
+        entered.push(at("guest-entered")?);
+        hello.push(at("agent-hello")?);
+    }
+    report.entered_ns = median(entered.into_iter().skip(1));
+    report.hello("msb-runtime run", median(hello.into_iter().skip(1)));
+    Ok(())
+}
+
+fn idle(host: &VirtualHost) -> Result<Memory> {
+    let script = format!(
+        "set -e; msb-runtime --root /run/bench run --detach --pid-file /bench/pid --bundle /bench/idle idle \
+         </dev/null >/dev/null 2>&1; sleep 5; host-measure memory $(cat /bench/pid) {GUEST_MIB}; \
+         msb-runtime --root /run/bench delete --force idle"
+    );
+    ask(host, &script)
+}
+
+/// The leanest QEMU there is, with our kernel, our initramfs and the kernel's own vsock.
+fn qemu() -> String {
+    format!(
+        "qemu-system-x86_64 -M microvm,rtc=off,pit=off,pic=off,isa-serial=off -accel kvm -cpu host -smp 1 \
+         -m {GUEST_MIB} -nodefaults -no-user-config -display none -no-reboot -kernel /usr/lib/msb/vmlinux \
+         -initrd /usr/lib/msb/initramfs -append 'quiet reboot=t panic=-1' \
+         -device vhost-vsock-device,guest-cid=77"
+    )
+}
+
+fn ask<T: DeserializeOwned>(host: &VirtualHost, script: &str) -> Result<T> {
+    let output = host.sh(script).timeout(None).run()?;
+    ensure!(output.code == 0, "{script}: exit code {}: {}{}", output.code, output.out(), output.err());
+    serde_json::from_slice(&output.stdout).with_context(|| format!("{script}: {}", output.out()))
+}

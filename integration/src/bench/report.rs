@@ -1,0 +1,130 @@
+//! The benchmarks' results: a table for people, JSON for the next comparison.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Serialize;
+
+use super::memory::Memory;
+
+/// Medians of one command, in nanoseconds of the virtual host, which are instructions.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Measured {
+    /// From exec to the container's first output.
+    pub first_output_ns: u64,
+    /// From exec to the command's end.
+    pub exit_ns: u64,
+    /// User and system time of all its processes.
+    pub cpu_ns: u64,
+    /// Every counted run's first output, for a look at the spread.
+    pub first_output_all: Vec<u64>,
+}
+
+/// Everything measured in one run.
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    /// In the order measured.
+    pub commands: Vec<(String, Measured)>,
+    /// From exec to the first instruction of the guest.
+    pub entered_ns: u64,
+    /// From exec to the agent's hello, by VMM.
+    pub hello_ns: Vec<(String, u64)>,
+    /// Of an idle sandbox.
+    pub memory: Option<Memory>,
+    /// Sizes of what is shipped, in bytes.
+    pub sizes: BTreeMap<String, u64>,
+}
+
+impl Report {
+    /// One more command.
+    pub fn add(&mut self, name: &str, measured: Measured) {
+        self.commands.push((name.to_owned(), measured));
+    }
+
+    /// One more VMM's time to the agent's hello.
+    pub fn hello(&mut self, name: &str, nanoseconds: u64) {
+        self.hello_ns.push((name.to_owned(), nanoseconds));
+    }
+}
+
+/// The middle one; of an even number, the mean of the two in the middle; 0 of none.
+#[must_use]
+pub fn median(values: impl Iterator<Item = u64>) -> u64 {
+    let mut values: Vec<u64> = values.collect();
+    values.sort_unstable();
+    match values.len() {
+        0 => 0,
+        count if count % 2 == 1 => values[count / 2],
+        count => values[count / 2 - 1].midpoint(values[count / 2]),
+    }
+}
+
+/// Milliseconds with two digits, without floating point.
+struct Ms(u64);
+
+impl fmt::Display for Ms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hundredths = (self.0 + 5_000) / 10_000;
+        f.pad(&format!("{}.{:02}", hundredths / 100, hundredths % 100))
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "Milliseconds in the virtual host, where one instruction is one nanosecond; medians of 10.\n"
+        )?;
+        writeln!(f, "{:<28} {:>12} {:>10} {:>10}", "command", "first output", "exit", "CPU")?;
+        for (name, measured) in &self.commands {
+            let (output, exit, cpu) =
+                (Ms(measured.first_output_ns), Ms(measured.exit_ns), Ms(measured.cpu_ns));
+            writeln!(f, "{name:<28} {output:>12} {exit:>10} {cpu:>10}")?;
+        }
+        writeln!(f, "\n{:<28} {:>12}", "moment", "from exec")?;
+        writeln!(f, "{:<28} {:>12}", "first guest instruction", Ms(self.entered_ns))?;
+        for (name, hello) in &self.hello_ns {
+            writeln!(f, "{:<28} {:>12}", format!("hello: {name}"), Ms(*hello))?;
+        }
+        if let Some(memory) = &self.memory {
+            writeln!(
+                f,
+                "\nIdle sandbox: {} KiB PSS without guest RAM ({} KiB anonymous), {} KiB of guest RAM, {} threads",
+                memory.overhead_kib, memory.anonymous_kib, memory.guest_kib, memory.threads
+            )?;
+        }
+        writeln!(f, "\n{:<28} {:>12}", "file", "bytes")?;
+        for (name, size) in &self.sizes {
+            writeln!(f, "{name:<28} {size:>12}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert_eq!(median([3, 1, 2].into_iter()), 2);
+        assert_eq!(median([4, 1, 2, 3].into_iter()), 2);
+        assert_eq!(median([10, 20].into_iter()), 15);
+        assert_eq!(median([].into_iter()), 0);
+    }
+
+    #[test]
+    fn milliseconds_are_rounded() {
+        assert_eq!(Ms(12_345_678).to_string(), "12.35");
+        assert_eq!(Ms(4_999).to_string(), "0.00");
+        assert_eq!(format!("{:>8}", Ms(1_000_000)), "    1.00");
+    }
+
+    #[test]
+    fn a_report_has_a_line_for_each_case() {
+        let mut report = Report::default();
+        report.add("runc run", Measured { first_output_ns: 45_700_000, ..Measured::default() });
+        report.hello("QEMU microvm", 150_800_000);
+        let text = report.to_string();
+        assert!(text.contains("runc run") && text.contains("45.70") && text.contains("150.80"), "{text}");
+    }
+}
