@@ -11,8 +11,9 @@ use crate::{args::SPEC_VERSION, show};
 #[derive(Debug, Args)]
 pub struct Features {}
 
-/// Options of `mounts[].options` that the agent knows.
-const MOUNT_OPTIONS: [&str; 24] = [
+/// Options of `mounts[].options` that the agent knows (`guest/agent/src/container/options.rs`). `rro` is not among them:
+/// Docker would then ask for it, and a file that came by its content has no mounts below it.
+const MOUNT_OPTIONS: &[&str] = &[
     "async",
     "atime",
     "bind",
@@ -21,22 +22,40 @@ const MOUNT_OPTIONS: [&str; 24] = [
     "diratime",
     "dirsync",
     "exec",
+    "iversion",
+    "lazytime",
+    "loud",
     "noatime",
     "nodev",
     "nodiratime",
     "noexec",
+    "noiversion",
+    "nolazytime",
     "norelatime",
+    "nostrictatime",
     "nosuid",
+    "nosymfollow",
     "private",
     "rbind",
     "relatime",
+    "rnodev",
+    "rnoexec",
+    "rnosuid",
     "ro",
     "rprivate",
+    "rshared",
+    "rslave",
+    "runbindable",
     "rw",
+    "shared",
+    "silent",
+    "slave",
     "strictatime",
     "suid",
+    "symfollow",
     "sync",
     "tmpcopyup",
+    "unbindable",
 ];
 
 impl Features {
