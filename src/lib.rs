@@ -9,4 +9,5 @@ pub mod host;
 pub mod image;
 pub mod machine;
 pub mod process;
+pub mod sandbox;
 pub mod state;
