@@ -8,8 +8,9 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{MetadataExt, symlink};
     use std::path::Path;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
-    use rootfs_builder::erofs::{self, BuildError};
+    use rootfs_builder::erofs::{self, BuildError, CopyError};
     use rootfs_builder::tree::{InodeId, Kind, WalkError, walk};
     use rustix::fs::{Mode, OFlags, mkdirat, openat};
 
@@ -199,5 +200,53 @@ mod tests {
         erofs::build(&source, &two).unwrap();
         assert!(fs::read(one).unwrap() == fs::read(two).unwrap());
         assert_eq!(walk(&source).unwrap().tree.parent(InodeId::ROOT), InodeId::ROOT);
+    }
+
+    /// A root that never holds still gives a sound image or an error that says so, and never anything from outside.
+    #[test]
+    fn a_root_in_motion() {
+        let directory = tempfile::tempdir().unwrap();
+        let [source, image] = ["source", "image"].map(|name| directory.path().join(name));
+        fs::create_dir(&source).unwrap();
+        fs::write(directory.path().join("outside"), [0xee; 5000]).unwrap();
+        let stop = AtomicBool::new(false);
+        let (mut sound, mut refused) = (0, 0);
+        let results = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    // Each of these may fail when another has just happened: that is the point.
+                    let _ = fs::create_dir_all(source.join("d/e"));
+                    let _ = fs::write(source.join("d/e/f"), [1; 5000]);
+                    let _ = fs::write(source.join("g"), [1; 300_000]);
+                    let _ = fs::write(source.join("g"), [1; 200_000]);
+                    let _ = fs::remove_file(source.join("d/e/f"));
+                    let _ = symlink("../../../outside", source.join("d/e/f"));
+                    let _ = fs::rename(source.join("d"), source.join("h"));
+                    let _ = symlink("..", source.join("d"));
+                    let _ = fs::remove_file(source.join("d"));
+                    let _ = fs::remove_dir_all(source.join("h"));
+                }
+            });
+            let results: Vec<_> =
+                (0..300).map(|_| erofs::build(&source, &image).map(|_| fs::read(&image).unwrap())).collect();
+            stop.store(true, Ordering::Relaxed);
+            results
+        });
+        for result in results {
+            match result {
+                Ok(bytes) => {
+                    sound += 1;
+                    assert!(!bytes.windows(16).any(|window| window == [0xee; 16]), "data from outside");
+                    if sound % 20 == 1 {
+                        fs::write(&image, bytes).unwrap();
+                        succeeds("fsck.erofs", &[image.to_str().unwrap()]);
+                    }
+                }
+                Err(BuildError::Walk { source: WalkError::Changed { .. }, .. }) => refused += 1,
+                Err(BuildError::Copy { source: CopyError::Changed { .. }, .. }) => refused += 1,
+                Err(error) => panic!("{:#}", anyhow::Error::from(error)),
+            }
+        }
+        eprintln!("{sound} images, {refused} refusals");
     }
 }

@@ -79,3 +79,19 @@ fn size(text: &str) -> Result<u64, String> {
     let number: u64 = digits.parse().map_err(|_| "give bytes, or a number with K, M, G or T".to_owned())?;
     number.checked_mul(1 << shift).ok_or_else(|| "the size is too large".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        let good = [("4096", 4096), ("1K", 1 << 10), ("16M", 16 << 20), ("8G", 8 << 30), ("2T", 2 << 40)];
+        for (text, bytes) in good {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "G", "1Q", "-1", "1.5G", "99999999999T", "\u{fffd}"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+}

@@ -16,7 +16,7 @@ use crate::tree::{WalkError, walk};
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// Reading names and metadata.
-    #[error("Cannot read the root {root:?}")]
+    #[error("Cannot make an image of {root:?}")]
     Walk {
         /// The root.
         root: PathBuf,
@@ -24,7 +24,7 @@ pub enum BuildError {
         source: WalkError,
     },
     /// Finding a place for everything.
-    #[error("Cannot lay out the root {root:?} as an EROFS image")]
+    #[error("Cannot make an image of {root:?}")]
     Layout {
         /// The root.
         root: PathBuf,

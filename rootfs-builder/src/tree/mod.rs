@@ -128,6 +128,8 @@ pub struct Node {
     pub links: u32,
     /// Its first name: the directory, and the position there. The root's is itself.
     first: (InodeId, usize),
+    /// Bytes of the path by that name, with a slash after each part. Kept, because a hostile tree can be deep everywhere.
+    path_length: usize,
 }
 
 /// A name or an inode that cannot be part of a tree.
@@ -190,7 +192,11 @@ impl Tree {
     #[must_use]
     pub fn new(mut root: Inode) -> Self {
         root.kind = Kind::Directory(Vec::new());
-        Self { nodes: vec![Node { inode: root, links: 2, first: (InodeId::ROOT, 0) }], names: 0, bytes: 0 }
+        Self {
+            nodes: vec![Node { inode: root, links: 2, first: (InodeId::ROOT, 0), path_length: 0 }],
+            names: 0,
+            bytes: 0,
+        }
     }
 
     /// Adds `inode` (a directory: empty) as `name` in `parent`, after all names that are there already.
@@ -217,7 +223,8 @@ impl Tree {
             self.nodes[parent.index()].links += 1;
         }
         let links = if is_directory { 2 } else { 1 };
-        self.nodes.push(Node { inode, links, first: (parent, position) });
+        let path_length = self.node(parent).path_length + name.len() + 1;
+        self.nodes.push(Node { inode, links, first: (parent, position), path_length });
         Ok(id)
     }
 
@@ -244,7 +251,7 @@ impl Tree {
         {
             return Err(TreeError::Name { name: os(name) });
         }
-        if self.path_length(parent) + name.len() > PATH_MAX {
+        if self.node(parent).path_length + name.len() > PATH_MAX {
             return Err(TreeError::Depth { name: os(name) });
         }
         let Kind::Directory(children) = &mut self.nodes[parent.index()].inode.kind else {
@@ -296,11 +303,6 @@ impl Tree {
             path.extend_from_slice(name);
         }
         PathBuf::from(OsString::from_vec(path))
-    }
-
-    /// Bytes of `id`'s path with a slash after each name.
-    fn path_length(&self, id: InodeId) -> usize {
-        self.names_up(id).map(|name| name.len() + 1).sum()
     }
 
     fn names_up(&self, mut id: InodeId) -> impl Iterator<Item = &[u8]> {

@@ -102,7 +102,7 @@ pub fn walk(root: &Path) -> Result<Walked, WalkError> {
     let mut xattrs = Reader::new();
     xattrs.enter(fd.as_fd());
     let mut top =
-        inode(&stat(fd.as_fd(), c"", AtFlags::EMPTY_PATH).map_err(failed)?, Kind::Directory(vec![]));
+        inode(&look(fd.as_fd(), c"", AtFlags::EMPTY_PATH).map_err(failed)?, Kind::Directory(vec![]));
     top.xattrs = xattrs.read_entered(fd.as_fd()).map_err(failed)?;
 
     let mut walker = Walker {
@@ -160,9 +160,11 @@ impl Walker {
 
     /// Adds what is in the directory `id`, open as `fd`, and returns its subdirectories.
     fn directory(&mut self, fd: BorrowedFd<'_>, id: InodeId) -> Result<Vec<(CString, InodeId)>, WalkError> {
-        let names = self
-            .names(fd)
-            .map_err(|source| WalkError::List { path: self.tree.path(id), source: source.into() })?;
+        let names = self.names(fd).map_err(|error| match error {
+            // It was removed after it was opened.
+            Errno::NOENT => WalkError::Changed { path: self.tree.path(id) },
+            _ => WalkError::List { path: self.tree.path(id), source: error.into() },
+        })?;
         self.xattrs.enter(fd);
         let mut subdirectories = Vec::new();
         for name in names {
@@ -201,11 +203,13 @@ impl Walker {
         parent: InodeId,
         name: &CString,
     ) -> Result<Option<InodeId>, WalkError> {
-        let metadata = |source: Errno, tree: &Tree| WalkError::Metadata {
-            path: tree.path(parent).join(OsString::from_vec(name.as_bytes().to_vec())),
-            source: source.into(),
+        let path = |tree: &Tree| tree.path(parent).join(OsString::from_vec(name.as_bytes().to_vec()));
+        let metadata = |source: Errno, tree: &Tree| match source {
+            // It was removed, or something else took its place, since its kind was seen.
+            Errno::NOENT | Errno::INVAL => WalkError::Changed { path: path(tree) },
+            _ => WalkError::Metadata { path: path(tree), source: source.into() },
         };
-        let stat = match stat(fd, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT) {
+        let stat = match look(fd, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT) {
             Ok(stat) => stat,
             Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(metadata(error, &self.tree)),
@@ -221,9 +225,12 @@ impl Walker {
             let added = self.tree.link(parent, name.as_bytes(), known);
             return added.map(|()| None).map_err(|source| refused(source, &self.tree));
         }
-        inode.xattrs = self.xattrs.read(name.as_bytes()).map_err(|source| WalkError::Xattrs {
-            path: self.tree.path(parent).join(OsString::from_vec(name.as_bytes().to_vec())),
-            source: source.into(),
+        inode.xattrs = self.xattrs.read(name.as_bytes()).map_err(|error| match error {
+            // If the file is still there, then it is /proc that is not.
+            Errno::NOENT if look(fd, name, AtFlags::SYMLINK_NOFOLLOW).is_err() => {
+                WalkError::Changed { path: path(&self.tree) }
+            }
+            _ => WalkError::Xattrs { path: path(&self.tree), source: error.into() },
         })?;
         let identity = inode.identity;
         let id =
@@ -238,7 +245,7 @@ impl Walker {
     }
 }
 
-fn stat(fd: BorrowedFd<'_>, name: &std::ffi::CStr, flags: AtFlags) -> Result<Statx, Errno> {
+fn look(fd: BorrowedFd<'_>, name: &std::ffi::CStr, flags: AtFlags) -> Result<Statx, Errno> {
     statx(fd, name, flags, StatxFlags::BASIC_STATS)
 }
 
