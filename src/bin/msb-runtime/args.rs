@@ -4,7 +4,10 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum, error::ErrorKind};
 
-use crate::{doctor, features, list, ps, report::Report, spec, state};
+use crate::{
+    attach, create, delete, doctor, exec, features, kill, list, ps, report::Report, run, spec, start, state,
+    vmm,
+};
 
 /// The newest version of the specification that is understood.
 pub const SPEC_VERSION: &str = "1.2.0";
@@ -60,6 +63,18 @@ pub enum Rootless {
 /// One file each.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Make a container whose process waits for `start`.
+    Create(create::Create),
+    /// Let a created container's process go.
+    Start(start::Start),
+    /// Create a container, start it, and remove it when it ends.
+    Run(run::Run),
+    /// Run one more process in a container.
+    Exec(exec::Exec),
+    /// Send a signal to a container's process.
+    Kill(kill::Kill),
+    /// Remove a container.
+    Delete(delete::Delete),
     /// Print a container's state as JSON.
     State(state::State),
     /// List the containers.
@@ -72,12 +87,26 @@ pub enum Verb {
     Features(features::Features),
     /// Check whether this machine can run containers, and say what to do if not.
     Doctor(doctor::Doctor),
+    /// For this program's own use.
+    #[command(hide = true)]
+    Vmm(vmm::Vmm),
+    /// For this program's own use.
+    #[command(hide = true)]
+    Attach(attach::Attach),
 }
 
 impl Verb {
     /// As typed.
     pub fn name(&self) -> &'static str {
         match self {
+            Self::Create(_) => "create",
+            Self::Start(_) => "start",
+            Self::Run(_) => "run",
+            Self::Exec(_) => "exec",
+            Self::Kill(_) => "kill",
+            Self::Delete(_) => "delete",
+            Self::Vmm(_) => "vmm",
+            Self::Attach(_) => "attach",
             Self::State(_) => "state",
             Self::List(_) => "list",
             Self::Ps(_) => "ps",

@@ -9,6 +9,8 @@ use crate::args::Cli;
 pub struct Context {
     /// All containers of this `--root`.
     pub store: Store,
+    /// `--systemd-cgroup`
+    pub systemd_cgroup: bool,
 }
 
 impl Context {
@@ -16,6 +18,6 @@ impl Context {
     pub fn new(cli: &Cli) -> Self {
         // Absolute, as paths beneath it are given to processes that run elsewhere.
         let root = std::path::absolute(&cli.root).unwrap_or_else(|_| cli.root.clone());
-        Self { store: Store::new(root) }
+        Self { store: Store::new(root), systemd_cgroup: cli.systemd_cgroup }
     }
 }

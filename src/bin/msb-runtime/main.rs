@@ -4,16 +4,28 @@
 //! there to tell something. Errors are printed here and nowhere else, once, with their whole chain ([`report`]).
 
 mod args;
+mod attach;
 mod clock;
+mod console;
 mod context;
+mod create;
+mod delete;
 mod doctor;
+mod exec;
 mod features;
+mod foreground;
+mod kill;
+mod launch;
+mod lent;
 mod list;
 mod ps;
 mod report;
+mod run;
 mod show;
 mod spec;
+mod start;
 mod state;
+mod vmm;
 
 use std::process::ExitCode;
 
@@ -33,17 +45,26 @@ fn main() -> ExitCode {
     let report = Report::new(cli.log.as_deref(), cli.log_format);
     let context = Context::new(&cli);
     let verb = cli.verb.name();
-    match run(cli.verb, &context) {
+    match carry_out(cli.verb, &context) {
         Ok(code) => code,
         Err(error) => {
             report.error(verb, &error);
-            ExitCode::FAILURE
+            // As runc: an exec's own codes end below.
+            if verb == "exec" { ExitCode::from(255) } else { ExitCode::FAILURE }
         }
     }
 }
 
-fn run(verb: Verb, context: &Context) -> anyhow::Result<ExitCode> {
+fn carry_out(verb: Verb, context: &Context) -> anyhow::Result<ExitCode> {
     match verb {
+        Verb::Create(verb) => verb.run(context),
+        Verb::Start(verb) => verb.run(context),
+        Verb::Run(verb) => verb.run(context),
+        Verb::Exec(verb) => verb.run(context),
+        Verb::Kill(verb) => verb.run(context),
+        Verb::Delete(verb) => verb.run(context),
+        Verb::Vmm(verb) => verb.run(),
+        Verb::Attach(verb) => verb.run(),
         Verb::State(verb) => verb.run(context),
         Verb::List(verb) => verb.run(context),
         Verb::Ps(verb) => verb.run(context),

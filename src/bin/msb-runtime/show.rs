@@ -32,3 +32,16 @@ pub fn pretty(value: &Value) -> String {
 pub fn text(path: &Path) -> String {
     path.display().to_string()
 }
+
+/// What a hook reads on its stdin (OCI runtime-spec, runtime.md, "State").
+pub fn for_hooks(record: &Record, status: Status) -> Vec<u8> {
+    let state = json!({
+        "ociVersion": record.oci_version,
+        "id": record.id,
+        "status": status,
+        "pid": record.vmm.pid,
+        "bundle": record.bundle,
+        "annotations": record.annotations,
+    });
+    state.to_string().into_bytes()
+}

@@ -1,0 +1,83 @@
+//! The hidden verb `attach`: the process that stands for an exec towards its caller.
+
+use std::{io, os::fd::AsFd, path::PathBuf, process::ExitCode};
+
+use anyhow::Context;
+use clap::Args;
+use msb_agent::protocol::Process;
+use msb_runtime::{
+    process::{
+        agent::AgentError,
+        attach::{self, AttachError, Attached},
+        session::Signals,
+        terminal,
+    },
+    sandbox::{
+        child::{Parent, Word},
+        control::Control,
+    },
+};
+use nix::unistd;
+use serde::{Deserialize, Serialize};
+
+/// Exit code where the process never ran.
+const FAILED: u8 = 255;
+
+/// What it is told, once.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Order {
+    /// The sandbox's directory.
+    pub dir: PathBuf,
+    /// What to run.
+    pub process: Process,
+}
+
+/// For this program's own use.
+#[derive(Debug, Args)]
+pub struct Attach {
+    /// The socket to the parent.
+    fd: i32,
+}
+
+impl Attach {
+    /// Ends with the process's exit code.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let (mut parent, order) =
+            Parent::take::<Order>(self.fd).context("This verb is for msb-runtime's own use")?;
+        match prepare(order, &mut parent) {
+            Ok(attached) => {
+                drop(parent);
+                Ok(ExitCode::from(attached.wait()?.exit_code()))
+            }
+            Err(error) => {
+                // Told by the parent, and by it alone.
+                parent.say(&word(&error));
+                Ok(ExitCode::from(FAILED))
+            }
+        }
+    }
+}
+
+fn prepare(order: Order, parent: &mut Parent) -> anyhow::Result<Attached> {
+    unistd::setsid().context("The process can't leave its caller's session")?;
+    if order.process.terminal.is_some() {
+        terminal::take_control(io::stdin().as_fd())?;
+    }
+    unistd::chdir("/").context("The root directory can't be entered")?;
+    let signals = Signals::block()?;
+    let control = Control::of(&order.dir);
+    let mut attached = attach::create(&|port| control.open(port), order.process, signals)?;
+    parent.say(&Word::Created);
+    parent.await_go().context("The caller is gone")?;
+    attached.release()?;
+    parent.say(&Word::Running);
+    Ok(attached)
+}
+
+/// The guest's own no stays typed.
+fn word(error: &anyhow::Error) -> Word {
+    match error.downcast_ref::<AttachError>() {
+        Some(AttachError::Agent(AgentError::Failed(failure))) => Word::Guest(failure.clone()),
+        _ => Word::Failed(crate::report::chain(error)),
+    }
+}

@@ -1,0 +1,112 @@
+//! `delete ID`
+
+use std::{
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::bail;
+use clap::Args;
+use msb_runtime::{
+    host::hooks,
+    state::{Entry, Id, Process, Record, StateError, Status},
+};
+
+use crate::{context::Context, kill, lent::Lent, show};
+
+/// How long a killed VMM may take to be gone: it gives back the guest's memory.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Remove a container.
+#[derive(Debug, Args)]
+pub struct Delete {
+    /// Also if it runs, or was never complete, or does not exist.
+    #[arg(short, long)]
+    force: bool,
+    /// Which container.
+    id: String,
+}
+
+impl Delete {
+    /// Removes it.
+    pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
+        let id: Id = self.id.parse()?;
+        let entry = match context.store.lock(&id) {
+            Err(StateError::DoesNotExist) if self.force => return Ok(ExitCode::SUCCESS),
+            entry => entry?,
+        };
+        match entry.record() {
+            Ok(record) => {
+                stop(&record, self.force)?;
+                remove(entry, Some(&record))?;
+            }
+            // Its create was killed, or its record is of no use: what there is goes.
+            Err(_) if self.force => remove(entry, None)?,
+            Err(error) => return Err(error.into()),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Removes a container that was made for nothing.
+pub fn by_force(entry: Entry, record: &Record) -> anyhow::Result<()> {
+    stop(record, true)?;
+    remove(entry, Some(record))
+}
+
+/// Removes a container that has ended; another command may have done so already.
+pub fn after_end(id: &Id, context: &Context) -> anyhow::Result<()> {
+    let entry = match context.store.lock(id) {
+        Err(StateError::DoesNotExist) => return Ok(()),
+        entry => entry?,
+    };
+    let record = entry.record()?;
+    remove(entry, Some(&record))
+}
+
+/// Makes sure that the VMM is gone. One that waits for `start` is ended, as runc does; one that runs only by force.
+fn stop(record: &Record, force: bool) -> anyhow::Result<()> {
+    let status = record.status();
+    match status {
+        Status::Stopped => return Ok(()),
+        Status::Running | Status::Creating if !force => {
+            return Err(StateError::NotStopped { id: record.id.clone(), status }.into());
+        }
+        Status::Created | Status::Running | Status::Creating => {}
+    }
+    // It may end by itself just now.
+    if kill::end(record.vmm).is_err() && record.vmm.is_alive() {
+        bail!("The VMM, process {}, can't be killed", record.vmm.pid);
+    }
+    gone(record.vmm)
+}
+
+fn gone(vmm: Process) -> anyhow::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while vmm.is_alive() {
+        if Instant::now() >= deadline {
+            bail!(
+                "The VMM, process {}, was killed and does not end: is the host out of memory or I/O stuck?",
+                vmm.pid
+            );
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+/// Takes back what was lent, frees the id, and runs the hooks of the end.
+fn remove(entry: Entry, record: Option<&Record>) -> anyhow::Result<()> {
+    // A list of what was lent that can't be read must not keep the id for ever.
+    let lent = Lent::load(&entry).unwrap_or_default();
+    if let Some(lent) = &lent {
+        lent.take_back()?;
+    }
+    entry.remove()?;
+    if let (Some(lent), Some(record)) = (lent, record) {
+        let state = show::for_hooks(record, Status::Stopped);
+        hooks::run(&lent.hooks.poststop, &state, &record.bundle)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! `exec ID COMMAND…`
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use msb_runtime::{
+    bundle::{Process, Spec},
+    config,
+    host::fds,
+    sandbox::child::{Starting, Word},
+    state::{Id, Record, Status},
+};
+use oci_spec::runtime as oci;
+
+use crate::{attach::Order, console, context::Context, foreground, launch, lent::Lent};
+
+/// Run one more process in a container.
+#[derive(Debug, Args)]
+pub struct Exec {
+    /// Unix socket that is sent the terminal's master.
+    #[arg(long, value_name = "SOCKET")]
+    console_socket: Option<PathBuf>,
+    /// Working directory.
+    #[arg(long, value_name = "DIR")]
+    cwd: Option<PathBuf>,
+    /// Adds NAME=value to the environment.
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// With a terminal.
+    #[arg(short, long)]
+    tty: bool,
+    /// UID, or UID:GID.
+    #[arg(short, long, value_name = "UID[:GID]")]
+    user: Option<String>,
+    /// Adds a group.
+    #[arg(short = 'g', long, value_name = "GID")]
+    additional_gids: Vec<u32>,
+    /// A file with the whole process, as in a config.json.
+    #[arg(short, long, value_name = "FILE")]
+    process: Option<PathBuf>,
+    /// Leave it running and return.
+    #[arg(short, long)]
+    detach: bool,
+    /// File that the pid is written to.
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
+    /// Sets no_new_privs.
+    #[arg(long)]
+    no_new_privs: bool,
+    /// Adds a capability.
+    #[arg(short, long, value_name = "CAP_NAME")]
+    cap: Vec<String>,
+    /// Only 0: descriptors can't be handed into a machine.
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u8).range(..=0))]
+    preserve_fds: u8,
+    /// Accepted: containers are not paused here.
+    #[arg(long)]
+    ignore_paused: bool,
+    /// Which container.
+    id: String,
+    /// What to run, if no --process is given.
+    #[arg(trailing_var_arg = true)]
+    command: Vec<String>,
+}
+
+impl Exec {
+    /// Runs it.
+    pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
+        fds::forget_inherited()
+            .context("Inherited descriptors can't be closed: a kernel from 5.11 on is needed")?;
+        let id: Id = self.id.parse()?;
+        let entry = context.store.look(&id)?;
+        let record = entry.record()?;
+        if record.status() == Status::Stopped {
+            bail!("cannot exec in a stopped container");
+        }
+        let process = self.process(&record)?;
+        let console = console::prepare(process.terminal(), self.detach, self.console_socket.as_deref())?;
+        let order =
+            Order { dir: entry.directory().to_owned(), process: config::process(&process, console.stdin) };
+        let mut child = Starting::spawn("attach", &order, console.stdio)?;
+        child.expect(&Word::Created)?;
+        if let Some(cgroup) = Lent::load(&entry)?.map(|lent| lent.cgroup()).transpose()?.flatten() {
+            cgroup.add(child.pid())?;
+        }
+        if let Some(path) = &self.pid_file {
+            launch::write_pid(path, child.pid())?;
+        }
+        child.go()?;
+        child.expect(&Word::Running)?;
+        let child = child.release();
+        if self.detach { Ok(ExitCode::SUCCESS) } else { foreground::stay(child, console.master) }
+    }
+
+    /// From the file; or the container's own process with another command and what the flags change.
+    fn process(&self, record: &Record) -> anyhow::Result<Process> {
+        if let Some(path) = &self.process {
+            return Ok(Process::load(path)?);
+        }
+        let mut process = Spec::load(&record.bundle)?.process().as_oci().clone();
+        process.set_args(Some(self.command.clone())).set_terminal(Some(self.tty));
+        if let Some(cwd) = &self.cwd {
+            process.set_cwd(cwd.clone());
+        }
+        process.env_mut().get_or_insert_default().extend(self.env.iter().cloned());
+        if let Some(user) = &self.user {
+            let (uid, gid) = user.split_once(':').unwrap_or((user, "0"));
+            let number = |text: &str| {
+                text.parse::<u32>()
+                    .with_context(|| format!("--user {user:?} must be numbers: UID or UID:GID"))
+            };
+            process.user_mut().set_uid(number(uid)?).set_gid(number(gid)?);
+        }
+        if !self.additional_gids.is_empty() {
+            process.user_mut().set_additional_gids(Some(self.additional_gids.clone()));
+        }
+        if self.no_new_privs {
+            process.set_no_new_privileges(Some(true));
+        }
+        self.capabilities(&mut process)?;
+        Ok(Process::check(process)?)
+    }
+
+    /// As runc: what is added is bounding, effective and permitted.
+    fn capabilities(&self, process: &mut oci::Process) -> anyhow::Result<()> {
+        if self.cap.is_empty() {
+            return Ok(());
+        }
+        let added = serde_json::from_value::<oci::Capabilities>(serde_json::to_value(&self.cap)?)
+            .context("--cap names no capability: write it like CAP_NET_ADMIN")?;
+        // The type's default is not empty.
+        let mut sets = match process.capabilities() {
+            Some(sets) => sets.clone(),
+            None => serde_json::from_value(serde_json::json!({}))?,
+        };
+        let with = |set: &Option<oci::Capabilities>| -> Option<oci::Capabilities> {
+            Some(set.iter().flatten().chain(&added).copied().collect())
+        };
+        sets.set_bounding(with(sets.bounding()));
+        sets.set_effective(with(sets.effective()));
+        sets.set_permitted(with(sets.permitted()));
+        process.set_capabilities(Some(sets));
+        Ok(())
+    }
+}

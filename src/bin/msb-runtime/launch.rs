@@ -1,0 +1,172 @@
+//! A container is made: everything up to, but without, its first process's start. `create` ends here, `run` goes on.
+//!
+//! Each step is undone when a later one fails, in the reverse order: the VMM is killed and waited for, its disks and
+//! its cgroup are removed, then the id is free again.
+
+use std::{
+    fs,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use msb_agent::protocol::MountSource;
+use msb_runtime::{
+    bundle::Spec,
+    config::{Assets, BindMount, Config},
+    host::{
+        fds,
+        files::{self, FileError},
+        hooks,
+    },
+    image,
+    sandbox::{
+        SandboxConfig,
+        child::{Released, Starting, Word},
+    },
+    state::{Entry, Id, Process, Record, Stage, Status, VERSION},
+};
+use nix::unistd::getuid;
+
+use crate::{
+    clock, console,
+    context::Context,
+    lent::{Guard, Lent},
+    show,
+};
+
+/// What `create` and `run` are given.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// The bundle's directory; the current one otherwise.
+    #[arg(short, long, value_name = "DIR")]
+    pub bundle: Option<PathBuf>,
+    /// Unix socket that is sent the terminal's master.
+    #[arg(long, value_name = "SOCKET")]
+    pub console_socket: Option<PathBuf>,
+    /// File that the VMM's pid is written to.
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Accepted: the root is never pivoted to on the host.
+    #[arg(long)]
+    no_pivot: bool,
+    /// Accepted: the guest's kernel has keyrings of its own.
+    #[arg(long)]
+    no_new_keyring: bool,
+    /// Only 0: descriptors can't be handed into a machine.
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u8).range(..=0))]
+    preserve_fds: u8,
+    /// The new container's id.
+    pub id: String,
+}
+
+/// A container that waits for its start.
+#[derive(Debug)]
+pub struct Launched {
+    /// Its directory, locked.
+    pub entry: Entry,
+    /// What is known of it.
+    pub record: Record,
+    /// Its VMM.
+    pub vmm: Released,
+    /// Its terminal, where this command serves it.
+    pub master: Option<OwnedFd>,
+}
+
+/// Makes it.
+pub fn launch(options: &Options, detached: bool, context: &Context) -> anyhow::Result<Launched> {
+    // Before anything of our own is opened: what the caller leaked to us must not live as long as the VMM.
+    fds::forget_inherited()
+        .context("Inherited descriptors can't be closed: a kernel from 5.11 on is needed")?;
+    let id: Id = options.id.parse()?;
+    let bundle = absolute(options.bundle.as_deref())?;
+    let spec = Spec::load(&bundle)?;
+    let console = console::prepare(spec.process().terminal(), detached, options.console_socket.as_deref())?;
+
+    let reservation = context.store.reserve(&id)?;
+    let entry = reservation.entry();
+    let Config { size, host, plan } = Config::new(&spec, console.stdin)?;
+    let lent = Lent::new(entry, &host, context.systemd_cgroup);
+    lent.save(entry)?;
+    let guard = Guard::new(lent.clone());
+    let container = plan.complete(file)?;
+    let disks = image::prepare(&lent.disks, spec.root())?;
+    let cgroup = lent.cgroup()?;
+    if let Some(cgroup) = &cgroup {
+        cgroup.create()?;
+    }
+
+    let dir = entry.directory().to_owned();
+    let assets = Assets::from_variables(|name| std::env::var_os(name));
+    let machine = assets.machine(size, disks, &dir);
+    let sandbox = SandboxConfig { dir, machine, network: host.network, container };
+    let mut vmm = Starting::spawn("vmm", &sandbox, console.stdio)?;
+    vmm.expect(&Word::Ready)?;
+    if let Some(cgroup) = &cgroup {
+        cgroup.add(vmm.pid())?;
+    }
+
+    let mut record = record(&spec, id, bundle, vmm.pid(), context)?;
+    entry.set_record(&record)?;
+    run_hooks(&record, &host.hooks)?;
+    vmm.go()?;
+    vmm.expect(&Word::Created)?;
+
+    if let Some(path) = &options.pid_file {
+        write_pid(path, vmm.pid())?;
+    }
+    record.stage = Stage::Created;
+    entry.set_record(&record)?;
+    guard.keep();
+    Ok(Launched { entry: reservation.keep(), record, vmm: vmm.release(), master: console.master })
+}
+
+/// The bundle as later commands, with other working directories, will find it.
+fn absolute(bundle: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let bundle = bundle.unwrap_or_else(|| Path::new("."));
+    fs::canonicalize(bundle).with_context(|| {
+        format!("The bundle {} can't be opened: give its directory with --bundle", bundle.display())
+    })
+}
+
+fn file(bind: &BindMount) -> Result<MountSource, FileError> {
+    let file = files::read(&bind.source)?;
+    Ok(MountSource::File { content: file.content, mode: file.mode, uid: file.uid, gid: file.gid })
+}
+
+fn record(spec: &Spec, id: Id, bundle: PathBuf, pid: u32, context: &Context) -> anyhow::Result<Record> {
+    let vmm = Process::of(i32::try_from(pid)?).context("The VMM process ended before it was ready")?;
+    Ok(Record {
+        version: VERSION,
+        oci_version: spec.version().to_owned(),
+        id,
+        bundle,
+        rootfs: spec.root().to_owned(),
+        vmm,
+        stage: Stage::Creating,
+        created: clock::now(),
+        annotations: spec.annotations(),
+        systemd_cgroup: context.systemd_cgroup,
+        terminal: spec.process().terminal(),
+        owner: getuid().as_raw(),
+    })
+}
+
+/// Those of create. The network's are among them: they find the new namespace through the VMM's pid.
+fn run_hooks(record: &Record, all: &msb_runtime::config::Hooks) -> anyhow::Result<()> {
+    let state = show::for_hooks(record, Status::Creating);
+    for list in [&all.prestart, &all.create_runtime, &all.create_container] {
+        hooks::run(list, &state, &record.bundle)?;
+    }
+    Ok(())
+}
+
+/// Whole or not at all: whoever waits for the file reads it at once.
+pub fn write_pid(path: &Path, pid: u32) -> anyhow::Result<()> {
+    let mut name = path.file_name().context("--pid-file names no file")?.to_owned();
+    name.push(format!(".{}", std::process::id()));
+    let temporary = path.with_file_name(name);
+    fs::write(&temporary, pid.to_string())
+        .and_then(|()| fs::rename(&temporary, path))
+        .with_context(|| format!("The pid can't be written to {}", path.display()))
+}

@@ -1,0 +1,51 @@
+//! `run ID`: create, start, wait, delete.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::{
+    context::Context,
+    delete, foreground,
+    launch::{self, Launched, Options},
+    start,
+};
+
+/// Create a container, start it, and remove it when it ends.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Leave it running and return.
+    #[arg(short, long)]
+    detach: bool,
+    /// Keep it when it has ended.
+    #[arg(long)]
+    keep: bool,
+    /// Accepted: this command adopts nothing.
+    #[arg(long)]
+    no_subreaper: bool,
+    #[command(flatten)]
+    options: Options,
+}
+
+impl Run {
+    /// Runs it.
+    pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
+        let Launched { entry, record, vmm, master } = launch::launch(&self.options, self.detach, context)?;
+        if let Err(error) = start::start(&entry, record.clone()) {
+            // It was made for this start only. The start's error is the one to tell.
+            let _ = delete::by_force(entry, &record);
+            return Err(error);
+        }
+        if self.detach {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let id = entry.id().clone();
+        // Other verbs may change it while it runs.
+        drop(entry);
+        let code = foreground::stay(vmm, master)?;
+        if !self.keep {
+            delete::after_end(&id, context)?;
+        }
+        Ok(code)
+    }
+}
