@@ -1,22 +1,18 @@
 //! `doctor`: one line for each thing that a container needs, and what to do where it is missing.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{ErrorKind, Read},
     path::Path,
     process::ExitCode,
 };
 
 use clap::Args;
-use kvm_ioctls::Kvm;
-use msb_runtime::config::Assets;
+use msb_runtime::{config::Assets, machine::kvm};
 use nix::{
     sys::statfs::{CGROUP2_SUPER_MAGIC, statfs},
     unistd::geteuid,
 };
-
-/// `KVM_GET_API_VERSION` of every kernel since 2.6.22 (kernel, `Documentation/virt/kvm/api.rst`).
-const KVM_API_VERSION: i32 = 12;
 
 /// Check whether this machine can run containers, and say what to do if not.
 #[derive(Debug, Args)]
@@ -54,26 +50,9 @@ fn user() -> Finding {
     if geteuid().is_root() { Ok("root".into()) } else { Err("not root: run it with sudo".into()) }
 }
 
+/// Also runs a few instructions: some hosts only emulate what a processor should do.
 fn kvm() -> Finding {
-    let path = "/dev/kvm";
-    match OpenOptions::new().read(true).write(true).open(path) {
-        Ok(_) => {}
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(format!(
-                "{path} is not there: enable virtualisation in the firmware, or nested virtualisation where this is \
-                 itself a virtual machine, and load kvm_intel or kvm_amd"
-            ));
-        }
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            return Err(format!("{path} may not be opened: run as root or join the group kvm"));
-        }
-        Err(error) => return Err(format!("{path} can't be opened: {error}")),
-    }
-    let kvm = Kvm::new().map_err(|error| format!("{path} can't be used: {error}"))?;
-    match kvm.get_api_version() {
-        KVM_API_VERSION => Ok(format!("{path}, API version {KVM_API_VERSION}")),
-        other => Err(format!("{path} has API version {other}, not {KVM_API_VERSION}: use another kernel")),
-    }
+    kvm::probe().map(|()| "/dev/kvm runs a machine".into()).map_err(|problem| problem.to_string())
 }
 
 /// A file that begins as it must.
