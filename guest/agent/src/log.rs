@@ -24,8 +24,10 @@ pub fn failure(step: &str, reason: &dyn std::fmt::Display) {
     let mut line = format!("<3>msb-agent: {step}: {reason}").replace('\n', " ").into_bytes();
     line.truncate(LENGTH);
     line.push(b'\n');
-    if let Ok(mut kmsg) = OpenOptions::new().write(true).open("/dev/kmsg") {
-        // There is nowhere left to tell it.
-        let _ = kmsg.write_all(&line);
-    }
+    // There is nowhere left to tell an error of this.
+    let _ = match OpenOptions::new().write(true).open("/dev/kmsg") {
+        Ok(mut kmsg) => kmsg.write_all(&line),
+        // Before devtmpfs is mounted there is only what the kernel opened for pid 1.
+        Err(_) => std::io::stderr().write_all(&line[3..]),
+    };
 }

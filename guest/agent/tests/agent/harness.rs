@@ -1,11 +1,16 @@
 //! A sandbox without a machine, and the host's half of the protocol.
+//!
+//! With `MSB_AGENT_TEST_KERNEL` and `MSB_AGENT_TEST_INITRAMFS` set it is one with a machine after all: QEMU's microvm, vhost-vsock
+//! and socat, which proves the agent as pid 1 without our VMM. Then run the tests one at a time.
 
+use std::env;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -17,6 +22,10 @@ use msb_agent::protocol::{
 
 /// No message takes longer, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(40);
+const KERNEL: &str = "MSB_AGENT_TEST_KERNEL";
+const INITRAMFS: &str = "MSB_AGENT_TEST_INITRAMFS";
+/// Context id of a test's machine: there is one at a time.
+const CID: &str = "77";
 const APPLETS: &[&str] = &[
     "cat",
     "echo",
@@ -137,7 +146,8 @@ pub struct Sandbox {
     directory: tempfile::TempDir,
     name: String,
     agent: Child,
-    loops: Vec<String>,
+    helpers: Vec<Child>,
+    disks: [String; 2],
 }
 
 /// What a process said and how it ended.
@@ -163,22 +173,20 @@ impl Sandbox {
         tool(Command::new("mkfs.erofs").arg("-Enoinline_data").arg(path.join("lower")).arg(&image));
         fs::File::create(path.join("upper")).unwrap().set_len(64 << 20).unwrap();
         tool(Command::new("mkfs.ext4").arg("-q").arg(path.join("upper")));
-        let loops = [path.join("lower"), path.join("upper")].iter().map(attach).collect();
         let listener = UnixListener::bind(path.join("host")).unwrap();
         let name = format!("msb-agent-test-{}", path.file_name().unwrap().to_str().unwrap().replace('.', ""));
-        let agent = Command::new("unshare")
-            .args(["-m", "sh", "-c", START, "sh"])
-            .args([path.to_str().unwrap(), &name, env!("CARGO_BIN_EXE_msb-agent")])
-            .spawn()
-            .unwrap();
+        let (agent, helpers, disks) = match (env::var_os(KERNEL), env::var_os(INITRAMFS)) {
+            (Some(kernel), Some(initramfs)) => machine(path, &kernel, &initramfs),
+            _ => ordinary(path, &name),
+        };
         let (stream, _) = listener.accept().unwrap();
-        Self { boot: Channel::greet(stream), directory, name, agent, loops }
+        Self { boot: Channel::greet(stream), directory, name, agent, helpers, disks }
     }
 
     /// A container as Docker would ask for it, running `args`.
     pub fn container(&self, args: &[&str]) -> Container {
         Container {
-            root: Root { lower: self.loops[0].clone(), upper: self.loops[1].clone(), readonly: false },
+            root: Root { lower: self.disks[0].clone(), upper: self.disks[1].clone(), readonly: false },
             hostname: Some("inside".into()),
             domainname: None,
             namespaces: vec![Namespace::Pid, Namespace::Ipc, Namespace::Uts, Namespace::Cgroup],
@@ -265,7 +273,11 @@ impl Drop for Sandbox {
             let _ = self.agent.kill();
             let _ = self.agent.wait();
         }
-        for device in &self.loops {
+        for helper in &mut self.helpers {
+            let _ = helper.kill();
+            let _ = helper.wait();
+        }
+        for device in self.disks.iter().filter(|device| device.starts_with("/dev/loop")) {
             let _ = Command::new("losetup").args(["-d", device]).status();
         }
         remove_cgroup(self.directory.path(), &self.name);
@@ -309,6 +321,43 @@ pub fn text(thread: JoinHandle<Vec<u8>>) -> String {
     String::from_utf8(thread.join().unwrap()).unwrap()
 }
 
+/// The agent as an ordinary process, with loop devices.
+fn ordinary(path: &Path, name: &str) -> (Child, Vec<Child>, [String; 2]) {
+    let disks = [attach(&path.join("lower")), attach(&path.join("upper"))];
+    let agent = Command::new("unshare")
+        .args(["-m", "sh", "-c", START, "sh"])
+        .args([path.to_str().unwrap(), name, env!("CARGO_BIN_EXE_msb-agent")])
+        .spawn()
+        .unwrap();
+    (agent, Vec::new(), disks)
+}
+
+/// The agent as pid 1. The sockets are the same: socat joins them with vsock.
+fn machine(path: &Path, kernel: &OsStr, initramfs: &OsStr) -> (Child, Vec<Child>, [String; 2]) {
+    let socat = |from: String, to: String| {
+        Command::new("socat").args(["-t", "60", &from, &to]).spawn().expect("socat is installed")
+    };
+    let path = path.to_str().unwrap();
+    let mut helpers = vec![socat("VSOCK-LISTEN:1024,reuseaddr".into(), format!("UNIX-CONNECT:{path}/host"))];
+    for port in [1024, 1025] {
+        helpers.push(socat(format!("UNIX-LISTEN:{path}/{port},fork"), format!("VSOCK-CONNECT:{CID}:{port}")));
+    }
+    let machine = Command::new("qemu-system-x86_64")
+        .args(["-M", "microvm,rtc=off", "-accel", "kvm", "-cpu", "host", "-m", "256", "-no-reboot"])
+        .args(["-global", "virtio-mmio.force-legacy=false"])
+        .args(["-nodefaults", "-display", "none", "-serial", &format!("file:{path}/console")])
+        .args(["-append", "quiet console=ttyS0 reboot=t panic=-1"])
+        .args([OsStr::new("-kernel"), kernel, OsStr::new("-initrd"), initramfs])
+        .args(["-drive", &format!("if=none,id=lower,format=raw,readonly=on,file={path}/lower")])
+        .args(["-drive", &format!("if=none,id=upper,format=raw,file={path}/upper")])
+        // QEMU fills the slots from the last one.
+        .args(["-device", "virtio-blk-device,drive=upper", "-device", "virtio-blk-device,drive=lower"])
+        .args(["-device", &format!("vhost-vsock-device,guest-cid={CID}")])
+        .spawn()
+        .unwrap();
+    (machine, helpers, ["/dev/vda".into(), "/dev/vdb".into()])
+}
+
 fn make_image(image: &Path) {
     for directory in ["bin", "etc", "tmp", "proc", "sys", "dev"] {
         fs::create_dir_all(image.join(directory)).unwrap();
@@ -323,7 +372,7 @@ fn make_image(image: &Path) {
     fs::write(image.join("etc/plain"), "no program").unwrap();
 }
 
-fn attach(file: &PathBuf) -> String {
+fn attach(file: &Path) -> String {
     String::from_utf8(tool(Command::new("losetup").args(["-f", "--show"]).arg(file)))
         .unwrap()
         .trim()
