@@ -343,7 +343,7 @@ fn machine(path: &Path, kernel: &OsStr, initramfs: &OsStr) -> (Child, Vec<Child>
         helpers.push(socat(format!("UNIX-LISTEN:{path}/{port},fork"), format!("VSOCK-CONNECT:{CID}:{port}")));
     }
     let machine = Command::new("qemu-system-x86_64")
-        .args(["-M", "microvm,rtc=off", "-accel", "kvm", "-cpu", "host", "-m", "256", "-no-reboot"])
+        .args(["-M", "microvm,acpi=off,rtc=off", "-accel", "kvm", "-cpu", "host", "-m", "256", "-no-reboot"])
         .args(["-global", "virtio-mmio.force-legacy=false"])
         .args(["-nodefaults", "-display", "none", "-serial", &format!("file:{path}/console")])
         .args(["-append", "quiet console=ttyS0 reboot=t panic=-1"])
