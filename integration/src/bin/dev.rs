@@ -15,6 +15,18 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Build everything and run a container in a microVM: by default, one that says hello
+    Run(dev::run::Run),
+    /// Check format, lints and licences; run unit tests and end-to-end tests
+    Test(dev::test::Test),
+    /// Measure start-up, memory and size beside runc and QEMU
+    Bench,
+    /// Build the guest kernel and print its path
+    Kernel,
+    /// Say what this machine can do
+    Doctor,
+    /// Remove everything that was built, but for cargo's own output
+    Clean,
     /// The virtual KVM host
     #[command(subcommand)]
     Host(Host),
@@ -22,6 +34,12 @@ enum Verb {
 
 #[derive(Debug, Subcommand)]
 enum Host {
+    /// Start a host that stays until `down`
+    Up,
+    /// Open a shell in the host that is up, or in a clean one
+    Shell,
+    /// End the host that is up
+    Down,
     /// Run a shell command in a clean host that has the current build as Docker's runtime `msb`
     Run(dev::host::Run),
 }
@@ -30,6 +48,15 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let project = Project::here();
     let outcome = match &arguments.verb {
+        Verb::Run(run) => dev::run::run(&project, run),
+        Verb::Test(test) => dev::test::run(&project, test),
+        Verb::Bench => dev::bench::run(&project),
+        Verb::Kernel => dev::kernel::run(&project),
+        Verb::Doctor => dev::doctor::run(&project),
+        Verb::Clean => dev::clean::run(&project),
+        Verb::Host(Host::Up) => dev::shell::up(&project),
+        Verb::Host(Host::Shell) => dev::shell::shell(&project),
+        Verb::Host(Host::Down) => dev::shell::down(&project),
         Verb::Host(Host::Run(run)) => dev::host::run(&project, run),
     };
     match outcome {

@@ -1,10 +1,19 @@
 //! The verbs of `cargo dev`, one per file, over one [`Project`]: a checkout and its cache of products.
 
+pub mod bench;
 pub mod cache;
+pub mod clean;
+mod deny;
+pub mod doctor;
 pub mod host;
+pub mod kernel;
+pub mod kvm;
 pub mod packages;
 pub mod products;
 pub mod progress;
+pub mod run;
+pub mod shell;
+pub mod test;
 
 use std::path::PathBuf;
 

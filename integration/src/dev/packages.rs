@@ -17,11 +17,25 @@ pub const HOST: [Package; 3] =
 pub fn require(packages: &[Package]) -> Result<()> {
     let missing: Vec<&str> =
         packages.iter().filter(|(_, program)| !installed(program)).map(|(package, _)| *package).collect();
+    install(&missing)
+}
+
+/// Sees to it that packages without a program to tell them by are installed.
+pub fn require_installed(packages: &[&str]) -> Result<()> {
+    let format = "-f=${db:Status-Status} ${Package}\n";
+    let known = Command::new("dpkg-query").args(["-W", format]).args(packages).output();
+    let known = String::from_utf8_lossy(&known.context("Cannot run dpkg-query; is this Debian?")?.stdout)
+        .into_owned();
+    let there = |package: &&str| known.lines().any(|line| line.strip_prefix("installed ") == Some(*package));
+    install(&packages.iter().copied().filter(|package| !there(package)).collect::<Vec<_>>())
+}
+
+fn install(missing: &[&str]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
     let mut arguments = vec!["install", "--yes", "--no-install-recommends"];
-    arguments.extend(&missing);
+    arguments.extend(missing);
     if !nix::unistd::geteuid().is_root() {
         bail!("Missing Debian packages. Install them with:\n    sudo apt-get {}", arguments.join(" "));
     }

@@ -10,7 +10,8 @@ use anyhow::{Context, Result, bail};
 use super::Project;
 use super::cache::Inputs;
 use super::packages;
-use crate::host::{Fixture, Item, Setup, fixture, image};
+use crate::host::{Fixture, Item, Setup, VirtualHost, fixture, image};
+use crate::kernel;
 
 /// What is installed on a machine that runs our containers, and what it is called there.
 #[derive(Clone, Debug)]
@@ -18,12 +19,17 @@ pub struct Build {
     /// `msb-runtime`.
     pub runtime: PathBuf,
     /// The guest kernel.
-    pub kernel: Option<PathBuf>,
+    pub kernel: PathBuf,
     /// The guest's first file system, with the agent in it.
     pub initramfs: PathBuf,
 }
 
 impl Build {
+    /// Tells `msb-runtime` where the other parts are when they are not installed.
+    pub fn variables(&self) -> [(&'static str, &Path); 2] {
+        [("MSB_KERNEL", &self.kernel), ("MSB_INITRAMFS", &self.initramfs)]
+    }
+
     /// Where each part goes on a host.
     pub fn payload(&self) -> Vec<Item> {
         let item = |source: &Path, target: &str, mode| Item {
@@ -31,12 +37,11 @@ impl Build {
             target: target.into(),
             mode,
         };
-        let mut items = vec![
+        vec![
             item(&self.runtime, "/usr/local/bin/msb-runtime", 0o755),
             item(&self.initramfs, "/usr/lib/msb/initramfs", 0o644),
-        ];
-        items.extend(self.kernel.as_deref().map(|kernel| item(kernel, "/usr/lib/msb/vmlinux", 0o644)));
-        items
+            item(&self.kernel, "/usr/lib/msb/vmlinux", 0o644),
+        ]
     }
 }
 
@@ -44,19 +49,28 @@ impl Project {
     /// The saved state of `fixture`, made if need be.
     pub fn host(&self, fixture: Fixture) -> Result<Setup> {
         packages::require(&packages::HOST)?;
-        let agent = self.host_agent()?;
         let inputs = image::inputs().into_iter().fold(Inputs::default(), Inputs::text);
+        let version = inputs.clone();
         let image = self.cache.product("host-image", inputs, |folder, step| {
             step.phase("Debian's packages, about a minute");
             Ok(image::build(folder)?)
         })?;
-        let inputs = fixture::inputs()?.into_iter().fold(Inputs::default(), Inputs::text);
-        let inputs = inputs.text(image.as_os_str().as_encoded_bytes()).tree(&agent)?;
+        // The agent counts by its source: a new compiler or dependency is no reason to boot Debian again.
+        let inputs = fixture::inputs()?.into_iter().fold(version, Inputs::text);
+        let inputs = self.host_agent_sources().iter().try_fold(inputs, |inputs, path| inputs.tree(path))?;
         let state =
             self.cache.product(&format!("host-state-{}", fixture.name()), inputs, |folder, step| {
+                step.phase("building its agent");
+                let agent = self.host_agent()?;
                 Ok(fixture::build(fixture, &image, &agent, folder, &|phase| step.phase(phase))?)
             })?;
-        Ok(Setup { state, agent, failures: self.target.join("failures") })
+        Ok(Setup { state, failures: self.target.join("failures") })
+    }
+
+    /// A clean host with the current build and `extra` files in it: what an end-to-end test begins with.
+    pub fn clean_host(&self, fixture: Fixture, extra: &[Item]) -> Result<VirtualHost> {
+        let payload = [self.build()?.payload().as_slice(), extra].concat();
+        Ok(VirtualHost::start(fixture, &self.host(fixture)?, &payload)?)
     }
 
     /// The programs under test, built from this checkout.
@@ -72,19 +86,28 @@ impl Project {
         Ok(Build { runtime, kernel: self.guest_kernel()?, initramfs: initramfs.join("initramfs") })
     }
 
-    /// The guest kernel, if there is one yet.
-    pub fn guest_kernel(&self) -> Result<Option<PathBuf>> {
-        Ok(std::env::var_os("MSB_KERNEL").map(PathBuf::from))
+    /// The guest kernel; some minutes the first time.
+    pub fn guest_kernel(&self) -> Result<PathBuf> {
+        packages::require_installed(kernel::PACKAGES)?;
+        let inputs = kernel::inputs(kernel::Arch::host())?;
+        let inputs =
+            inputs.into_iter().fold(Inputs::default(), |all, (name, content)| all.text(name).text(content));
+        let folder = self.cache.product("kernel", inputs, |folder, step| {
+            let built = kernel::build(folder, &|phase| step.phase(phase))?;
+            Ok(fs::rename(built, folder.join("kernel"))?)
+        })?;
+        Ok(folder.join("kernel"))
+    }
+
+    fn host_agent_sources(&self) -> [PathBuf; 3] {
+        let folder = self.root.join("integration/src");
+        ["host/agent.rs", "host/protocol.rs", "bin/host-agent.rs"].map(|name| folder.join(name))
     }
 
     /// The agent of the virtual host.
     fn host_agent(&self) -> Result<PathBuf> {
-        let sources =
-            ["agent.rs", "protocol.rs"].map(|name| self.root.join("integration/src/host").join(name));
-        let mut inputs = self.tools()?.tree(&self.root.join("integration/src/bin/host-agent.rs"))?;
-        for source in &sources {
-            inputs = inputs.tree(source)?;
-        }
+        let inputs =
+            self.host_agent_sources().iter().try_fold(self.tools()?, |inputs, path| inputs.tree(path))?;
         let arguments = ["--package", "integration", "--bin", "host-agent"];
         Ok(self.cargo("host-agent", inputs, &arguments, true)?.join("host-agent"))
     }

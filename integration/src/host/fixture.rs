@@ -118,7 +118,7 @@ pub fn build(
     }
     let (payload, work) = (folder.join("payload.img"), folder.join("payload"));
     fs::create_dir(&work).map_err(file(&work))?;
-    payload::build(&payload, &work, agent, &[])?;
+    payload::build(&payload, &work, Some(agent), &[])?;
     phase("booting Debian");
     let mut qemu = Qemu::start(&Machine {
         disk: folder,

@@ -40,8 +40,6 @@ const PLACE: &str = include_str!("files/place.sh");
 pub struct Setup {
     /// The folder that [`fixture::build`] filled.
     pub state: PathBuf,
-    /// The agent of the host.
-    pub agent: PathBuf,
     /// Where to keep what a failed test leaves.
     pub failures: PathBuf,
 }
@@ -74,13 +72,31 @@ pub enum HostError {
     },
 }
 
+/// Where a host's own files are.
+#[derive(Debug)]
+enum Folder {
+    /// Gone with the host.
+    Temporary(TempDir),
+    /// Somebody else's to remove.
+    Kept(PathBuf),
+}
+
+impl Folder {
+    fn path(&self) -> &Path {
+        match self {
+            Folder::Temporary(folder) => folder.path(),
+            Folder::Kept(folder) => folder,
+        }
+    }
+}
+
 /// A running virtual host. Dropping it ends it; while a test panics, its logs are kept first.
 #[derive(Debug)]
 pub struct VirtualHost {
     // The order is that of dropping: the channel, the machine, its files.
     channel: Channel,
     qemu: Qemu,
-    run: TempDir,
+    run: Folder,
     setup: Setup,
     name: Option<String>,
 }
@@ -90,9 +106,21 @@ impl VirtualHost {
     pub fn start(fixture: Fixture, setup: &Setup, payload: &[Item]) -> Result<Self, HostError> {
         let run = tempfile::Builder::new().prefix("msb-host-").tempdir();
         let run = run.map_err(|source| HostError::File { path: std::env::temp_dir(), source })?;
+        Self::start_in(Folder::Temporary(run), fixture, setup, payload)
+    }
+
+    /// The same, with its files in `run`, an empty folder that stays: for a host that outlives this process.
+    pub fn start_to_stay(run: &Path, setup: &Setup, payload: &[Item]) -> Result<u32, HostError> {
+        let host = Self::start_in(Folder::Kept(run.to_owned()), Fixture::Plain, setup, payload)?;
+        let pid = host.pid();
+        std::mem::forget(host);
+        Ok(pid)
+    }
+
+    fn start_in(run: Folder, fixture: Fixture, setup: &Setup, payload: &[Item]) -> Result<Self, HostError> {
         let (disk, work) = (run.path().join("payload.img"), run.path().join("payload"));
         fs::create_dir(&work).map_err(|source| HostError::File { path: work.clone(), source })?;
-        payload::build(&disk, &work, &setup.agent, payload)?;
+        payload::build(&disk, &work, None, payload)?;
         fs::remove_dir_all(&work).map_err(|source| HostError::File { path: work, source })?;
         let mut qemu = Qemu::start(&Machine {
             disk: &setup.state,

@@ -49,10 +49,12 @@ pub enum PayloadError {
     },
 }
 
-/// Writes the disk to `image`, with `agent` beside the items. `work` is an empty folder of its own.
-pub fn build(image: &Path, work: &Path, agent: &Path, items: &[Item]) -> Result<(), PayloadError> {
+/// Writes the disk to `image`, and with `agent` beside the items, for a host that boots. `work` is an empty folder of its own.
+pub fn build(image: &Path, work: &Path, agent: Option<&Path>, items: &[Item]) -> Result<(), PayloadError> {
     let mut list = String::new();
-    take(agent, &work.join("host-agent"))?;
+    if let Some(agent) = agent {
+        take(agent, &work.join("host-agent"))?;
+    }
     for (index, item) in items.iter().enumerate() {
         if !item.target.starts_with('/') || item.target.contains(['\n', '\t']) {
             return Err(PayloadError::Target { target: item.target.clone() });

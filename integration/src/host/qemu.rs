@@ -7,6 +7,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -97,7 +98,8 @@ impl Qemu {
         let output = std::fs::File::create(&log).map_err(QemuError::Spawn)?;
         let errors = output.try_clone().map_err(QemuError::Spawn)?;
         let mut command = Command::new(PROGRAM);
-        command.args(arguments(machine)).current_dir(machine.run).env("TMPDIR", machine.run);
+        // A process group of its own: a terminal's interrupt is for us, and we end it.
+        command.process_group(0).args(arguments(machine)).current_dir(machine.run).env("TMPDIR", machine.run);
         if let Some(state) = machine.state {
             command.env("MSB_STATE", state);
         }

@@ -1,0 +1,209 @@
+//! `cargo dev test`: what must hold before anything lands.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use anyhow::{Context, Result, bail};
+
+use super::products::forget_cargo;
+use super::{Project, deny};
+use crate::host::Fixture;
+
+/// Names the file to which a test that cannot run adds a line that says why.
+pub const SKIPPED_VARIABLE: &str = "MSB_SKIPPED";
+
+/// What `test` is told.
+#[derive(Debug, clap::Args)]
+pub struct Test {
+    /// Only tests whose name contains this, and no checks of format, lints and licences
+    filter: Option<String>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq, Clone, Copy)]
+struct Totals {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+/// Runs all; 0 if all is well.
+pub fn run(project: &Project, arguments: &Test) -> Result<i32> {
+    let mut failures: Vec<&str> = Vec::new();
+    if arguments.filter.is_none() {
+        let checks: [(&str, &[&str]); 2] = [
+            ("cargo fmt", &["fmt", "--all", "--check"]),
+            ("cargo clippy", &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]),
+        ];
+        for (name, line) in checks {
+            eprintln!("== {name}");
+            if !cargo(project, line).status().context("Cannot run cargo")?.success() {
+                failures.push(name);
+            }
+        }
+        eprintln!("== cargo deny");
+        if !deny::check(project)? {
+            failures.push("cargo deny");
+        }
+    }
+    let skips = tempfile::NamedTempFile::new().context("Cannot make a temporary file")?;
+    eprintln!("== unit tests");
+    let filter = arguments.filter.as_deref();
+    let mut totals =
+        tests(project, &["--workspace", "--lib", "--bins"], filter, skips.path(), &mut failures)?;
+    if has_end_to_end(project) {
+        eprintln!(
+            "== end-to-end tests, in the virtual KVM host: Docker and its friends are used there, not on this machine"
+        );
+        // Made here, once and with progress, rather than in the first test.
+        project.build()?;
+        project.host(Fixture::Plain)?;
+        let more = tests(
+            project,
+            &["--package", "integration", "--test", "*"],
+            filter,
+            skips.path(),
+            &mut failures,
+        )?;
+        totals.passed += more.passed;
+        totals.failed += more.failed;
+    }
+    let reasons = fs::read_to_string(skips.path()).unwrap_or_default();
+    for reason in reasons.lines() {
+        println!("skipped: {reason}");
+        totals.skipped += 1;
+        totals.passed = totals.passed.saturating_sub(1);
+    }
+    for failure in &failures {
+        println!("failed: {failure}");
+    }
+    println!("{} passed, {} failed, {} skipped", totals.passed, totals.failed, totals.skipped);
+    Ok(i32::from(!failures.is_empty() || totals.failed > 0))
+}
+
+/// For a test that cannot run here: notes why, for the summary. The test then returns.
+pub fn skipped(test: &str, reason: &str) {
+    use std::io::Write;
+    eprintln!("skipped: {test}: {reason}");
+    let Some(path) = std::env::var_os(SKIPPED_VARIABLE) else { return };
+    let added = fs::OpenOptions::new()
+        .append(true)
+        .open(path)
+        .and_then(|mut file| writeln!(file, "{test}: {reason}"));
+    if let Err(error) = added {
+        eprintln!("The skip could not be noted: {error}");
+    }
+}
+
+fn has_end_to_end(project: &Project) -> bool {
+    let folder = fs::read_dir(project.root.join("integration/tests"));
+    folder
+        .into_iter()
+        .flatten()
+        .flatten()
+        .any(|entry| entry.path().extension().is_some_and(|name| name == "rs"))
+}
+
+fn cargo(project: &Project, arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments).current_dir(&project.root).stdin(Stdio::null());
+    forget_cargo(&mut command);
+    command
+}
+
+/// Runs the tests of some targets by nextest, or by cargo itself where there is no nextest.
+fn tests(
+    project: &Project,
+    targets: &[&str],
+    filter: Option<&str>,
+    skips: &Path,
+    failures: &mut Vec<&str>,
+) -> Result<Totals> {
+    let nextest =
+        cargo(project, &["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let mut line: Vec<&str> = if nextest.is_ok_and(|status| status.success()) {
+        vec!["nextest", "run", "--no-fail-fast", "--no-tests=pass"]
+    } else {
+        vec!["test", "--no-fail-fast"]
+    };
+    line.extend(targets.iter().chain(&["--locked"]).chain(filter.as_slice()));
+    let mut child = cargo(project, &line)
+        .env(SKIPPED_VARIABLE, skips)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("Cannot run cargo")?;
+    let (Some(output), Some(errors)) = (child.stdout.take(), child.stderr.take()) else {
+        bail!("cargo has no output");
+    };
+    let count = |from: Box<dyn Read + Send>| thread::spawn(move || echo(from));
+    let threads = [count(Box::new(output)), count(Box::new(errors))];
+    let mut totals = Totals::default();
+    for thread in threads {
+        let counted = thread.join().expect("the echoing thread does not panic");
+        totals.passed += counted.passed;
+        totals.failed += counted.failed;
+        totals.skipped += counted.skipped;
+    }
+    if !child.wait().context("Cannot wait for cargo")?.success() && totals.failed == 0 {
+        failures.push("cargo could not run the tests");
+    }
+    Ok(totals)
+}
+
+/// Passes lines on as they come, and adds up the runners' summaries.
+fn echo(from: Box<dyn Read + Send>) -> Totals {
+    let mut totals = Totals::default();
+    for line in BufReader::new(from).lines().map_while(Result::ok) {
+        eprintln!("{line}");
+        if let Some(counted) = summary(&line) {
+            totals.passed += counted.passed;
+            totals.failed += counted.failed;
+            totals.skipped += counted.skipped;
+        }
+    }
+    totals
+}
+
+/// The counts of a closing line of nextest (`Summary [ 1.2s] 5 tests run: 4 passed, 1 failed, 2 skipped`) or of cargo
+/// test (`test result: ok. 4 passed; 0 failed; 1 ignored; …`). What a filter leaves out is not counted as skipped.
+fn summary(line: &str) -> Option<Totals> {
+    let nextest = line.trim_start().strip_prefix("Summary [").and_then(|rest| rest.split_once("run:"));
+    let counts = match nextest {
+        Some((_, counts)) => counts,
+        None => line.strip_prefix("test result: ")?.split_once(". ")?.1,
+    };
+    let mut totals = Totals::default();
+    for count in counts.split([',', ';']) {
+        let mut words = count.split_whitespace();
+        let (Some(number), Some(what)) =
+            (words.next().and_then(|word| word.parse::<u64>().ok()), words.next())
+        else {
+            continue;
+        };
+        match what {
+            "passed" => totals.passed += number,
+            "failed" | "timed" => totals.failed += number,
+            "ignored" => totals.skipped += number,
+            _ => {}
+        }
+    }
+    Some(totals)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_runners_are_counted() {
+        let nextest =
+            "     Summary [   0.05s] 7 tests run: 5 passed (1 slow), 1 failed, 1 timed out, 3 skipped";
+        assert_eq!(summary(nextest), Some(Totals { passed: 5, failed: 2, skipped: 0 }));
+        let cargo = "test result: FAILED. 4 passed; 1 failed; 2 ignored; 0 measured; 9 filtered out; finished in 0.04s";
+        assert_eq!(summary(cargo), Some(Totals { passed: 4, failed: 1, skipped: 2 }));
+        assert_eq!(summary("test a ... ok"), None);
+    }
+}
