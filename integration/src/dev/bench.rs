@@ -1,12 +1,42 @@
 //! `cargo dev bench`: start-up, memory and size in the virtual host, counted in instructions.
+//!
+//! Leaves a table on standard output and the same as JSON in `target/bench.json`.
 
-use anyhow::Result;
+use std::fs;
+
+use anyhow::{Context, Result};
 
 use super::Project;
-use crate::host::Fixture;
+use super::progress::Step;
+use crate::bench::cases;
+use crate::host::{Fixture, Item, VirtualHost};
 
-/// Makes all that the benchmarks need and hands over to them.
+/// Makes all that the benchmarks need, and runs them.
 pub fn run(project: &Project) -> Result<i32> {
-    let _host = project.clean_host(Fixture::Icount, &[])?;
+    let build = project.build()?;
+    let watch = project.host_program("host-measure")?;
+    let mut payload = build.payload();
+    payload.push(Item { source: watch, target: "/usr/local/bin/host-measure".into(), mode: 0o755 });
+    let host = VirtualHost::start(Fixture::Icount, &project.host(Fixture::Icount)?, &payload)?;
+    let host = host.named("bench");
+    let step = Step::begin("bench");
+    let measured = cases::measure(&host, &|case| step.phase(case));
+    drop(step);
+    let mut report = match measured {
+        Ok(report) => report,
+        Err(error) => {
+            return Err(error.context(format!("The host's logs are kept in {}", host.keep()?.display())));
+        }
+    };
+    for (name, path) in
+        [("kernel", &build.kernel), ("initramfs", &build.initramfs), ("msb-runtime", &build.runtime)]
+    {
+        let metadata = path.metadata().with_context(|| format!("Cannot read {}", path.display()))?;
+        report.sizes.insert(name.to_owned(), metadata.len());
+    }
+    let file = project.target.join("bench.json");
+    fs::write(&file, serde_json::to_string_pretty(&report)?)
+        .with_context(|| format!("Cannot write {}", file.display()))?;
+    println!("{report}\nAs JSON: {}", file.display());
     Ok(0)
 }

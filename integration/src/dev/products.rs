@@ -99,17 +99,24 @@ impl Project {
         Ok(folder.join("kernel"))
     }
 
+    /// A program of this package for use in the virtual host.
+    pub fn host_program(&self, name: &str) -> Result<PathBuf> {
+        let inputs = self.tools()?.tree(&self.root.join("integration/src"))?;
+        Ok(self.cargo(name, inputs, &["--package", "integration", "--bin", name], false)?.join(name))
+    }
+
     fn host_agent_sources(&self) -> [PathBuf; 3] {
         let folder = self.root.join("integration/src");
         ["host/agent.rs", "host/protocol.rs", "bin/host-agent.rs"].map(|name| folder.join(name))
     }
 
-    /// The agent of the virtual host.
+    /// The agent of the virtual host: built as `cargo dev` itself is, so that nothing is compiled twice for it. Not
+    /// static, but Debian 12 and 13 link it so that Debian 13 runs it.
     fn host_agent(&self) -> Result<PathBuf> {
         let inputs =
             self.host_agent_sources().iter().try_fold(self.tools()?, |inputs, path| inputs.tree(path))?;
         let arguments = ["--package", "integration", "--bin", "host-agent"];
-        Ok(self.cargo("host-agent", inputs, &arguments, true)?.join("host-agent"))
+        Ok(self.cargo("host-agent", inputs.text("dynamic"), &arguments, false)?.join("host-agent"))
     }
 
     /// One of our programs: of the folders `also`, and those that all our programs are built from.

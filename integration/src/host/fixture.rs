@@ -14,6 +14,9 @@ use super::payload::{self, PayloadError};
 use super::protocol::Start;
 use super::qemu::{self, Clock, Machine, Qemu, QemuError};
 
+/// How long the first boot, and the preparation, may take on a machine that does much else.
+const BOOT: Duration = Duration::from_secs(1200);
+
 /// What is done once in the host, before its state is saved.
 pub const PREPARE: &str = include_str!("files/prepare.sh");
 
@@ -129,15 +132,13 @@ pub fn build(
         run: folder,
     })?;
     let socket = qemu.agent()?;
-    let channel = Channel::open(socket, Duration::from_secs(300)).map_err(|source| boot(folder, source))?;
+    let channel = Channel::open(socket, BOOT).map_err(|source| boot(folder, source))?;
     phase("starting Docker, containerd and podman");
     let mut output = Vec::new();
     let mut errors = Vec::new();
     let start = Start { script: PREPARE.to_owned(), terminal: None, env: Vec::new() };
     let mut sinks = Sinks { stdout: &mut output, stderr: &mut errors };
-    let code = channel
-        .run(&start, None, &mut sinks, Some(Duration::from_secs(900)))
-        .map_err(|source| boot(folder, source))?;
+    let code = channel.run(&start, None, &mut sinks, Some(BOOT)).map_err(|source| boot(folder, source))?;
     let output = [output, errors].concat();
     fs::write(folder.join("prepare.log"), &output).map_err(file(folder))?;
     if code != 0 {
