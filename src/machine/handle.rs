@@ -1,9 +1,10 @@
 //! All that the outside may do with a running machine. No sockets of the outside here.
 
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use nix::time::{ClockId, clock_gettime};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::serial::Console;
@@ -28,6 +29,8 @@ pub enum Ended {
 pub(super) struct End {
     set: AtomicBool,
     how: Mutex<Option<Result<Ended, VcpuError>>>,
+    /// See [`MachineHandle::entered_ns`].
+    entered_ns: AtomicU64,
     /// Wakes the device thread.
     pub(super) event: EventFd,
 }
@@ -37,6 +40,7 @@ impl End {
         Ok(Self {
             set: AtomicBool::new(false),
             how: Mutex::new(None),
+            entered_ns: AtomicU64::new(0),
             event: EventFd::new(vmm_sys_util::eventfd::EFD_NONBLOCK | vmm_sys_util::eventfd::EFD_CLOEXEC)?,
         })
     }
@@ -51,6 +55,11 @@ impl End {
         drop(place);
         // It cannot overflow: one write per processor and caller, and only a full counter refuses.
         let _ = self.event.write(1);
+    }
+
+    /// The first processor is about to execute the guest's first instruction.
+    pub(super) fn entering(&self) {
+        self.entered_ns.store(monotonic_ns(), Ordering::Relaxed);
     }
 
     pub(super) fn is_set(&self) -> bool {
@@ -83,8 +92,21 @@ impl MachineHandle {
         self.vsock.connect(guest_port, stream)
     }
 
+    /// When the guest's first instruction was about to be executed: `CLOCK_MONOTONIC` in nanoseconds, 0 before.
+    pub fn entered_ns(&self) -> u64 {
+        self.end.entered_ns.load(Ordering::Relaxed)
+    }
+
     /// The last few KiB of the guest's console.
     pub fn console_tail(&self) -> String {
         self.console.tail()
     }
+}
+
+/// `CLOCK_MONOTONIC` in nanoseconds; 0 on a kernel without it, which Linux never is.
+fn monotonic_ns() -> u64 {
+    clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .ok()
+        .and_then(|now| u64::try_from(std::time::Duration::from(now).as_nanos()).ok())
+        .unwrap_or(0)
 }

@@ -58,13 +58,24 @@ pub enum ChildError {
     },
 }
 
+/// When a machine was how far: `CLOCK_MONOTONIC` in nanoseconds. All 0 from a child without a machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moments {
+    /// The guest's first instruction.
+    pub guest_entered_ns: u64,
+    /// The agent's hello.
+    pub agent_hello_ns: u64,
+    /// The container, up to but without its first process's `execve`.
+    pub container_created_ns: u64,
+}
+
 /// What a child tells its parent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Word {
     /// It has taken its place (namespace, session) and waits to be told to go on.
     Ready,
     /// The guest's process exists, up to but without its `execve`.
-    Created,
+    Created(Moments),
     /// The guest's process runs.
     Running,
     /// The guest's agent says no.
@@ -106,8 +117,7 @@ impl Starting {
             .spawn()
             .map_err(fail)?;
         let mut starting = Self { verb, child: Some(child), socket: ours };
-        protocol::write(&mut starting.socket, config)
-            .map_err(|source| ChildError::Lost { verb, source })?;
+        protocol::write(&mut starting.socket, config).map_err(|source| ChildError::Lost { verb, source })?;
         Ok(starting)
     }
 
@@ -123,12 +133,30 @@ impl Starting {
     /// What the child says instead, or [`ChildError::Lost`].
     pub fn expect(&mut self, expected: &Word) -> Result<(), ChildError> {
         let verb = self.verb;
-        match protocol::read(&mut self.socket).map_err(|source| ChildError::Lost { verb, source })? {
+        match self.hear()? {
             word if word == *expected => Ok(()),
             Word::Guest(failure) => Err(ChildError::Guest(failure)),
             Word::Failed(reason) => Err(ChildError::Refused { reason }),
-            Word::Ready | Word::Created | Word::Running => Err(ChildError::Unexpected { verb }),
+            Word::Ready | Word::Created(_) | Word::Running => Err(ChildError::Unexpected { verb }),
         }
+    }
+
+    /// Awaits [`Word::Created`].
+    ///
+    /// # Errors
+    /// As [`Self::expect`].
+    pub fn created(&mut self) -> Result<Moments, ChildError> {
+        match self.hear()? {
+            Word::Created(moments) => Ok(moments),
+            Word::Guest(failure) => Err(ChildError::Guest(failure)),
+            Word::Failed(reason) => Err(ChildError::Refused { reason }),
+            Word::Ready | Word::Running => Err(ChildError::Unexpected { verb: self.verb }),
+        }
+    }
+
+    fn hear(&mut self) -> Result<Word, ChildError> {
+        let verb = self.verb;
+        protocol::read(&mut self.socket).map_err(|source| ChildError::Lost { verb, source })
     }
 
     /// Tells the child to go on.

@@ -167,7 +167,8 @@ pub(super) fn listen(dir: &Path) -> io::Result<UnixListener> {
 /// Docker's state directories are longer than the 108 bytes of a socket address: the socket is named through a
 /// descriptor of its directory instead.
 fn at<T>(dir: &Path, call: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
-    let dir = File::options().read(true).custom_flags(nix::libc::O_PATH | nix::libc::O_DIRECTORY).open(dir)?;
+    let dir =
+        File::options().read(true).custom_flags(nix::libc::O_PATH | nix::libc::O_DIRECTORY).open(dir)?;
     call(&Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(SOCKET))
 }
 

@@ -14,7 +14,7 @@ use nix::{errno::Errno, unistd};
 
 use super::{
     SandboxConfig,
-    child::{Parent, Word},
+    child::{Moments, Parent, Word},
     control, serve,
 };
 use crate::{
@@ -83,27 +83,34 @@ pub enum VmmError {
 }
 
 fn console(tail: &str) -> String {
-    if tail.trim().is_empty() { String::new() } else { format!("; the guest's console ends with:\n{}", tail.trim_end()) }
+    if tail.trim().is_empty() {
+        String::new()
+    } else {
+        format!("; the guest's console ends with:\n{}", tail.trim_end())
+    }
 }
+
+/// The exit code of a VMM whose parent tells what went wrong.
+const UNTOLD: u8 = 1;
 
 /// The hidden verb `vmm`: is the sandbox until the container ends, and returns its exit code.
 ///
 /// # Errors
-/// Failures before the container exists are told to the parent as well.
+/// Only those that no parent can tell: before there is one, and after the container was made.
 pub fn run(fd: RawFd) -> Result<u8, VmmError> {
     let (mut parent, config) = Parent::take::<SandboxConfig>(fd).map_err(VmmError::Parent)?;
-    let (sandbox, session) = match create(&config, &mut parent) {
+    let (sandbox, session, moments) = match create(&config, &mut parent) {
         Ok(created) => created,
         Err(VmmError::Agent(AgentError::Failed(failure))) => {
-            parent.say(&Word::Guest(failure.clone()));
-            return Err(AgentError::Failed(failure).into());
+            parent.say(&Word::Guest(failure));
+            return Ok(UNTOLD);
         }
         Err(error) => {
             parent.say(&Word::Failed(chain(&error)));
-            return Err(error);
+            return Ok(UNTOLD);
         }
     };
-    parent.say(&Word::Created);
+    parent.say(&Word::Created(moments));
     drop(parent);
     Ok(supervise(sandbox, session)?.exit_code())
 }
@@ -117,7 +124,7 @@ struct Sandbox {
     relays: Relays,
 }
 
-fn create(config: &SandboxConfig, parent: &mut Parent) -> Result<(Sandbox, Session), VmmError> {
+fn create(config: &SandboxConfig, parent: &mut Parent) -> Result<(Sandbox, Session, Moments), VmmError> {
     // A session of its own: what the caller's terminal sends concerns the caller.
     unistd::setsid().map_err(VmmError::Session)?;
     let has_terminal = config.container.init.terminal.is_some();
@@ -149,7 +156,14 @@ fn create(config: &SandboxConfig, parent: &mut Parent) -> Result<(Sandbox, Sessi
         None => Err(AgentError::NoHello.into()),
     };
     match made {
-        Ok((session, relays)) => Ok((Sandbox { machine: handle, ended, control, relays }, session)),
+        Ok((session, relays, agent_hello_ns)) => {
+            let moments = Moments {
+                guest_entered_ns: handle.entered_ns(),
+                agent_hello_ns,
+                container_created_ns: monotonic_ns(),
+            };
+            Ok((Sandbox { machine: handle, ended, control, relays }, session, moments))
+        }
         Err(error) => Err(cause(error, &handle, &ended)),
     }
 }
@@ -160,14 +174,16 @@ fn prepare(
     machine: &MachineHandle,
     container: &Container,
     signals: Signals,
-) -> Result<(Session, Relays), VmmError> {
+) -> Result<(Session, Relays, u64), VmmError> {
     let mut agent = Agent::greet(channel, BOOT)?;
+    let agent_hello_ns = monotonic_ns();
     let mut container = container.clone();
     let (has_terminal, stdin) = (container.init.terminal.is_some(), container.init.stdin);
     if has_terminal {
         container.init.terminal = terminal::size(io::stdin()).or(container.init.terminal);
     }
-    let Reply::Created { process: ProcessId::INIT } = agent.call(Request::Create(Box::new(container)))? else {
+    let Reply::Created { process: ProcessId::INIT } = agent.call(Request::Create(Box::new(container)))?
+    else {
         return Err(AgentError::Unexpected.into());
     };
     let door = |port| {
@@ -176,7 +192,7 @@ fn prepare(
         Ok(ours)
     };
     let relays = Relays::join(&door, ProcessId::INIT, has_terminal, stdin)?;
-    Ok((Session::new(agent, ProcessId::INIT, signals), relays))
+    Ok((Session::new(agent, ProcessId::INIT, signals), relays, agent_hello_ns))
 }
 
 fn supervise(sandbox: Sandbox, mut session: Session) -> Result<ExitStatus, VmmError> {
@@ -223,6 +239,14 @@ fn cause(
         Err(_) => return error,
     };
     VmmError::MachineEnded { reason, tail: machine.console_tail() }
+}
+
+/// `CLOCK_MONOTONIC` in nanoseconds.
+fn monotonic_ns() -> u64 {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+        .ok()
+        .and_then(|now| u64::try_from(Duration::from(now).as_nanos()).ok())
+        .unwrap_or(0)
 }
 
 /// An error with all its causes, in one line as far as they are.

@@ -13,7 +13,7 @@ use msb_runtime::{
         terminal,
     },
     sandbox::{
-        child::{Parent, Word},
+        child::{Moments, Parent, Word},
         control::Control,
     },
 };
@@ -67,7 +67,7 @@ fn prepare(order: Order, parent: &mut Parent) -> anyhow::Result<Attached> {
     let signals = Signals::block()?;
     let control = Control::of(&order.dir);
     let mut attached = attach::create(&|port| control.open(port), order.process, signals)?;
-    parent.say(&Word::Created);
+    parent.say(&Word::Created(Moments::default()));
     parent.await_go().context("The caller is gone")?;
     attached.release()?;
     parent.say(&Word::Running);

@@ -2,7 +2,7 @@
 
 use msb_runtime::state::Store;
 
-use crate::args::Cli;
+use crate::{args::Cli, report::Report};
 
 /// Given to each verb that deals with containers.
 #[derive(Debug)]
@@ -11,6 +11,8 @@ pub struct Context {
     pub store: Store,
     /// `--systemd-cgroup`
     pub systemd_cgroup: bool,
+    /// Where errors, and with `--debug` more, are told.
+    pub report: Report,
 }
 
 impl Context {
@@ -18,6 +20,6 @@ impl Context {
     pub fn new(cli: &Cli) -> Self {
         // Absolute, as paths beneath it are given to processes that run elsewhere.
         let root = std::path::absolute(&cli.root).unwrap_or_else(|_| cli.root.clone());
-        Self { store: Store::new(root), systemd_cgroup: cli.systemd_cgroup }
+        Self { store: Store::new(root), systemd_cgroup: cli.systemd_cgroup, report: Report::of(cli) }
     }
 }

@@ -80,7 +80,7 @@ impl Exec {
         let order =
             Order { dir: entry.directory().to_owned(), process: config::process(&process, console.stdin) };
         let mut child = Starting::spawn("attach", &order, console.stdio)?;
-        child.expect(&Word::Created)?;
+        child.created()?;
         if let Some(cgroup) = Lent::load(&entry)?.map(|lent| lent.cgroup()).transpose()?.flatten() {
             cgroup.add(child.pid())?;
         }

@@ -110,7 +110,8 @@ pub fn launch(options: &Options, detached: bool, context: &Context) -> anyhow::R
     entry.set_record(&record)?;
     run_hooks(&record, &host.hooks)?;
     vmm.go()?;
-    vmm.expect(&Word::Created)?;
+    let moments = vmm.created()?;
+    context.report.moments(&moments);
 
     if let Some(path) = &options.pid_file {
         write_pid(path, vmm.pid())?;

@@ -31,7 +31,6 @@ use std::process::ExitCode;
 
 use args::{Parsed, Verb};
 use context::Context;
-use report::Report;
 
 fn main() -> ExitCode {
     let cli = match args::parse() {
@@ -42,13 +41,12 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let report = Report::new(cli.log.as_deref(), cli.log_format);
     let context = Context::new(&cli);
     let verb = cli.verb.name();
     match carry_out(cli.verb, &context) {
         Ok(code) => code,
         Err(error) => {
-            report.error(verb, &error);
+            context.report.error(verb, &error);
             // As runc: an exec's own codes end below.
             if verb == "exec" { ExitCode::from(255) } else { ExitCode::FAILURE }
         }

@@ -11,22 +11,55 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use msb_runtime::sandbox::child::Moments;
 use nix::errno::Errno;
 use serde_json::json;
 
-use crate::{args::LogFormat, clock};
+use crate::{
+    args::{Cli, LogFormat},
+    clock,
+};
 
 /// `--log` and `--log-format`.
 #[derive(Debug)]
 pub struct Report {
     log: Option<PathBuf>,
     format: LogFormat,
+    debug: bool,
 }
 
 impl Report {
     /// Nothing is opened before there is something to tell.
     pub fn new(log: Option<&Path>, format: LogFormat) -> Self {
-        Self { log: log.filter(|path| !path.as_os_str().is_empty()).map(Path::to_owned), format }
+        let log = log.filter(|path| !path.as_os_str().is_empty()).map(Path::to_owned);
+        Self { log, format, debug: false }
+    }
+
+    /// As the global flags say.
+    pub fn of(cli: &Cli) -> Self {
+        Self { debug: cli.debug, ..Self::new(cli.log.as_deref(), cli.log_format) }
+    }
+
+    /// With `--debug`, logs when the machine was how far.
+    pub fn moments(&self, moments: &Moments) {
+        let Some(log) = self.log.as_ref().filter(|_| self.debug) else { return };
+        for (moment, at) in [
+            ("guest-entered", moments.guest_entered_ns),
+            ("agent-hello", moments.agent_hello_ns),
+            ("container-created", moments.container_created_ns),
+        ] {
+            let line = match self.format {
+                LogFormat::Text => {
+                    format!("time={} level=debug msg={moment} monotonic_ns={at}", json!(clock::now()))
+                }
+                LogFormat::Json => json!({
+                    "level": "debug", "msg": moment, "moment": moment, "monotonic_ns": at, "time": clock::now()
+                })
+                .to_string(),
+            };
+            // A log that can't be written must not end a container that runs.
+            let _ = append(log, &line);
+        }
     }
 
     /// Tells why a verb failed, with all causes.

@@ -98,6 +98,7 @@ impl Processor {
             if let Err(problem) = ready {
                 return Some(Err(problem.into()));
             }
+            end.entering();
         }
         while !end.is_set() {
             match self.fd.run() {
