@@ -17,16 +17,8 @@ const VERSION: &str = "0.20.2";
 pub fn check(project: &Project) -> Result<bool> {
     let program = program(project)?;
     let mut command = Command::new(program);
-    command.args([
-        "--workspace",
-        "check",
-        "--config",
-        ".config/deny.toml",
-        "--hide-inclusion-graph",
-        "licenses",
-        "bans",
-        "sources",
-    ]);
+    command.args(["--workspace", "--config", ".config/deny.toml", "check", "--hide-inclusion-graph"]);
+    command.args(["licenses", "bans", "sources"]);
     forget_cargo(&mut command);
     let status = command.current_dir(&project.root).stdin(Stdio::null()).status();
     Ok(status.context("Cannot run cargo-deny")?.success())
