@@ -56,6 +56,12 @@ pub enum KernelError {
         /// Each with what was asked and what came out.
         symbols: Vec<String>,
     },
+    /// An edit of the source finds its place no more.
+    #[error("{file} of the kernel source is not as expected; see EDITS in integration/src/kernel/config.rs")]
+    EditLost {
+        /// The file.
+        file: &'static str,
+    },
     /// The linker's output is not a kernel that the VMM can boot.
     #[error("The kernel that was built cannot be booted")]
     Unbootable(#[source] ElfError),
@@ -91,6 +97,7 @@ pub fn inputs(arch: Arch) -> Result<Vec<(String, Vec<u8>)>, KernelError> {
         .iter()
         .map(|fragment| (fragment.name.to_owned(), fragment.text.as_bytes().to_vec()))
         .collect();
+    inputs.push(("config.rs".to_owned(), include_bytes!("config.rs").to_vec()));
     inputs.push(("recipe.rs".to_owned(), include_bytes!("recipe.rs").to_vec()));
     inputs.push(("elf.rs".to_owned(), include_bytes!("elf.rs").to_vec()));
     inputs.push((SOURCE_PACKAGE.to_owned(), package_version()?));
@@ -161,6 +168,12 @@ impl Tree {
             "--exclude=*/tools/testing/*",
         ]);
         tree.run("tar", "Unpacking the kernel source", &mut tar, &mut |_| ())?;
+        for edit in config::EDITS {
+            let path = tree.source().join(edit.file);
+            let text = fs::read_to_string(&path).map_err(file_error("read", &path))?;
+            let text = edit.apply(&text).ok_or(KernelError::EditLost { file: edit.file })?;
+            write(&path, text.as_bytes())?;
+        }
         Ok(tree)
     }
 
