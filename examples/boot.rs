@@ -1,9 +1,11 @@
 //! Boots a kernel and an initramfs in a virtual machine and prints the console: for benchmarks of the machine alone.
 //!
-//! `boot --kernel K --initramfs I [--vcpus N] [--memory MIB] [--disk IMAGE]… [--read-only-disk IMAGE]… [-- WORD…]`
+//! `boot --kernel K --initramfs I [--vcpus N] [--memory MIB] [--disk IMAGE]… [--read-only-disk IMAGE]… [--stop-after MS] [-- WORD…]`
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Parser;
@@ -29,6 +31,9 @@ struct Args {
     /// The console, while it runs; printed at the end as well.
     #[arg(long, default_value = "/dev/null")]
     console: PathBuf,
+    /// Milliseconds after which the machine is stopped from outside; prints how long that took.
+    #[arg(long)]
+    stop_after: Option<u64>,
     /// Words for the kernel's command line.
     #[arg(last = true)]
     kernel_args: Vec<String>,
@@ -51,9 +56,21 @@ fn main() -> anyhow::Result<ExitCode> {
     };
     let machine = Machine::build(&config).context("Cannot build the machine")?;
     let handle = machine.handle();
+    let stopped = args.stop_after.map(|after| {
+        let handle = handle.clone();
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(after));
+            handle.stop();
+            Instant::now()
+        })
+    });
     let ended = machine.run();
+    let returned = Instant::now();
     print!("{}", handle.console_tail());
     let ended = ended?;
     println!("[{ended:?}]");
+    if let (Ended::Stopped, Some(Ok(stopped))) = (ended, stopped.map(JoinHandle::join)) {
+        println!("Stopped in {:?}", returned.duration_since(stopped));
+    }
     Ok(if ended == Ended::ShutDown { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -33,6 +33,8 @@ use super::layout;
 
 /// Mappings begin on such a boundary, in the host as in the guest.
 const HUGE_PAGE: usize = 2 << 20;
+/// Where a PC has its first MiB, in small pieces; other machines have no RAM there.
+const PC_START: u64 = 0;
 /// The smallest guest that boots with an initramfs.
 pub const MIN_MIB: u64 = 64;
 
@@ -73,7 +75,9 @@ pub enum MemoryError {
         start: u64,
     },
     /// KVM refused the region.
-    #[error("KVM does not take guest memory at {start:#x} ({errno})")]
+    #[error(
+        "KVM does not take guest memory at {start:#x} ({errno}); give the machine less memory than the processor can address"
+    )]
     Slot {
         /// Guest-physical address.
         start: u64,
@@ -103,7 +107,8 @@ pub fn reserve(mib: u64, backing: Backing) -> Result<GuestMemoryMmap, MemoryErro
     let regions = ranges(mib)?
         .into_iter()
         .map(|(start, bytes)| {
-            let (address, file) = map(bytes, backing).map_err(|errno| MemoryError::Map { bytes, errno })?;
+            let (address, file) =
+                map(bytes, backing, start == PC_START).map_err(|errno| MemoryError::Map { bytes, errno })?;
             let mut region = MmapRegionBuilder::new(bytes)
                 .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
                 .with_mmap_flags(libc::MAP_NORESERVE);
@@ -122,8 +127,12 @@ pub fn reserve(mib: u64, backing: Backing) -> Result<GuestMemoryMmap, MemoryErro
     GuestMemoryMmap::from_regions(regions).map_err(|_| MemoryError::Region { start: layout::RAM_START })
 }
 
-/// A mapping that begins on a 2 MiB boundary.
-fn map(bytes: usize, backing: Backing) -> Result<(NonNull<libc::c_void>, Option<OwnedFd>), Errno> {
+/// A mapping that begins on a 2 MiB boundary; `small_start`: its first 2 MiB stay small pages.
+fn map(
+    bytes: usize,
+    backing: Backing,
+    small_start: bool,
+) -> Result<(NonNull<libc::c_void>, Option<OwnedFd>), Errno> {
     let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
     let size = NonZeroUsize::new(bytes).ok_or(Errno::EINVAL)?;
     let padded = size.checked_add(HUGE_PAGE).ok_or(Errno::ENOMEM)?;
@@ -158,6 +167,11 @@ fn map(bytes: usize, backing: Backing) -> Result<(NonNull<libc::c_void>, Option<
     // Advice only: a kernel without huge pages says EINVAL and works all the same.
     // SAFETY: our own mapping; the advice does not change its contents.
     let _ = unsafe { madvise(aligned, bytes, MmapAdvise::MADV_HUGEPAGE) };
+    if small_start && bytes > HUGE_PAGE {
+        // Below 1 MiB the boot tables touch a dozen small pages and Linux a few more: less than clearing a huge one.
+        // SAFETY: as above.
+        let _ = unsafe { madvise(aligned, HUGE_PAGE, MmapAdvise::MADV_NOHUGEPAGE) };
+    }
     // A core file of the VMM must not hold the guest's memory.
     // SAFETY: as above.
     let _ = unsafe { madvise(aligned, bytes, MmapAdvise::MADV_DONTDUMP) };

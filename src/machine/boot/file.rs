@@ -1,14 +1,10 @@
-//! A file that is copied into the guest: mapped, so that the copy is a plain one in this process.
-#![allow(unsafe_code)] // mmap
+//! Opening the host's files that a machine is made of.
 
-use std::fs::File;
-use std::num::NonZeroUsize;
-use std::os::unix::fs::FileTypeExt;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::ptr::NonNull;
 
 use nix::errno::Errno;
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use thiserror::Error;
 
 /// Why a file of the host cannot be used. In our own words: those of the kernel make Docker think that the
@@ -52,38 +48,16 @@ impl From<std::io::Error> for FileProblem {
     }
 }
 
-/// The bytes of a file. Whoever can truncate it while it is copied can end this process (SIGBUS): it is a file of the
-/// host's owner, as the program itself is.
-#[derive(Debug)]
-pub(super) struct Mapped {
-    start: NonNull<libc::c_void>,
-    length: NonZeroUsize,
-}
-
-impl Mapped {
-    pub(super) fn open(path: &Path) -> Result<Self, FileProblem> {
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        if metadata.file_type().is_fifo() || !metadata.is_file() {
-            return Err(FileProblem::NotAFile);
-        }
-        let length = usize::try_from(metadata.len()).map_err(|_| FileProblem::from(Errno::EFBIG))?;
-        let length = NonZeroUsize::new(length).ok_or(FileProblem::Empty)?;
-        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_POPULATE;
-        // SAFETY: a new, read-only mapping where the kernel likes.
-        let start = unsafe { mmap(None, length, ProtFlags::PROT_READ, flags, &file, 0) }?;
-        Ok(Self { start, length })
+/// Opens a regular file that is not empty; returns it with its length in bytes. std sets O_CLOEXEC.
+pub(in crate::machine) fn open(path: &Path, write: bool) -> Result<(File, u64), FileProblem> {
+    // O_NONBLOCK: what turns out to be a FIFO must not block here; regular files do not know it.
+    let file = OpenOptions::new().read(true).write(write).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(FileProblem::NotAFile);
     }
-
-    pub(super) fn bytes(&self) -> &[u8] {
-        // SAFETY: mapped readable for that length until drop; nobody writes through this private mapping.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.length.get()) }
-    }
-}
-
-impl Drop for Mapped {
-    fn drop(&mut self) {
-        // SAFETY: the mapping of `open`; `bytes` borrows from self, so nobody uses it any more. It cannot fail.
-        let _ = unsafe { munmap(self.start, self.length.get()) };
+    match metadata.len() {
+        0 => Err(FileProblem::Empty),
+        length => Ok((file, length)),
     }
 }

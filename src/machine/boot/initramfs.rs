@@ -1,4 +1,4 @@
-//! The initramfs: copied behind the kernel.
+//! The initramfs: read to behind the kernel.
 //!
 //! Not to the end of memory, where other machines put it: there it would cost another huge page, which the kernel
 //! would not otherwise touch at once.
@@ -7,9 +7,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
-use super::file::{FileProblem, Mapped};
+use super::file::{self, FileProblem};
 use crate::machine::layout;
 
 /// Linux frees the initramfs by whole pages.
@@ -36,20 +36,30 @@ pub enum InitramfsProblem {
     #[error("Its {bytes} bytes do not fit into guest memory behind the kernel; give the machine more memory")]
     Space {
         /// Size of the file.
-        bytes: usize,
+        bytes: u64,
+    },
+    /// It ended early: somebody else is writing it.
+    #[error("Its {bytes} bytes cannot be read to the end; is it being written?")]
+    Cut {
+        /// Size of the file when it was opened.
+        bytes: u64,
     },
 }
 
-/// Copies the initramfs into guest memory, behind `kernel_end`; returns its addresses.
+/// Reads the initramfs into guest memory, behind `kernel_end`; returns its addresses.
 pub fn load(memory: &GuestMemoryMmap, path: &Path, kernel_end: u64) -> Result<Range<u64>, InitramfsError> {
     let fail = |problem| InitramfsError { path: path.to_owned(), problem };
-    let file = Mapped::open(path).map_err(|problem| fail(problem.into()))?;
-    let bytes = file.bytes();
-    let no_space = || fail(InitramfsProblem::Space { bytes: bytes.len() });
+    let (mut file, length) = file::open(path, false).map_err(|problem| fail(problem.into()))?;
+    let no_space = || fail(InitramfsProblem::Space { bytes: length });
     let start = kernel_end.checked_next_multiple_of(PAGE).ok_or_else(no_space)?;
-    let length = u64::try_from(bytes.len()).map_err(|_| no_space())?;
     let end = start.checked_add(length).filter(|end| *end <= layout::GAP_START).ok_or_else(no_space)?;
-    memory.write_slice(bytes, GuestAddress(start)).map_err(|_| no_space())?;
+    let count = usize::try_from(length).map_err(|_| no_space())?;
+    if !memory.check_range(GuestAddress(start), count) {
+        return Err(no_space());
+    }
+    memory
+        .read_exact_volatile_from(GuestAddress(start), &mut file, count)
+        .map_err(|_| fail(InitramfsProblem::Cut { bytes: length }))?;
     Ok(start..end)
 }
 

@@ -1,6 +1,10 @@
-//! The guest's kernel: an uncompressed ELF, checked and copied to where it is linked.
+//! The guest's kernel: an uncompressed ELF, checked and read to where it is linked.
+//!
+//! Read, not mapped and copied: the kernel's own copy into our huge pages costs 6.3 million instructions for 12 MB (3.9
+//! of them clear the pages), with a mapping it is 8.2 to 10.7 for the faults and the unmapping.
 
-use std::io::Cursor;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use linux_loader::loader::elf::{Elf, PvhBootCapability};
@@ -8,7 +12,7 @@ use linux_loader::loader::{Error as LoaderError, KernelLoader};
 use thiserror::Error;
 use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
-use super::file::{FileProblem, Mapped};
+use super::file::{self, FileProblem};
 use crate::machine::layout;
 
 /// `e_machine` of what this host's processors run (System V ABI, ELF header).
@@ -81,11 +85,10 @@ pub enum KernelProblem {
 /// Copies the kernel into guest memory.
 pub fn load(memory: &GuestMemoryMmap, path: &Path) -> Result<Kernel, KernelError> {
     let fail = |problem| KernelError { path: path.to_owned(), problem };
-    let file = Mapped::open(path).map_err(|problem| fail(problem.into()))?;
-    check(file.bytes(), memory).map_err(fail)?;
-    let loaded =
-        Elf::load(memory, None, &mut Cursor::new(file.bytes()), Some(GuestAddress(layout::HIGH_MEMORY)))
-            .map_err(|error| fail(KernelProblem::Elf(error)))?;
+    let (mut file, length) = file::open(path, false).map_err(|problem| fail(problem.into()))?;
+    check(&file, length, memory).map_err(fail)?;
+    let loaded = Elf::load(memory, None, &mut file, Some(GuestAddress(layout::HIGH_MEMORY)))
+        .map_err(|error| fail(KernelProblem::Elf(error)))?;
     let entry = match loaded.pvh_boot_cap {
         PvhBootCapability::PvhEntryPresent(entry) => Entry::Pvh(entry.raw_value()),
         _ => Entry::Direct64(loaded.kernel_load.raw_value()),
@@ -95,39 +98,44 @@ pub fn load(memory: &GuestMemoryMmap, path: &Path) -> Result<Kernel, KernelError
 
 /// Checks what the loader would only call a failed read: the kind of file, and that each part is in the file and in
 /// guest memory.
-fn check(bytes: &[u8], memory: &GuestMemoryMmap) -> Result<(), KernelProblem> {
+fn check(file: &File, length: u64, memory: &GuestMemoryMmap) -> Result<(), KernelProblem> {
     let foreign = |what| KernelProblem::Foreign { what };
-    let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     let truncated = |needed| KernelProblem::Truncated { needed, length };
-    if !bytes.starts_with(b"\x7fELF") {
+    let mut header = [0; 64];
+    let read = file.read_at(&mut header, 0).map_err(FileProblem::from)?;
+    if !header.starts_with(b"\x7fELF") {
         return Err(foreign("not an ELF file (a compressed bzImage?)"));
     }
-    // Offsets of ELF-64: e_ident[EI_CLASS] 4, [EI_DATA] 5, e_machine 18, e_phoff 32, e_phentsize 54, e_phnum 56.
-    let header = bytes.get(..64).ok_or_else(|| truncated(64))?;
+    if read < header.len() {
+        return Err(truncated(64));
+    }
     if header[4] != 2 || header[5] != 1 {
         return Err(foreign("not a 64-bit little-endian ELF file"));
     }
-    if number(header, 18, 2) != Some(u64::from(MACHINE)) {
+    if number(&header, 18, 2) != Some(u64::from(MACHINE)) {
         return Err(foreign("an ELF file for another processor"));
     }
-    let (table, size, count) = (number(header, 32, 8), number(header, 54, 2), number(header, 56, 2));
+    let (table, size, count) = (number(&header, 32, 8), number(&header, 54, 2), number(&header, 56, 2));
     let (Some(table), Some(56), Some(count)) = (table, size, count) else {
         return Err(foreign("an ELF file with odd program headers"));
     };
     for index in 0..count {
         let start = table.saturating_add(index * 56);
         let end = start.saturating_add(56);
-        let at = usize::try_from(start).ok().and_then(|start| bytes.get(start..)?.get(..56));
-        let part = at.ok_or_else(|| truncated(end))?;
+        if end > length {
+            return Err(truncated(end));
+        }
+        let mut part = [0; 56];
+        file.read_exact_at(&mut part, start).map_err(FileProblem::from)?;
         // p_type 0 (PT_LOAD = 1), p_offset 8, p_paddr 24, p_filesz 32, p_memsz 40.
-        let field = |at| number(part, at, 8).unwrap_or(u64::MAX);
+        let field = |at| number(&part, at, 8).unwrap_or(u64::MAX);
         let end = field(8).saturating_add(field(32));
         if end > length {
             return Err(truncated(end));
         }
         let (start, size) = (field(24), field(40).max(field(32)));
         let fits = usize::try_from(size).is_ok_and(|size| memory.check_range(GuestAddress(start), size));
-        if number(part, 0, 4) == Some(1) && size > 0 && !(start >= layout::HIGH_MEMORY && fits) {
+        if number(&part, 0, 4) == Some(1) && size > 0 && !(start >= layout::HIGH_MEMORY && fits) {
             return Err(KernelProblem::Space { start, end: start.saturating_add(size) });
         }
     }
@@ -226,7 +234,9 @@ mod tests {
             bytes[18..20].copy_from_slice(&MACHINE.to_le_bytes());
             bytes[54..56].copy_from_slice(&[56, 0]);
             let memory = reserve(64, Backing::Anonymous).unwrap();
-            let _ = check(&bytes, &memory);
+            let file = tempfile::tempfile().unwrap();
+            file.write_all_at(&bytes, 0).unwrap();
+            let _ = check(&file, 8192, &memory);
         }
     }
 }

@@ -4,7 +4,7 @@
 //! first processor. What is special to an architecture is in the file named for it.
 
 pub mod cmdline;
-mod file;
+pub(super) mod file;
 pub mod initramfs;
 pub mod kernel;
 

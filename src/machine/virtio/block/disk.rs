@@ -1,6 +1,6 @@
 //! What is behind a block device: bytes at offsets. An image file today; whatever can do this tomorrow.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use vm_memory::VolatileSlice;
 use super::request::SECTOR;
 use crate::config::DiskConfig;
 use crate::machine::boot::FileProblem;
+use crate::machine::boot::file;
 
 /// Buffers of the guest; a part of its memory each.
 pub type Buffers<'a, 'm> = &'a [VolatileSlice<'m>];
@@ -61,14 +62,8 @@ impl RawFile {
     }
 
     fn try_open(path: &Path, read_only: bool) -> Result<Self, FileProblem> {
-        // std sets O_CLOEXEC. The kind of file is looked at afterwards: a FIFO would block here when opened to read,
-        // but our own images are what is configured.
-        let file = OpenOptions::new().read(true).write(!read_only).open(path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(FileProblem::NotAFile);
-        }
-        match metadata.len() / SECTOR {
+        let (file, length) = file::open(path, !read_only)?;
+        match length / SECTOR {
             0 => Err(FileProblem::Empty),
             sectors => Ok(Self { file, sectors }),
         }
