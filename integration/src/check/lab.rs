@@ -1,0 +1,142 @@
+//! A clean virtual host with one runtime under test.
+
+use std::time::{Duration, Instant};
+
+use super::{Runtime, Snapshot, Step};
+use crate::dev::Project;
+use crate::host::command::HostCommand;
+use crate::host::{Fixture, VirtualHost};
+
+/// Longest time of one step. A container under emulation takes seconds, several at once take longer.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// After so many steps that took too long, nothing new is to be learned.
+const MOST_TIMEOUTS: usize = 3;
+
+/// A host, a runtime, and what went wrong so far.
+///
+/// Scripts find in their environment: `D`, Docker's option for the runtime; `N`, its option for no network, which halves
+/// the time of a container; `R`, the runtime's program; `P`, its whole path.
+#[derive(Debug)]
+pub struct Lab {
+    host: VirtualHost,
+    runtime: Runtime,
+    prelude: String,
+    failures: Vec<String>,
+    timeouts: usize,
+}
+
+impl Lab {
+    /// Runs `test` with `runtime` in a clean host. Panics when any step was not as it said.
+    pub fn check(runtime: Runtime, test: fn(&mut Lab)) {
+        let mut lab = Self::new(runtime);
+        test(&mut lab);
+        let failures = std::mem::take(&mut lab.failures);
+        assert!(failures.is_empty(), "with {}:\n\n{}", runtime.name(), failures.join("\n"));
+    }
+
+    fn new(runtime: Runtime) -> Self {
+        let project = Project::here();
+        let payload = match runtime {
+            Runtime::Runc => Vec::new(),
+            Runtime::Msb => project.build().expect("the programs under test can be built").payload(),
+        };
+        let setup = project.host(Fixture::Plain).expect("the virtual host can be made");
+        let host = VirtualHost::start(Fixture::Plain, &setup, &payload).expect("the virtual host starts");
+        Self { host, runtime, prelude: String::new(), failures: Vec::new(), timeouts: 0 }
+    }
+
+    /// Which runtime this is, for the few steps that only one of them can take.
+    pub fn runtime(&self) -> Runtime {
+        self.runtime
+    }
+
+    /// Shell functions for all later scripts.
+    pub fn define(&mut self, functions: &str) {
+        self.prelude.push_str(functions);
+        self.prelude.push('\n');
+    }
+
+    /// Runs `script`; `what` says what it is to show.
+    #[must_use = "say what must be true of it"]
+    pub fn step(&mut self, what: &str, script: &str) -> Step<'_> {
+        self.step_with(what, script, |command| command)
+    }
+
+    /// The same, for a script that wants standard input, a terminal or another time limit.
+    #[must_use = "say what must be true of it"]
+    pub fn step_with<'a>(
+        &'a mut self,
+        what: &str,
+        script: &str,
+        with: impl for<'b> FnOnce(HostCommand<'b>) -> HostCommand<'b>,
+    ) -> Step<'a> {
+        let output = with(self.command(script)).run();
+        if output.is_err() {
+            self.timeouts += 1;
+        }
+        let step = Step::new(&mut self.failures, what, script, output);
+        assert!(
+            self.timeouts < MOST_TIMEOUTS,
+            "with {}, too many steps took too long:\n\n{}",
+            self.runtime.name(),
+            step.failures().join("\n")
+        );
+        step
+    }
+
+    /// Runs a script that must succeed: nothing that comes after it makes sense without.
+    pub fn must(&mut self, what: &str, script: &str) {
+        let failed = self.failures.len();
+        let _ = self.step(what, script).code(0);
+        assert!(
+            self.failures.len() == failed,
+            "with {}, and the rest left out:\n\n{}",
+            self.runtime.name(),
+            self.failures.join("\n")
+        );
+    }
+
+    /// The standard output of a script that must succeed, without the newline at its end.
+    pub fn read(&mut self, what: &str, script: &str) -> String {
+        self.step(what, script).code(0).stdout().trim_end_matches('\n').to_owned()
+    }
+
+    /// Waits until the shell condition `until` holds, which it must within half a minute or so.
+    pub fn wait(&mut self, what: &str, until: &str) {
+        let turn = format!("i=0; until {until}; do i=$((i+1)); [ $i -lt 80 ] || exit 1; sleep 0.2; done");
+        self.must(what, &turn);
+    }
+
+    /// All that a container could leave behind, as it is now.
+    pub fn snapshot(&mut self) -> Snapshot {
+        Snapshot::parse(&self.read("the host can be looked at", Snapshot::SCRIPT))
+    }
+
+    /// Compares with `before`. What goes away within some seconds is no leftover: callers clean up in the background.
+    pub fn nothing_left(&mut self, what: &str, before: &Snapshot) {
+        let started = Instant::now();
+        loop {
+            let left = self.snapshot().beyond(before);
+            if left.is_empty() {
+                return;
+            }
+            if started.elapsed() > Duration::from_secs(15) {
+                self.failures.push(format!("{what}: left behind:\n  {}\n", left.join("\n  ")));
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+
+    fn command(&self, script: &str) -> HostCommand<'_> {
+        // The path is looked up there: distributions differ on where runc is.
+        let whole = format!("P=$(command -v $R)\n{}{script}", self.prelude);
+        self.host
+            .sh(&whole)
+            .env("D", &format!("--runtime={}", self.runtime.name()))
+            .env("N", "--network=none")
+            .env("R", self.runtime.program())
+            .timeout(LIMIT)
+    }
+}

@@ -1,0 +1,43 @@
+//! The runtime as its callers use it: Docker, containerd, podman and a shell, in the virtual KVM host.
+//!
+//! Each test is one function, run with runc and with our runtime, each time in a clean host.
+
+/// Makes a test of each function of `both` for each runtime (`module::runc::name`, `module::msb::name`), and of each of
+/// `ours` for our runtime alone.
+macro_rules! conformance {
+    (both: [$($both:ident),*], ours: [$($ours:ident),*]) => {
+        #[cfg(test)]
+        mod runc {
+            $(#[test]
+            fn $both() {
+                integration::check::Lab::check(integration::check::Runtime::Runc, super::$both);
+            })*
+        }
+
+        #[cfg(test)]
+        mod msb {
+            $(#[test]
+            #[ignore = "not yet shown with our runtime"]
+            fn $both() {
+                integration::check::Lab::check(integration::check::Runtime::Msb, super::$both);
+            })*
+            $(#[test]
+            #[ignore = "not yet shown with our runtime"]
+            fn $ours() {
+                integration::check::Lab::check(integration::check::Runtime::Msb, super::$ours);
+            })*
+        }
+    };
+}
+
+pub(crate) use conformance;
+
+mod containerd;
+mod direct;
+mod docker_exec;
+mod docker_lifecycle;
+mod docker_run;
+mod many;
+mod podman;
+mod refusals;
+mod wall;
