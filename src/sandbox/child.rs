@@ -8,7 +8,7 @@ use std::{
     io,
     os::{
         fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
-        unix::net::UnixStream,
+        unix::{net::UnixStream, process::CommandExt},
     },
     process::{Child, Command, Stdio},
 };
@@ -109,6 +109,8 @@ impl Starting {
         fcntl(&theirs, FcntlArg::F_SETFD(FdFlag::empty())).map_err(|errno| fail(errno.into()))?;
         let [stdin, stdout, stderr] = stdio;
         let child = Command::new("/proc/self/exe")
+            // What `docker top` and `ps` show.
+            .arg0("msb-runtime")
             .arg(verb)
             .arg(theirs.as_raw_fd().to_string())
             .stdin(stdin)

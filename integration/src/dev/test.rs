@@ -29,6 +29,14 @@ struct Totals {
     skipped: u64,
 }
 
+impl Totals {
+    fn add(&mut self, more: Self) {
+        self.passed += more.passed;
+        self.failed += more.failed;
+        self.skipped += more.skipped;
+    }
+}
+
 /// Runs all; 0 if all is well.
 pub fn run(project: &Project, arguments: &Test) -> Result<i32> {
     let mut failures: Vec<&str> = Vec::new();
@@ -51,25 +59,21 @@ pub fn run(project: &Project, arguments: &Test) -> Result<i32> {
     let skips = tempfile::NamedTempFile::new().context("Cannot make a temporary file")?;
     eprintln!("== unit tests");
     let filter = arguments.filter.as_deref();
-    let mut totals =
-        tests(project, &["--workspace", "--lib", "--bins"], filter, skips.path(), &mut failures)?;
-    if has_end_to_end(project) {
-        eprintln!(
-            "== end-to-end tests, in the virtual KVM host: Docker and its friends are used there, not on this machine"
-        );
-        // Made here, once and with progress, rather than in the first test.
-        project.build()?;
-        project.host(Fixture::Plain)?;
-        let more = tests(
-            project,
-            &["--package", "integration", "--test", "*"],
-            filter,
-            skips.path(),
-            &mut failures,
-        )?;
-        totals.passed += more.passed;
-        totals.failed += more.failed;
+    let mut totals = Totals::default();
+    for targets in [
+        ["--workspace", "--exclude", "integration"].as_slice(),
+        &["--package", "integration", "--lib", "--bins", "--test", "layering"],
+    ] {
+        totals.add(tests(project, targets, filter, skips.path(), &mut failures)?);
     }
+    eprintln!(
+        "== end-to-end tests, in the virtual KVM host: Docker and its friends are used there, not on this machine"
+    );
+    // Made here, once and with progress, rather than in the first test.
+    project.build()?;
+    project.host(Fixture::Plain)?;
+    let targets = ["--package", "integration", "--test", "e2e"];
+    totals.add(tests(project, &targets, filter, skips.path(), &mut failures)?);
     let reasons = fs::read_to_string(skips.path()).unwrap_or_default();
     for reason in reasons.lines() {
         println!("skipped: {reason}");
@@ -95,15 +99,6 @@ pub fn skipped(test: &str, reason: &str) {
     if let Err(error) = added {
         eprintln!("The skip could not be noted: {error}");
     }
-}
-
-fn has_end_to_end(project: &Project) -> bool {
-    let folder = fs::read_dir(project.root.join("integration/tests"));
-    folder
-        .into_iter()
-        .flatten()
-        .flatten()
-        .any(|entry| entry.path().extension().is_some_and(|name| name == "rs"))
 }
 
 fn cargo(project: &Project, arguments: &[&str]) -> Command {
@@ -143,9 +138,7 @@ fn tests(
     let mut totals = Totals::default();
     for thread in threads {
         let counted = thread.join().expect("the echoing thread does not panic");
-        totals.passed += counted.passed;
-        totals.failed += counted.failed;
-        totals.skipped += counted.skipped;
+        totals.add(counted);
     }
     if !child.wait().context("Cannot wait for cargo")?.success() && totals.failed == 0 {
         failures.push("cargo could not run the tests");
@@ -159,9 +152,7 @@ fn echo(from: Box<dyn Read + Send>) -> Totals {
     for line in BufReader::new(from).lines().map_while(Result::ok) {
         eprintln!("{line}");
         if let Some(counted) = summary(&line) {
-            totals.passed += counted.passed;
-            totals.failed += counted.failed;
-            totals.skipped += counted.skipped;
+            totals.add(counted);
         }
     }
     totals
