@@ -193,8 +193,8 @@ impl<'m> Action<'m> {
 fn range(sector: u64, length: u64, limits: Limits) -> Option<(u64, u64)> {
     let sectors = length / SECTOR;
     let end = sector.checked_add(sectors)?;
-    (length > 0 && length.is_multiple_of(SECTOR) && end <= limits.sectors)
-        .then_some((sector * SECTOR, length))
+    // The product is formed only of a sector that the disk has: any other may be too large for it.
+    (length > 0 && length.is_multiple_of(SECTOR) && end <= limits.sectors).then(|| (sector * SECTOR, length))
 }
 
 fn total(parts: &[VolatileSlice<'_>]) -> u64 {

@@ -75,9 +75,15 @@ fn section_2_7_4_any_cut_of_the_same_bytes_is_the_same_request() {
 fn beyond_the_end_or_not_whole_sectors_is_an_io_error() {
     let memory = memory();
     for (kind, writable) in [(VIRTIO_BLK_T_IN, true), (VIRTIO_BLK_T_OUT, false)] {
-        for (sector, length) in
-            [(100, 512), (99, 1024), (u64::MAX, 512), (u64::MAX / 512, 512), (0, 511), (0, 513)]
-        {
+        for (sector, length) in [
+            (100, 512),
+            (99, 1024),
+            (u64::MAX, 512),
+            (u64::MAX / 512 + 1, 512),
+            (1 << 55, 512),
+            (0, 511),
+            (0, 513),
+        ] {
             put_header(&memory, kind, sector);
             let request = parse(&memory, &classic(length, writable), LIMITS).unwrap();
             assert!(matches!(request.action, Action::Answer(VIRTIO_BLK_S_IOERR)), "{kind} {sector} {length}");
