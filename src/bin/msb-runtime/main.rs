@@ -47,8 +47,8 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             context.report.error(verb, &error);
-            // As runc: an exec's own codes end below.
-            if verb == "exec" { ExitCode::from(255) } else { ExitCode::FAILURE }
+            // Not one of the container's own codes: as runc for an exec, and for a machine that was lost.
+            if matches!(verb, "exec" | "vmm" | "attach") { ExitCode::from(255) } else { ExitCode::FAILURE }
         }
     }
 }
