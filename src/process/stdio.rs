@@ -2,12 +2,13 @@
 //!
 //! Enters: the descriptors 0, 1 and 2 of this process, which are the container's. Leaves: nothing; it ends when
 //! both sides have. Threads with blocking I/O, because the descriptors are shared with the caller: making them
-//! non-blocking would make the caller's shell's terminal non-blocking too. `std::io::copy` splices between
-//! pipes and sockets, so that no byte passes through this process's memory.
+//! non-blocking would make the caller's shell's terminal non-blocking too. Not `std::io::copy`, which splices between
+//! pipes and sockets: Linux holds the pipe's lock while such a splice waits for the socket (`splice_file_to_pipe`), and
+//! what is in the pipe can't be read until the guest writes more.
 
 use std::{
     fs::File,
-    io,
+    io::{self, Read, Write},
     net::Shutdown,
     os::{
         fd::{AsFd, OwnedFd},
@@ -22,8 +23,10 @@ use msb_agent::protocol::{self, FrameError, ProcessId, STREAM_PORT, Stream, Stre
 
 use super::Door;
 
-/// Copies with `splice` need little; the default of 2 MiB would be reserved for each.
+/// Copies need little, with their buffer on the heap; the default of 2 MiB would be reserved for each.
 const STACK: usize = 64 << 10;
+/// Bytes copied at a time: the size of a pipe. Memory is taken only for as much as comes at once.
+const BUFFER: usize = 64 << 10;
 
 /// Why stdio could not be joined to the guest's process.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +109,7 @@ impl Relays {
         spawn(name, move || {
             let mut source = File::from(source);
             // An error on either side ends the input: the process sees end of file, as it would with a pipe.
-            let _ = io::copy(&mut source, &mut &stream);
+            let _ = copy(&mut source, &mut &stream);
             let _ = stream.shutdown(Shutdown::Write);
         })
     }
@@ -124,7 +127,7 @@ impl Relays {
         spawn(name, move || {
             let mut sink = File::from(sink);
             // When our reader has gone, closing the stream lets the process see a broken pipe.
-            let _ = io::copy(&mut &stream, &mut sink);
+            let _ = copy(&mut &stream, &mut sink);
             if name != Stream::Terminal {
                 let _ = stream.shutdown(Shutdown::Both);
             }
@@ -138,6 +141,19 @@ fn open(door: Door, process: ProcessId, stream: Stream) -> Result<UnixStream, St
     protocol::write(&mut opened, &StreamHello { process, stream })
         .map_err(|source| StdioError::Hello { stream, source })?;
     Ok(opened)
+}
+
+/// Until the end of `from`, or the first error of either.
+fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => to.write_all(&buffer[..count])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn cloned(stream: &UnixStream, name: Stream) -> Result<UnixStream, StdioError> {
@@ -156,4 +172,30 @@ fn spawn(stream: Stream, copy: impl FnOnce() + Send + 'static) -> Result<(), Std
         .spawn(copy)
         .map(drop)
         .map_err(|source| StdioError::Thread { stream, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_copied_can_be_read_while_more_is_awaited() {
+        let (mut guest, ours) = UnixStream::pair().unwrap();
+        let (mut reader, writer) = io::pipe().unwrap();
+        let copier = thread::spawn(move || copy(&mut &ours, &mut File::from(OwnedFd::from(writer))).unwrap());
+        guest.write_all(b"ready").unwrap();
+        // The copier waits for more by now.
+        thread::sleep(Duration::from_millis(50));
+        let (sender, received) = mpsc::channel();
+        let reading = thread::spawn(move || {
+            let mut bytes = [0; 5];
+            reader.read_exact(&mut bytes).unwrap();
+            sender.send(bytes).unwrap();
+        });
+        let bytes = received.recv_timeout(Duration::from_secs(10));
+        drop(guest);
+        assert_eq!(bytes, Ok(*b"ready"));
+        copier.join().unwrap();
+        reading.join().unwrap();
+    }
 }
