@@ -119,8 +119,8 @@ fn idle(host: &VirtualHost) -> Result<Memory> {
 /// The leanest QEMU there is, with our kernel, our initramfs and the kernel's own vsock.
 fn qemu() -> String {
     format!(
-        "qemu-system-x86_64 -M microvm,rtc=off,pit=off,pic=off,isa-serial=off -accel kvm -cpu host -smp 1 \
-         -m {GUEST_MIB} -nodefaults -no-user-config -display none -no-reboot -kernel /usr/lib/msb/vmlinux \
+        "qemu-system-x86_64 -M microvm,acpi=off,rtc=off,pit=off,pic=off,isa-serial=off -accel kvm -cpu host -smp 1 \
+         -global virtio-mmio.force-legacy=false -m {GUEST_MIB} -nodefaults -no-user-config -display none -no-reboot -kernel /usr/lib/msb/vmlinux \
          -initrd /usr/lib/msb/initramfs -append 'quiet reboot=t panic=-1' \
          -device vhost-vsock-device,guest-cid=77"
     )

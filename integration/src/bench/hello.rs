@@ -20,8 +20,8 @@ use nix::{
 /// The agent's port, `msb_agent::protocol::CHANNEL_PORT`.
 const PORT: u32 = 1024;
 
-/// A guest that has not called by then never will.
-const PATIENCE: PollTimeout = PollTimeout::MAX;
+/// A guest that has not called by then, in milliseconds, never will.
+const PATIENCE: u16 = 60_000;
 
 /// Starts `command` and returns the nanoseconds from its start to the agent's call; then ends it.
 ///
@@ -49,7 +49,7 @@ pub fn run(command: &[OsString]) -> io::Result<u64> {
 fn await_call(listener: &impl AsFd) -> io::Result<()> {
     let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
     loop {
-        match poll(&mut fds, PATIENCE) {
+        match poll(&mut fds, PollTimeout::from(PATIENCE)) {
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
             Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
