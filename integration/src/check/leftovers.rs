@@ -13,7 +13,7 @@ const PASSING: [&str; 8] =
     ["sh", "ps", "cut", "sed", "find", "(udev-worker)", "systemd-hostnam", "systemd-timedat"];
 
 /// Folders that a runtime makes with its first container and keeps; what is in them counts.
-const KEPT: [&str; 3] = ["/run/runc", "/run/msb-runtime", "/var/lib/msb"];
+const KEPT: [&str; 3] = ["/run/runc", "/run/msb-runtime", "/var/lib/msb-runtime"];
 
 impl Snapshot {
     /// Prints one thing a line. A test's own files belong in `/root`, which is not looked at. Docker removes its files in
@@ -22,7 +22,7 @@ impl Snapshot {
 ps --ppid 2 --deselect -o comm=,args= | sed 's/^/process /'
 sed 's/^[^ ]* [^ ]* [^ ]* [^ ]* \([^ ]*\) .* - \(.*\)$/mount \1 \2/' /proc/self/mountinfo
 find /sys/fs/cgroup -type d | sed 's/^/cgroup /'
-find /run /tmp /var/tmp /dev/shm /var/lib/msb -xdev \
+find /run /tmp /var/tmp /dev/shm /var/lib/msb-runtime -xdev \
     \( -path /run/udev -o -path /run/systemd -o -path /run/log -o -path /run/user -o -path '/run/docker/netns/*' \
        -o -path '/run/libpod/persist/*' \) -prune -o -print 2>/dev/null |
     sed 's/^/file /'

@@ -17,12 +17,10 @@ macro_rules! conformance {
         #[cfg(test)]
         mod msb {
             $(#[test]
-            #[ignore = "not yet shown with our runtime"]
             fn $both() {
                 integration::check::Lab::check(integration::check::Runtime::Msb, super::$both);
             })*
             $(#[test]
-            #[ignore = "not yet shown with our runtime"]
             fn $ours() {
                 integration::check::Lab::check(integration::check::Runtime::Msb, super::$ours);
             })*
@@ -37,6 +35,7 @@ mod direct;
 mod docker_exec;
 mod docker_lifecycle;
 mod docker_run;
+mod emulated;
 mod many;
 mod podman;
 mod refusals;

@@ -178,7 +178,7 @@ fn doctor(lab: &mut Lab) {
     lab.step("all is well", "$R doctor").code(0).out_is("no complaint", |out| !out.contains("FAIL")).err("");
     lab.step("no /dev/kvm", "mv /dev/kvm /dev/away; $R doctor; code=$?; mv /dev/away /dev/kvm; exit $code")
         .code(1)
-        .out_has("FAIL  kvm: /dev/kvm is not there")
+        .out_has("FAIL  kvm: This host has no /dev/kvm")
         .err("");
     lab.step("no kernel", "MSB_KERNEL=/root/none $R doctor")
         .code(1)
