@@ -41,14 +41,13 @@ systemctl stop docker.socket docker containerd
 sleep 30
 "#;
 
-/// Measures everything in `host`.
+/// Measures everything in `host`; what was measured before a failure stays in `report`.
 ///
 /// # Errors
 /// The first command that can't be run or does not end as it should.
-pub fn measure(host: &VirtualHost, progress: &dyn Fn(&str)) -> Result<Report> {
+pub fn measure(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str)) -> Result<()> {
     let prepared = host.sh(PREPARE).env("LIMIT", &LIMIT_BYTES.to_string()).env("MARKER", MARKER).run()?;
     ensure!(prepared.code == 0, "The host can't be prepared: {}", prepared.err());
-    let mut report = Report::default();
     for (name, command) in [
         ("msb-runtime run", "msb-runtime --root /run/bench run --bundle /bench/bundle bench"),
         ("runc run", "runc --root /run/bench-runc run --bundle /bench/bundle bench"),
@@ -59,13 +58,13 @@ pub fn measure(host: &VirtualHost, progress: &dyn Fn(&str)) -> Result<Report> {
         report.add(name, runs(host, command)?);
     }
     progress("moments of msb-runtime run");
-    moments(host, &mut report)?;
+    moments(host, report)?;
+    progress("memory of an idle machine");
+    report.memory = Some(idle(host)?);
     progress("QEMU microvm to the agent's hello");
     let times: Vec<u64> = ask(host, &format!("host-measure hello {RUNS} {}", qemu()))?;
     report.hello("QEMU microvm", median(times.into_iter().skip(1)));
-    progress("memory of an idle machine");
-    report.memory = Some(idle(host)?);
-    Ok(report)
+    Ok(())
 }
 
 fn runs(host: &VirtualHost, command: &str) -> Result<Measured> {
@@ -119,7 +118,7 @@ fn idle(host: &VirtualHost) -> Result<Memory> {
 /// The leanest QEMU there is, with our kernel, our initramfs and the kernel's own vsock.
 fn qemu() -> String {
     format!(
-        "qemu-system-x86_64 -M microvm,acpi=off,rtc=off,pit=off,pic=off,isa-serial=off -accel kvm -cpu host -smp 1 \
+        "qemu-system-x86_64 -M microvm,acpi=off,rtc=off -accel kvm -cpu host -smp 1 \
          -global virtio-mmio.force-legacy=false -m {GUEST_MIB} -nodefaults -no-user-config -display none -no-reboot -kernel /usr/lib/msb/vmlinux \
          -initrd /usr/lib/msb/initramfs -append 'quiet reboot=t panic=-1' \
          -device vhost-vsock-device,guest-cid=77"

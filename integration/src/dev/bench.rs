@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use super::Project;
 use super::progress::Step;
-use crate::bench::cases;
+use crate::bench::{cases, report::Report};
 use crate::host::{Fixture, Item, VirtualHost};
 
 /// Makes all that the benchmarks need, and runs them.
@@ -20,14 +20,13 @@ pub fn run(project: &Project) -> Result<i32> {
     let host = VirtualHost::start(Fixture::Icount, &project.host(Fixture::Icount)?, &payload)?;
     let host = host.named("bench");
     let step = Step::begin("bench");
-    let measured = cases::measure(&host, &|case| step.phase(case));
+    let mut report = Report::default();
+    let measured = cases::measure(&host, &mut report, &|case| step.phase(case));
     drop(step);
-    let mut report = match measured {
-        Ok(report) => report,
-        Err(error) => {
-            return Err(error.context(format!("The host's logs are kept in {}", host.keep()?.display())));
-        }
-    };
+    if let Err(error) = measured {
+        println!("{report}");
+        return Err(error.context(format!("The host's logs are kept in {}", host.keep()?.display())));
+    }
     for (name, path) in
         [("kernel", &build.kernel), ("initramfs", &build.initramfs), ("msb-runtime", &build.runtime)]
     {
