@@ -98,6 +98,7 @@ pub fn inputs() -> Result<Vec<String>, QemuError> {
         payload: Path::new(""),
         clock: Clock::Wall,
         run: Path::new(""),
+        stays: false,
     };
     let flags = qemu::arguments(&nowhere).into_iter().map(|part| part.to_string_lossy().into_owned());
     Ok([version, PREPARE.to_owned(), payload::SIZE.to_string()].into_iter().chain(flags).collect())
@@ -130,6 +131,7 @@ pub fn build(
         payload: &payload,
         clock: fixture.clock(),
         run: folder,
+        stays: false,
     })?;
     let socket = qemu.agent()?;
     let channel = Channel::open(socket, BOOT).map_err(|source| boot(folder, source))?;

@@ -128,6 +128,7 @@ impl VirtualHost {
             state: Some(&setup.state.join("state")),
             payload: &disk,
             clock: fixture.clock(),
+            stays: matches!(run, Folder::Kept(_)),
             run: run.path(),
         })?;
         let channel = Channel::open(qemu.agent()?, Duration::from_secs(60))?;

@@ -43,6 +43,8 @@ pub struct Machine<'a> {
     pub clock: Clock,
     /// A folder of its own for sockets and logs.
     pub run: &'a Path,
+    /// It outlives the thread that starts it.
+    pub stays: bool,
 }
 
 /// Why the machine did not start.
@@ -97,7 +99,14 @@ impl Qemu {
         let log = machine.run.join(files::QEMU);
         let output = std::fs::File::create(&log).map_err(QemuError::Spawn)?;
         let errors = output.try_clone().map_err(QemuError::Spawn)?;
-        let mut command = Command::new(PROGRAM);
+        let mut command = if machine.stays {
+            Command::new(PROGRAM)
+        } else {
+            // Whatever ends us, a kill included, ends it: the kernel sees to it when the starting thread is gone.
+            let mut command = Command::new("setpriv");
+            command.args(["--pdeathsig", "KILL", "--", PROGRAM]);
+            command
+        };
         // A process group of its own: a terminal's interrupt is for us, and we end it.
         command.process_group(0).args(arguments(machine)).current_dir(machine.run).env("TMPDIR", machine.run);
         if let Some(state) = machine.state {
@@ -237,6 +246,7 @@ mod tests {
             payload: Path::new("/payload.img"),
             clock: Clock::Wall,
             run: Path::new("/run"),
+            stays: false,
         };
         let line = |machine: &Machine<'_>| arguments(machine).join(OsStr::new(" ")).into_string().unwrap();
         let restored = line(&machine);
