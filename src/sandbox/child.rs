@@ -11,6 +11,7 @@ use std::{
         unix::{net::UnixStream, process::CommandExt},
     },
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use msb_agent::protocol::{self, Failure, FrameError};
@@ -58,15 +59,25 @@ pub enum ChildError {
     },
 }
 
-/// When a machine was how far: `CLOCK_MONOTONIC` in nanoseconds. All 0 from a child without a machine.
+/// When a machine was how far: `CLOCK_MONOTONIC` in nanoseconds. A child without a machine has only the first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moments {
+    /// The child's own start; its parent fills it in.
+    pub spawned_ns: u64,
     /// The guest's first instruction.
     pub guest_entered_ns: u64,
     /// The agent's hello.
     pub agent_hello_ns: u64,
     /// The container, up to but without its first process's `execve`.
     pub container_created_ns: u64,
+}
+
+/// `CLOCK_MONOTONIC` in nanoseconds; 0 on a kernel without it, which Linux never is.
+pub(super) fn monotonic_ns() -> u64 {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+        .ok()
+        .and_then(|now| u64::try_from(Duration::from(now).as_nanos()).ok())
+        .unwrap_or(0)
 }
 
 /// What a child tells its parent.
@@ -90,6 +101,7 @@ pub struct Starting {
     verb: &'static str,
     child: Option<Child>,
     socket: UnixStream,
+    spawned_ns: u64,
 }
 
 impl Starting {
@@ -108,6 +120,7 @@ impl Starting {
         // The one descriptor that shall survive the execve.
         fcntl(&theirs, FcntlArg::F_SETFD(FdFlag::empty())).map_err(|errno| fail(errno.into()))?;
         let [stdin, stdout, stderr] = stdio;
+        let spawned_ns = monotonic_ns();
         let child = Command::new("/proc/self/exe")
             // What `docker top` and `ps` show.
             .arg0("msb-runtime")
@@ -118,7 +131,7 @@ impl Starting {
             .stderr(stderr)
             .spawn()
             .map_err(fail)?;
-        let mut starting = Self { verb, child: Some(child), socket: ours };
+        let mut starting = Self { verb, child: Some(child), socket: ours, spawned_ns };
         protocol::write(&mut starting.socket, config).map_err(|source| ChildError::Lost { verb, source })?;
         Ok(starting)
     }
@@ -149,7 +162,7 @@ impl Starting {
     /// As [`Self::expect`].
     pub fn created(&mut self) -> Result<Moments, ChildError> {
         match self.hear()? {
-            Word::Created(moments) => Ok(moments),
+            Word::Created(moments) => Ok(Moments { spawned_ns: self.spawned_ns, ..moments }),
             Word::Guest(failure) => Err(ChildError::Guest(failure)),
             Word::Failed(reason) => Err(ChildError::Refused { reason }),
             Word::Ready | Word::Running => Err(ChildError::Unexpected { verb: self.verb }),

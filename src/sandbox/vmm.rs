@@ -14,7 +14,7 @@ use nix::{errno::Errno, unistd};
 
 use super::{
     SandboxConfig,
-    child::{Moments, Parent, Word},
+    child::{Moments, Parent, Word, monotonic_ns},
     control, serve,
 };
 use crate::{
@@ -158,6 +158,7 @@ fn create(config: &SandboxConfig, parent: &mut Parent) -> Result<(Sandbox, Sessi
     match made {
         Ok((session, relays, agent_hello_ns)) => {
             let moments = Moments {
+                spawned_ns: 0,
                 guest_entered_ns: handle.entered_ns(),
                 agent_hello_ns,
                 container_created_ns: monotonic_ns(),
@@ -239,14 +240,6 @@ fn cause(
         Err(_) => return error,
     };
     VmmError::MachineEnded { reason, tail: machine.console_tail() }
-}
-
-/// `CLOCK_MONOTONIC` in nanoseconds.
-fn monotonic_ns() -> u64 {
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
-        .ok()
-        .and_then(|now| u64::try_from(Duration::from(now).as_nanos()).ok())
-        .unwrap_or(0)
 }
 
 /// An error with all its causes, in one line as far as they are.

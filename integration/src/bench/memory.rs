@@ -27,25 +27,64 @@ pub fn of(pid: u32, guest_mib: u64) -> io::Result<Memory> {
     Ok(Memory { threads: u64::try_from(threads).unwrap_or(u64::MAX), ..parse(&smaps, guest_mib << 10) })
 }
 
-/// A mapping as large as half of the guest's RAM is guest RAM: nothing else of a VMM is.
+/// One mapping of `smaps`, in KiB.
+#[derive(Debug, Default)]
+struct Mapping {
+    range: (u64, u64),
+    size: u64,
+    rss: u64,
+    pss: u64,
+    anonymous: u64,
+}
+
+/// A mapping as large as half of the guest's RAM is guest RAM: nothing else of a VMM is. The kernel may have split it:
+/// what touches it belongs to it, as far as there is RAM left.
 fn parse(smaps: &str, guest_kib: u64) -> Memory {
+    let mappings = mappings(smaps);
+    let large = mappings.iter().filter(|mapping| mapping.size >= guest_kib / 2);
+    let mut guest: Vec<(u64, u64)> = large.clone().map(|mapping| mapping.range).collect();
+    let mut left = guest_kib.saturating_sub(large.map(|mapping| mapping.size).sum());
     let mut memory = Memory::default();
-    let mut is_guest = false;
+    for mapping in &mappings {
+        let touches = guest.iter().any(|(start, end)| mapping.range.1 == *start || mapping.range.0 == *end);
+        if touches && mapping.size <= left {
+            left -= mapping.size;
+            guest.push(mapping.range);
+        }
+        if guest.contains(&mapping.range) {
+            memory.guest_kib += mapping.rss;
+        } else {
+            memory.overhead_kib += mapping.pss;
+            memory.anonymous_kib += mapping.anonymous;
+        }
+    }
+    memory
+}
+
+fn mappings(smaps: &str) -> Vec<Mapping> {
+    let mut mappings: Vec<Mapping> = Vec::new();
     for line in smaps.lines() {
+        let range = line.split_whitespace().next().and_then(|word| word.split_once('-'));
+        let address = |text: &str| u64::from_str_radix(text, 16).ok();
+        if let Some((Some(start), Some(end))) = range.map(|(start, end)| (address(start), address(end))) {
+            mappings.push(Mapping { range: (start, end), ..Mapping::default() });
+            continue;
+        }
         let Some((name, value)) = line.split_once(':') else { continue };
         let Some(kib) = value.trim().strip_suffix(" kB").and_then(|number| number.trim().parse::<u64>().ok())
         else {
             continue;
         };
-        match (name, is_guest) {
-            ("Size", _) => is_guest = kib >= guest_kib / 2,
-            ("Rss", true) => memory.guest_kib += kib,
-            ("Pss", false) => memory.overhead_kib += kib,
-            ("Anonymous", false) => memory.anonymous_kib += kib,
+        let Some(mapping) = mappings.last_mut() else { continue };
+        match name {
+            "Size" => mapping.size = kib,
+            "Rss" => mapping.rss = kib,
+            "Pss" => mapping.pss = kib,
+            "Anonymous" => mapping.anonymous = kib,
             _ => {}
         }
     }
-    memory
+    mappings
 }
 
 #[cfg(test)]
@@ -55,10 +94,11 @@ mod tests {
     #[test]
     fn guest_ram_is_told_from_the_rest_by_its_size() {
         let smaps = "\
-7f0000000000-7f0008000000 rw-p 00000000 00:00 0 \nSize: 131072 kB\nRss: 20480 kB\nPss: 20480 kB\nAnonymous: 20480 kB
+7effffe00000-7f0000000000 rw-p 00000000 00:00 0 \nSize: 2048 kB\nRss: 1000 kB\nPss: 1000 kB\nAnonymous: 1000 kB
+7f0000000000-7f0007e00000 rw-p 00000000 00:00 0 \nSize: 129024 kB\nRss: 20480 kB\nPss: 20480 kB\nAnonymous: 20480 kB
 560000000000-560000100000 r-xp 00000000 fe:00 7 /msb\nSize: 1024 kB\nRss: 800 kB\nPss: 400 kB\nAnonymous: 0 kB
 560000200000-560000210000 rw-p 00000000 00:00 0 [heap]\nSize: 64 kB\nRss: 48 kB\nPss: 48 kB\nAnonymous: 48 kB\n";
-        let expected = Memory { overhead_kib: 448, anonymous_kib: 48, guest_kib: 20480, threads: 0 };
+        let expected = Memory { overhead_kib: 448, anonymous_kib: 48, guest_kib: 21480, threads: 0 };
         assert_eq!(parse(smaps, 128 << 10), expected);
     }
 

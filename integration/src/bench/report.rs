@@ -24,10 +24,8 @@ pub struct Measured {
 pub struct Report {
     /// In the order measured.
     pub commands: Vec<(String, Measured)>,
-    /// From exec to the first instruction of the guest.
-    pub entered_ns: u64,
-    /// From exec to the agent's hello, by VMM.
-    pub hello_ns: Vec<(String, u64)>,
+    /// From the exec of the program named to what is said of it.
+    pub moments_ns: Vec<(String, u64)>,
     /// Of an idle sandbox.
     pub memory: Option<Memory>,
     /// Sizes of what is shipped, in bytes.
@@ -40,9 +38,9 @@ impl Report {
         self.commands.push((name.to_owned(), measured));
     }
 
-    /// One more VMM's time to the agent's hello.
-    pub fn hello(&mut self, name: &str, nanoseconds: u64) {
-        self.hello_ns.push((name.to_owned(), nanoseconds));
+    /// One more moment.
+    pub fn moment(&mut self, name: &str, nanoseconds: u64) {
+        self.moments_ns.push((name.to_owned(), nanoseconds));
     }
 }
 
@@ -80,10 +78,9 @@ impl fmt::Display for Report {
                 (Ms(measured.first_output_ns), Ms(measured.exit_ns), Ms(measured.cpu_ns));
             writeln!(f, "{name:<28} {output:>12} {exit:>10} {cpu:>10}")?;
         }
-        writeln!(f, "\n{:<28} {:>12}", "moment", "from exec")?;
-        writeln!(f, "{:<28} {:>12}", "first guest instruction", Ms(self.entered_ns))?;
-        for (name, hello) in &self.hello_ns {
-            writeln!(f, "{:<28} {:>12}", format!("hello: {name}"), Ms(*hello))?;
+        writeln!(f, "\n{:<34} {:>10}", "moment", "from exec")?;
+        for (name, moment) in &self.moments_ns {
+            writeln!(f, "{name:<34} {:>10}", Ms(*moment))?;
         }
         if let Some(memory) = &self.memory {
             writeln!(
@@ -123,7 +120,7 @@ mod tests {
     fn a_report_has_a_line_for_each_case() {
         let mut report = Report::default();
         report.add("runc run", Measured { first_output_ns: 45_700_000, ..Measured::default() });
-        report.hello("QEMU microvm", 150_800_000);
+        report.moment("QEMU microvm", 150_800_000);
         let text = report.to_string();
         assert!(text.contains("runc run") && text.contains("45.70") && text.contains("150.80"), "{text}");
     }

@@ -44,6 +44,7 @@ impl Report {
     pub fn moments(&self, moments: &Moments) {
         let Some(log) = self.log.as_ref().filter(|_| self.debug) else { return };
         for (moment, at) in [
+            ("vmm-spawned", moments.spawned_ns),
             ("guest-entered", moments.guest_entered_ns),
             ("agent-hello", moments.agent_hello_ns),
             ("container-created", moments.container_created_ns),
