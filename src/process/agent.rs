@@ -55,7 +55,14 @@ impl AgentError {
     /// Whether the other side is gone, as when the machine has ended.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        matches!(self, Self::Channel(FrameError::Closed | FrameError::Stream(_)))
+        match self {
+            Self::Channel(FrameError::Closed) => true,
+            // An answer that is late is another fault than an agent that is gone.
+            Self::Channel(FrameError::Stream(error)) => {
+                !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+            }
+            _ => false,
+        }
     }
 }
 
@@ -186,6 +193,14 @@ mod tests {
         assert!(matches!(agent.call(Request::Start), Err(AgentError::Flood)));
         drop(agent);
         flood.join().unwrap();
+    }
+
+    #[test]
+    fn a_late_answer_is_not_a_closed_channel() {
+        let (host, guest) = UnixStream::pair().unwrap();
+        let error = Agent::greet(host, Duration::from_millis(10)).unwrap_err();
+        assert!(!error.is_closed(), "{error:?}");
+        drop(guest);
     }
 
     #[test]
