@@ -121,6 +121,8 @@ impl Session {
             let (agent, signal, other) = self.wait(other)?;
             if signal {
                 self.forward()?;
+                // The event that made the channel readable may have come with the answer: nothing is left to read then.
+                continue;
             }
             if agent {
                 let event = self.agent.event()?;
@@ -183,6 +185,7 @@ mod tests {
     use std::{
         os::unix::net::UnixStream,
         thread::{self, JoinHandle},
+        time::Duration,
     };
 
     use msb_agent::protocol::{self, FromAgent, Hello, Reply, ToAgent, VERSION};
@@ -222,6 +225,25 @@ mod tests {
             assert_eq!(session.turn(None).unwrap(), Turn::Exited(ExitStatus::Signal(10)));
             let asked = agent.join().unwrap();
             assert_eq!(asked, [Request::Signal { process: ProcessId(4), signal: 10, all: false }]);
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn an_end_that_comes_together_with_a_signal_is_seen() {
+        thread::spawn(|| {
+            let signals = Signals::block().unwrap();
+            let (host, mut guest) = UnixStream::pair().unwrap();
+            let mut say = |message| protocol::write(&mut guest, &message).unwrap();
+            say(FromAgent::Hello(Hello { version: VERSION }));
+            // Both are there before the first wait: the channel's event and the signal.
+            say(FromAgent::Event(Event::Exited { process: ProcessId(4), status: ExitStatus::Code(3) }));
+            say(FromAgent::Reply { id: 1, result: Err(Failure::NoSuchProcess) });
+            nix::sys::pthread::pthread_kill(pthread_self(), Signal::SIGUSR1).unwrap();
+            let agent = Agent::greet(host, Duration::from_secs(1)).unwrap();
+            let mut session = Session::new(agent, ProcessId(4), signals);
+            assert_eq!(session.turn(None).unwrap(), Turn::Exited(ExitStatus::Code(3)));
         })
         .join()
         .unwrap();
