@@ -104,7 +104,7 @@ impl MachineHandle {
 }
 
 /// `CLOCK_MONOTONIC` in nanoseconds; 0 on a kernel without it, which Linux never is.
-fn monotonic_ns() -> u64 {
+pub fn monotonic_ns() -> u64 {
     clock_gettime(ClockId::CLOCK_MONOTONIC)
         .ok()
         .and_then(|now| u64::try_from(std::time::Duration::from(now).as_nanos()).ok())

@@ -44,7 +44,7 @@ use vm_memory::GuestMemoryMmap;
 
 use self::events::EventLoop;
 use self::handle::End;
-pub use self::handle::{ConnectError, Ended, MachineHandle};
+pub use self::handle::{ConnectError, Ended, MachineHandle, monotonic_ns};
 use self::reset::ResetPort;
 use self::serial::{Console, SerialPort};
 use self::vcpu::{Buses, Processor};

@@ -11,7 +11,6 @@ use std::{
         unix::{net::UnixStream, process::CommandExt},
     },
     process::{Child, Command, Stdio},
-    time::Duration,
 };
 
 use msb_agent::protocol::{self, Failure, FrameError};
@@ -20,6 +19,8 @@ use nix::{
     fcntl::{FcntlArg, FdFlag, fcntl},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::machine::monotonic_ns;
 
 /// Why a child could not be started or lost its way.
 #[derive(Debug, thiserror::Error)]
@@ -70,14 +71,6 @@ pub struct Moments {
     pub agent_hello_ns: u64,
     /// The container, up to but without its first process's `execve`.
     pub container_created_ns: u64,
-}
-
-/// `CLOCK_MONOTONIC` in nanoseconds; 0 on a kernel without it, which Linux never is.
-pub(super) fn monotonic_ns() -> u64 {
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
-        .ok()
-        .and_then(|now| u64::try_from(Duration::from(now).as_nanos()).ok())
-        .unwrap_or(0)
 }
 
 /// What a child tells its parent.

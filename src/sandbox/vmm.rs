@@ -14,12 +14,12 @@ use nix::{errno::Errno, unistd};
 
 use super::{
     SandboxConfig,
-    child::{Moments, Parent, Word, monotonic_ns},
+    child::{Moments, Parent, Word},
     control, serve,
 };
 use crate::{
     host::netns::{self, NetnsError},
-    machine::{BuildError, Ended, Machine, MachineHandle, RunError},
+    machine::{BuildError, Ended, Machine, MachineHandle, RunError, monotonic_ns},
     process::{
         agent::{Agent, AgentError},
         attach::DRAIN,

@@ -13,6 +13,13 @@ use super::packages;
 use crate::host::{Fixture, Item, Setup, VirtualHost, fixture, image};
 use crate::kernel;
 
+/// Whether a program needs the C library of the system that it runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    Static,
+    Dynamic,
+}
+
 /// What is installed on a machine that runs our containers, and what it is called there.
 #[derive(Clone, Debug)]
 pub struct Build {
@@ -75,9 +82,8 @@ impl Project {
 
     /// The programs under test, built from this checkout.
     pub fn build(&self) -> Result<Build> {
-        let runtime =
-            self.program("msb-runtime", &["src"], &["--release", "--package", "msb-runtime"], false)?;
-        let agent = self.program("msb-agent", &[], &["--profile=guest", "--package", "msb-agent"], true)?;
+        let runtime = self.program("msb-runtime", &["src"], &["--release", "--package", "msb-runtime"])?;
+        let agent = self.program("msb-agent", &[], &["--profile=guest", "--package", "msb-agent"])?;
         let inputs =
             Inputs::default().tree(&agent)?.tree(&self.root.join("rootfs-builder/src/initramfs.rs"))?;
         let initramfs = self.cache.product("initramfs", inputs, |folder, _| {
@@ -102,7 +108,8 @@ impl Project {
     /// A program of this package for use in the virtual host.
     pub fn host_program(&self, name: &str) -> Result<PathBuf> {
         let inputs = self.tools()?.tree(&self.root.join("integration/src"))?;
-        Ok(self.cargo(name, inputs, &["--package", "integration", "--bin", name], false)?.join(name))
+        let arguments = ["--package", "integration", "--bin", name];
+        Ok(self.cargo(name, inputs, &arguments, Link::Dynamic)?.join(name))
     }
 
     fn host_agent_sources(&self) -> [PathBuf; 3] {
@@ -116,11 +123,13 @@ impl Project {
         let inputs =
             self.host_agent_sources().iter().try_fold(self.tools()?, |inputs, path| inputs.tree(path))?;
         let arguments = ["--package", "integration", "--bin", "host-agent"];
-        Ok(self.cargo("host-agent", inputs.text("dynamic"), &arguments, false)?.join("host-agent"))
+        Ok(self.cargo("host-agent", inputs.text("dynamic"), &arguments, Link::Dynamic)?.join("host-agent"))
     }
 
-    /// One of our programs: of the folders `also`, and those that all our programs are built from.
-    fn program(&self, name: &str, also: &[&str], arguments: &[&str], guest: bool) -> Result<PathBuf> {
+    /// One of the programs that are shipped, of the folders `also` and those that all of them are built from. Static:
+    /// the agent has no libraries in its guest, and the runtime is executed twice for each container, of which the
+    /// loading and linking of libraries would be a noticeable part.
+    fn program(&self, name: &str, also: &[&str], arguments: &[&str]) -> Result<PathBuf> {
         let mut inputs = self.tools()?;
         for folder in ["Cargo.toml", "guest/agent", "rootfs-builder/Cargo.toml", "rootfs-builder/src"]
             .iter()
@@ -128,7 +137,7 @@ impl Project {
         {
             inputs = inputs.tree(&self.root.join(folder))?;
         }
-        Ok(self.cargo(name, inputs, arguments, guest)?.join(name))
+        Ok(self.cargo(name, inputs.text("static"), arguments, Link::Static)?.join(name))
     }
 
     /// Compiler, its flags and every dependency.
@@ -138,14 +147,14 @@ impl Project {
         Inputs::default().text(version.stdout).text(flags).tree(&self.root.join("Cargo.lock"))
     }
 
-    /// Runs `cargo build` and keeps the program `name`. A guest program is static, so that it runs in any system.
-    fn cargo(&self, name: &str, inputs: Inputs, arguments: &[&str], guest: bool) -> Result<PathBuf> {
+    /// Runs `cargo build` and keeps the program `name`.
+    fn cargo(&self, name: &str, inputs: Inputs, arguments: &[&str], link: Link) -> Result<PathBuf> {
         self.cache.product(name, inputs, |folder, step| {
             step.phase("cargo build");
             let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
             command.args(["build", "--quiet", "--locked"]).args(arguments).current_dir(&self.root);
             let mut built = self.target.clone();
-            if guest {
+            if link == Link::Static {
                 let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
                 built.push("static");
                 command.arg("--target-dir").arg(&built).args(["--target", &triple]);

@@ -1,15 +1,13 @@
 //! A container as `state` and `list` show it, and as hooks are told of it.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use msb_runtime::state::{Record, Status};
-use nix::unistd::{Uid, User};
 use serde_json::{Value, json};
 
 /// runc's `state` object.
 pub fn state(record: &Record) -> Value {
     let status = record.status();
-    let owner = User::from_uid(Uid::from_raw(record.owner)).ok().flatten();
     json!({
         "ociVersion": record.oci_version,
         "id": record.id,
@@ -19,7 +17,22 @@ pub fn state(record: &Record) -> Value {
         "rootfs": record.rootfs,
         "created": record.created,
         "annotations": record.annotations,
-        "owner": owner.map_or_else(|| format!("#{}", record.owner), |user| user.name),
+        "owner": owner(record.owner),
+    })
+}
+
+/// The user's name in `/etc/passwd`, which is where runc looks too; a static program has no name service switch.
+fn owner(uid: u32) -> String {
+    let users = fs::read("/etc/passwd").unwrap_or_default();
+    named(&String::from_utf8_lossy(&users), uid).unwrap_or_else(|| format!("#{uid}"))
+}
+
+/// The first line of `passwd(5)` with this uid.
+fn named(users: &str, uid: u32) -> Option<String> {
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
     })
 }
 
@@ -44,4 +57,18 @@ pub fn for_hooks(record: &Record, status: Status) -> Vec<u8> {
         "annotations": record.annotations,
     });
     state.to_string().into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owners_are_named_as_in_passwd() {
+        let users =
+            "root:x:0:0:root:/root:/bin/bash\nbroken\nnobody:x:65534:65534::/:/bin/false\nagain:x:0:0::/:\n";
+        assert_eq!(named(users, 0).as_deref(), Some("root"));
+        assert_eq!(named(users, 65534).as_deref(), Some("nobody"));
+        assert_eq!(named(users, 7), None);
+    }
 }

@@ -4,8 +4,6 @@
 //! (block, rng, vsock transmit), or [`DeviceQueue::pop`] / [`DeviceQueue::push`] / [`DeviceQueue::notify`] for a queue
 //! that it fills when it has something (vsock receive).
 
-use std::sync::atomic::Ordering;
-
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
@@ -94,12 +92,6 @@ impl DeviceQueue {
     /// Asks the driver to kick when it adds a chain. True when there are chains already: pop again instead of waiting.
     pub fn want_kick(&mut self, memory: &GuestMemoryMmap) -> Result<bool, DeviceError> {
         self.queue.enable_notification(memory).map_err(broken)
-    }
-
-    /// Whether a chain is waiting.
-    pub fn has_chain(&self, memory: &GuestMemoryMmap) -> Result<bool, DeviceError> {
-        let available = self.queue.avail_idx(memory, Ordering::Acquire).map_err(broken)?;
-        Ok(available.0 != self.queue.next_avail())
     }
 
     /// Comes back to this queue in the next turn of the event loop, as if the driver had kicked it.
