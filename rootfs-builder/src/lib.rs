@@ -5,6 +5,7 @@
 //! It must never know what a container is, nor who attaches the images to which machine.
 
 mod checksum;
+pub mod composed;
 pub mod erofs;
 pub mod ext4;
 pub mod initramfs;

@@ -18,7 +18,7 @@ use rustix::io::Errno;
 
 use super::layout::Extent;
 use super::spec::BLOCK_SIZE;
-use crate::tree::{Identity, Walked};
+use crate::tree::Walked;
 
 /// Files up to this many bytes are gathered and written together; longer ones are copied by the kernel.
 const GATHERED_MAX: usize = 128 << 10;
@@ -89,9 +89,10 @@ fn open(walked: &Walked, extent: &Extent) -> Result<File, CopyError> {
         Ok(stat) => stat,
         Err(error) => return Err(CopyError::Read { path, source: error.into() }),
     };
-    let identity = Identity { device: (stat.stx_dev_major, stat.stx_dev_minor), inode: stat.stx_ino };
+    let identity = walked.tree.node(extent.inode).inode.identity;
     let same = FileType::from_raw_mode(stat.stx_mode.into()) == FileType::RegularFile
-        && identity == walked.tree.node(extent.inode).inode.identity
+        && identity.device == (stat.stx_dev_major, stat.stx_dev_minor)
+        && identity.inode == stat.stx_ino
         && stat.stx_size == extent.length;
     if same { Ok(file.into()) } else { Err(CopyError::Changed { path }) }
 }

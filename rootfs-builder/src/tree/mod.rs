@@ -64,12 +64,18 @@ pub struct Xattr {
 }
 
 /// Which file on the host an inode was read from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
+    /// Which of the layers that made the tree, 0 for the lowest or only one.
+    pub layer: u16,
     /// `stx_dev_major`, `stx_dev_minor`.
     pub device: (u32, u32),
     /// `stx_ino`.
     pub inode: u64,
+    /// Of the last change of content or metadata.
+    pub ctime: Time,
+    /// The host has several names for it. Some may be outside of what was read.
+    pub linked: bool,
 }
 
 /// A name in a directory.
@@ -217,7 +223,7 @@ impl Tree {
         if bytes > BYTES_MAX {
             return Err(TreeError::Bytes);
         }
-        let position = self.name(parent, name, id)?;
+        let position = self.enter(parent, name, id)?;
         self.bytes = bytes + name.len();
         if is_directory {
             self.nodes[parent.index()].links += 1;
@@ -236,12 +242,12 @@ impl Tree {
         if matches!(self.node(inode).inode.kind, Kind::Directory(_)) {
             return Err(TreeError::DirectoryLink { name: os(name) });
         }
-        self.name(parent, name, inode)?;
+        self.enter(parent, name, inode)?;
         self.nodes[inode.index()].links += 1;
         Ok(())
     }
 
-    fn name(&mut self, parent: InodeId, name: &[u8], inode: InodeId) -> Result<usize, TreeError> {
+    fn enter(&mut self, parent: InodeId, name: &[u8], inode: InodeId) -> Result<usize, TreeError> {
         let forbidden = |byte: &u8| matches!(byte, 0 | b'/');
         if name.is_empty()
             || name.len() > NAME_MAX
@@ -289,6 +295,12 @@ impl Tree {
     #[must_use]
     pub fn parent(&self, id: InodeId) -> InodeId {
         self.node(id).first.0
+    }
+
+    /// The first name of `id`; empty for the root.
+    #[must_use]
+    pub fn name(&self, id: InodeId) -> &[u8] {
+        self.names_up(id).next().unwrap_or_default()
     }
 
     /// The first path of `id`, relative to the root: `etc/passwd`; empty for the root.

@@ -116,11 +116,14 @@ pub fn walk(root: &Path) -> Result<Walked, WalkError> {
     Ok(Walked { tree: walker.tree, root: fd, mount_points: walker.mount_points })
 }
 
+/// A device and an inode on it.
+type Place = ((u32, u32), u64);
+
 struct Walker {
     tree: Tree,
     xattrs: Reader,
     /// Files with several names, by where they are on the host.
-    links: HashMap<Identity, InodeId>,
+    links: HashMap<Place, InodeId>,
     mount_points: Vec<InodeId>,
     listing: Vec<u8>,
 }
@@ -220,7 +223,7 @@ impl Walker {
         let refused = |source, tree: &Tree| WalkError::Tree { directory: tree.path(parent), source };
 
         let linked = !is_directory && stat.stx_nlink > 1;
-        if linked && let Entry::Occupied(known) = self.links.entry(inode.identity) {
+        if linked && let Entry::Occupied(known) = self.links.entry(place(&inode)) {
             let known = *known.get();
             let added = self.tree.link(parent, name.as_bytes(), known);
             return added.map(|()| None).map_err(|source| refused(source, &self.tree));
@@ -232,11 +235,11 @@ impl Walker {
             }
             _ => WalkError::Xattrs { path: path(&self.tree), source: error.into() },
         })?;
-        let identity = inode.identity;
+        let place = place(&inode);
         let id =
             self.tree.add(parent, name.as_bytes(), inode).map_err(|source| refused(source, &self.tree))?;
         if linked {
-            self.links.insert(identity, id);
+            self.links.insert(place, id);
         }
         if stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
             self.mount_points.push(id);
@@ -274,6 +277,20 @@ fn inode(stat: &Statx, kind: Kind) -> Inode {
         gid: stat.stx_gid,
         mtime: Time { seconds: stat.stx_mtime.tv_sec, nanoseconds: stat.stx_mtime.tv_nsec },
         xattrs: Vec::new(),
-        identity: Identity { device: (stat.stx_dev_major, stat.stx_dev_minor), inode: stat.stx_ino },
+        identity: identity(stat),
+    }
+}
+
+fn place(inode: &Inode) -> Place {
+    (inode.identity.device, inode.identity.inode)
+}
+
+fn identity(stat: &Statx) -> Identity {
+    Identity {
+        layer: 0,
+        device: (stat.stx_dev_major, stat.stx_dev_minor),
+        inode: stat.stx_ino,
+        ctime: Time { seconds: stat.stx_ctime.tv_sec, nanoseconds: stat.stx_ctime.tv_nsec },
+        linked: stat.stx_nlink > 1,
     }
 }
