@@ -39,6 +39,10 @@ pub enum Question {
     },
     /// The container's processes, by their pids in the guest.
     Processes,
+    /// Stop every process of the container, with all that it wrote on its disks.
+    Freeze,
+    /// Let them go on.
+    Thaw,
     /// A stream to this vsock port of the guest.
     Open {
         /// The guest's port.
@@ -109,6 +113,22 @@ impl Control {
     /// [`ControlError`].
     pub fn signal(&self, signal: i32, all: bool) -> Result<(), ControlError> {
         self.order(&Question::Signal { signal, all })
+    }
+
+    /// Stops every process of the container. When it returns, all that they wrote is in the disks' files.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub fn freeze(&self) -> Result<(), ControlError> {
+        self.order(&Question::Freeze)
+    }
+
+    /// Lets them go on.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub fn thaw(&self) -> Result<(), ControlError> {
+        self.order(&Question::Thaw)
     }
 
     /// The container's processes, by their pids in the guest.

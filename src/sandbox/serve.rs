@@ -40,6 +40,8 @@ pub(super) fn one(
         Question::Open { port } => Answer::Failed(format!("Port {port} of the guest is not open to callers")),
         Question::Start => answered(agent.call(Request::Start))?,
         Question::Processes => answered(agent.call(Request::Processes))?,
+        Question::Freeze => answered(agent.call(Request::Freeze))?,
+        Question::Thaw => answered(agent.call(Request::Thaw))?,
         Question::Signal { signal, all } => {
             answered(agent.call(Request::Signal { process: ProcessId::INIT, signal, all }))?
         }

@@ -16,6 +16,9 @@ pub enum StateError {
     /// The container has ended, or was not started.
     #[error("container not running")]
     NotRunning,
+    /// `resume` of a container that runs.
+    #[error("container not paused")]
+    NotPaused,
     /// `delete` without `--force` of what still lives.
     #[error("cannot delete container {id} that is not stopped: {status}")]
     NotStopped {

@@ -49,6 +49,8 @@ pub enum Stage {
     Created,
     /// `start` was called.
     Running,
+    /// `pause` was called after it.
+    Paused,
 }
 
 /// What a container is at this moment, in the specification's words (runtime.md, "State").
@@ -61,6 +63,8 @@ pub enum Status {
     Created,
     /// Runs.
     Running,
+    /// Stands still, as runc has it; the specification leaves such states to the runtime.
+    Paused,
     /// Its process has ended.
     Stopped,
 }
@@ -74,6 +78,7 @@ impl Record {
             Stage::Creating => Status::Creating,
             Stage::Created => Status::Created,
             Stage::Running => Status::Running,
+            Stage::Paused => Status::Paused,
         }
     }
 }
@@ -84,6 +89,7 @@ impl fmt::Display for Status {
             Self::Creating => "creating",
             Self::Created => "created",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Stopped => "stopped",
         })
     }

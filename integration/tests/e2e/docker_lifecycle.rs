@@ -2,7 +2,7 @@
 
 use integration::check::Lab;
 
-crate::conformance!(both: [signals_logs_and_wait], ours: []);
+crate::conformance!(both: [signals_logs_and_wait, pause], ours: []);
 
 fn signals_logs_and_wait(lab: &mut Lab) {
     let before = lab.snapshot();
@@ -50,5 +50,29 @@ fn signals_logs_and_wait(lab: &mut Lab) {
     lab.must("another", "docker run -d --name box3 $N $D busybox sleep 1000 >&2");
     lab.step("removed while it runs", "docker rm -f box3").code(0).out("box3\n").err("");
     lab.step("none is left", "docker ps --all --quiet").code(0).out("").err("");
+    lab.nothing_left("after all", &before);
+}
+
+fn pause(lab: &mut Lab) {
+    let before = lab.snapshot();
+    lab.must(
+        "a container that counts",
+        r#"docker run -d --name p1 $N $D busybox sh -c 'i=0; while :; do i=$((i + 1)); echo $i; sleep 0.1; done' >&2"#,
+    );
+    lab.wait("it counts", "[ $(docker logs p1 | wc -l) -gt 2 ]");
+    lab.step("paused", "docker pause p1").code(0).out("p1\n").err("");
+    lab.step("what Docker says", "docker inspect -f '{{.State.Status}}' p1").code(0).out("paused\n");
+    lab.step(
+        "it stands still",
+        "sleep 1; a=$(docker logs p1 | wc -l); sleep 2; b=$(docker logs p1 | wc -l); [ $a = $b ]",
+    )
+    .code(0);
+    lab.step("no exec meanwhile", "docker exec p1 true").code(1).out("").err_has("is paused");
+    lab.step("not paused twice", "docker pause p1").code(1).out("").err_has("already paused");
+    lab.step("resumed", "docker unpause p1").code(0).out("p1\n").err("");
+    lab.wait("it counts on", "a=$(docker logs p1 | wc -l); sleep 1; [ $(docker logs p1 | wc -l) -gt $a ]");
+    lab.step("not resumed twice", "docker unpause p1").code(1).out("").err_has("is not paused");
+    lab.must("paused again", "docker pause p1 >&2");
+    lab.step("removed while it is paused", "docker rm -f p1").code(0).out("p1\n").err("");
     lab.nothing_left("after all", &before);
 }

@@ -5,8 +5,8 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{ArgAction, Parser, Subcommand, ValueEnum, error::ErrorKind};
 
 use crate::{
-    attach, create, delete, doctor, exec, features, kill, list, ps, report::Report, run, spec, start, state,
-    vmm,
+    attach, create, delete, doctor, exec, features, kill, list, pause, ps, report::Report, resume, run, spec,
+    start, state, vmm,
 };
 
 /// The newest version of the specification that is understood.
@@ -73,6 +73,10 @@ pub enum Verb {
     Exec(exec::Exec),
     /// Send a signal to a container's process.
     Kill(kill::Kill),
+    /// Stop a container's processes where they are.
+    Pause(pause::Pause),
+    /// Let a paused container's processes go on.
+    Resume(resume::Resume),
     /// Remove a container.
     Delete(delete::Delete),
     /// Print a container's state as JSON.
@@ -104,6 +108,8 @@ impl Verb {
             Self::Run(_) => "run",
             Self::Exec(_) => "exec",
             Self::Kill(_) => "kill",
+            Self::Pause(_) => "pause",
+            Self::Resume(_) => "resume",
             Self::Delete(_) => "delete",
             Self::Vmm(_) => "vmm",
             Self::Attach(_) => "attach",

@@ -70,10 +70,10 @@ fn stop(record: &Record, force: bool) -> anyhow::Result<()> {
     let status = record.status();
     match status {
         Status::Stopped => return Ok(()),
-        Status::Running | Status::Creating if !force => {
+        Status::Running | Status::Paused | Status::Creating if !force => {
             return Err(StateError::NotStopped { id: record.id.clone(), status }.into());
         }
-        Status::Created | Status::Running | Status::Creating => {}
+        Status::Created | Status::Running | Status::Paused | Status::Creating => {}
     }
     // It may end by itself just now.
     if kill::end(record.vmm).is_err() && record.vmm.is_alive() {

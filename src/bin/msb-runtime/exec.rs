@@ -54,7 +54,7 @@ pub struct Exec {
     /// Only 0: descriptors can't be handed into a machine.
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u8).range(..=0))]
     preserve_fds: u8,
-    /// Accepted: containers are not paused here.
+    /// Also in a paused container, where it waits until that is resumed.
     #[arg(long)]
     ignore_paused: bool,
     /// Which container.
@@ -74,6 +74,9 @@ impl Exec {
         let record = entry.record()?;
         if record.status() == Status::Stopped {
             bail!("cannot exec in a stopped container");
+        }
+        if record.status() == Status::Paused && !self.ignore_paused {
+            bail!("cannot exec in a paused container (use --ignore-paused to override)");
         }
         let process = self.process(&record)?;
         let console = console::prepare(process.terminal(), self.detach, self.console_socket.as_deref())?;

@@ -18,8 +18,10 @@ mod kill;
 mod launch;
 mod lent;
 mod list;
+mod pause;
 mod ps;
 mod report;
+mod resume;
 mod run;
 mod show;
 mod spec;
@@ -60,6 +62,8 @@ fn carry_out(verb: Verb, context: &Context) -> anyhow::Result<ExitCode> {
         Verb::Run(verb) => verb.run(context),
         Verb::Exec(verb) => verb.run(context),
         Verb::Kill(verb) => verb.run(context),
+        Verb::Pause(verb) => verb.run(context),
+        Verb::Resume(verb) => verb.run(context),
         Verb::Delete(verb) => verb.run(context),
         Verb::Vmm(verb) => verb.run(),
         Verb::Attach(verb) => verb.run(),

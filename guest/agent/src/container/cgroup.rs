@@ -48,17 +48,44 @@ impl Cgroup {
         pids
     }
 
+    /// Stops every process in it, and returns when all stand still.
+    ///
+    /// # Errors
+    /// [`Failure::Setup`], also when some process does not stop in time; all go on then.
+    pub fn freeze(&self) -> Result<(), Failure> {
+        let frozen = || -> std::io::Result<()> {
+            write("cgroup.freeze", b"1")?;
+            let deadline = Instant::now() + PATIENCE;
+            while !event("frozen 1") {
+                if Instant::now() > deadline {
+                    return Err(std::io::ErrorKind::TimedOut.into());
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Ok(())
+        };
+        frozen().map_err(|error| {
+            // The first error is the one to tell.
+            let _ = self.thaw();
+            at(|| "freeze the container".into())(error)
+        })
+    }
+
+    /// Lets every process in it go on.
+    ///
+    /// # Errors
+    /// [`Failure::Setup`].
+    pub fn thaw(&self) -> Result<(), Failure> {
+        write("cgroup.freeze", b"0").map_err(at(|| "thaw the container".into()))
+    }
+
     /// Kills every process in it, also those being forked, and waits until they are gone or it takes too long.
     pub fn kill(&self) {
-        let killed = File::options()
-            .write(true)
-            .open(format!("{DIRECTORY}/cgroup.kill"))
-            .and_then(|mut file| file.write_all(b"1"));
-        if let Err(error) = killed {
+        if let Err(error) = write("cgroup.kill", b"1") {
             log::failure("kill the container", &error);
         }
         let deadline = Instant::now() + PATIENCE;
-        while populated() {
+        while event("populated 1") {
             if Instant::now() > deadline {
                 log::failure("kill the container", &"some processes don't end");
                 return;
@@ -68,11 +95,17 @@ impl Cgroup {
     }
 }
 
-fn populated() -> bool {
+/// Writes one of its files.
+fn write(name: &str, value: &[u8]) -> std::io::Result<()> {
+    File::options().write(true).open(format!("{DIRECTORY}/{name}"))?.write_all(value)
+}
+
+/// Whether `cgroup.events` has this line.
+fn event(wanted: &str) -> bool {
     let mut text = String::new();
     File::open(format!("{DIRECTORY}/cgroup.events"))
         .and_then(|file| file.take(4096).read_to_string(&mut text))
-        .is_ok_and(|_| text.lines().any(|line| line == "populated 1"))
+        .is_ok_and(|_| text.lines().any(|line| line == wanted))
 }
 
 fn collect(directory: &Path, depth: usize, pids: &mut Vec<u32>) {

@@ -53,6 +53,11 @@ pub enum Request {
     Processes,
     /// Everything written is brought to the disks. Asked before the machine is ended.
     Sync,
+    /// Stops every process of the container where it is, and brings all that it wrote to the disks. Answered when
+    /// both have happened: from then on nothing changes there.
+    Freeze,
+    /// Lets them go on.
+    Thaw,
 }
 
 /// A process the host asked for. The first is [`ProcessId::INIT`], each exec gets the next number.

@@ -4,6 +4,7 @@
 
 mod create;
 mod exec;
+mod freeze;
 
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -88,6 +89,8 @@ fn answer(
         Request::Resize { process, size } => signals::resize(agent, process, size),
         Request::Processes => signals::processes(agent),
         Request::Sync => agent.container().and_then(|made| made.root.sync()).map(|()| Reply::Done),
+        Request::Freeze => freeze::freeze(agent),
+        Request::Thaw => freeze::thaw(agent),
     };
     reply.map(|reply| (reply, None))
 }
