@@ -3,14 +3,10 @@
 use msb_agent::protocol::{Container, Device, DeviceKind, Mount, MountSource, Root, Sysctl};
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType};
 
-use super::{BindMount, ConfigError, HostConfig, MountPlan, Size, host, mounts, namespaces, process};
+use super::{
+    BindMount, ConfigError, HostConfig, MountPlan, RootDisks, Size, host, mounts, namespaces, process,
+};
 use crate::bundle::Spec;
-
-/// Where the guest finds the root's image: the first disk of the machine.
-pub const LOWER: &str = "/dev/vda";
-
-/// Where the guest finds the disk for what is written: the second.
-pub const UPPER: &str = "/dev/vdb";
 
 /// Nodes that every container has anyway.
 const USUAL_DEVICES: [&str; 6] =
@@ -23,14 +19,14 @@ pub struct Config {
     pub size: Size,
     /// For the host.
     pub host: HostConfig,
-    /// For the guest, as soon as its bind mounts are read.
+    /// For the guest, as soon as its disks are known and its bind mounts read.
     pub plan: Plan,
 }
 
-/// A container that lacks only the contents of its bind mounts.
+/// A container that lacks only its disks and the contents of its bind mounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// Complete but for its mounts, of which it has none here.
+    /// Complete but for its root's disks and its mounts, of which it has none here.
     container: Container,
     mounts: Vec<MountPlan>,
 }
@@ -44,7 +40,7 @@ impl Config {
         let linux = spec.linux();
         let (namespaces, network) = namespaces::namespaces(linux)?;
         let container = Container {
-            root: Root { lower: LOWER.into(), upper: UPPER.into(), readonly: spec.root_readonly() },
+            root: Root { layers: Vec::new(), scratch: String::new(), readonly: spec.root_readonly() },
             hostname: spec.hostname().map(str::to_owned),
             domainname: spec.domainname().map(str::to_owned),
             namespaces,
@@ -64,14 +60,17 @@ impl Config {
 }
 
 impl Plan {
-    /// The container, with `read` called for each bind mount in order.
+    /// The container whose root is on these disks, with `read` called for each bind mount in order.
     ///
     /// # Errors
     /// The first of `read`.
     pub fn complete<E>(
         mut self,
+        disks: &RootDisks,
         mut read: impl FnMut(&BindMount) -> Result<MountSource, E>,
     ) -> Result<Container, E> {
+        self.container.root.layers = disks.guest_layers();
+        self.container.root.scratch = disks.guest_scratch();
         for mount in self.mounts {
             self.container.mounts.push(match mount {
                 MountPlan::Ready(mount) => mount,

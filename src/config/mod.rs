@@ -17,15 +17,17 @@ mod machine;
 mod mounts;
 mod namespaces;
 mod process;
+mod root;
 mod size;
 
 pub use assets::Assets;
-pub use container::{Config, LOWER, Plan, UPPER};
+pub use container::{Config, Plan};
 pub use error::ConfigError;
 pub use host::{CgroupConfig, Hook, Hooks, HostConfig, NetworkNamespace};
 pub use machine::{DiskConfig, MachineConfig};
 pub use mounts::{BindMount, MountPlan};
 pub use process::process;
+pub use root::{FileSystem, RootDisks};
 pub use size::{DEFAULT_MEMORY_MIB, GUEST_OVERHEAD_MIB, Size};
 
 #[cfg(test)]

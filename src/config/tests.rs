@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use msb_agent::protocol::{Container, MountSource};
 
-use super::{Config, HostConfig, Size};
+use super::{Config, DiskConfig, FileSystem, HostConfig, RootDisks, Size};
 use crate::bundle::Spec;
 
 /// What came out, with each bind mount standing for a file that holds its own path.
@@ -19,7 +19,10 @@ struct Outcome {
 fn outcome(text: &str) -> Outcome {
     let spec = Spec::check(serde_json::from_str(text).unwrap(), "/root".into()).unwrap();
     let config = Config::new(&spec, false).unwrap();
-    let container = config.plan.complete(|bind| {
+    let disk = |path: &str, read_only| DiskConfig { path: path.into(), read_only };
+    let disks =
+        RootDisks { layers: vec![(disk("root", true), FileSystem::Erofs)], scratch: disk("scratch", false) };
+    let container = config.plan.complete(&disks, |bind| {
         let content = bind.source.to_string_lossy().into_owned().into_bytes();
         Ok::<_, Infallible>(MountSource::File { content, mode: 0o644, uid: 0, gid: 0 })
     });

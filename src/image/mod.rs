@@ -14,7 +14,7 @@ use std::{
 
 use rootfs_builder::{erofs, ext4};
 
-use crate::config::DiskConfig;
+use crate::config::{DiskConfig, FileSystem, RootDisks};
 
 /// Size of the writable disk. Sparse: it takes what is written, and no more.
 pub const SCRATCH_BYTES: u64 = 16 << 30;
@@ -58,7 +58,7 @@ pub enum ImageError {
 ///
 /// # Errors
 /// [`ImageError`].
-pub fn prepare(dir: &Path, root: &Path) -> Result<Vec<DiskConfig>, ImageError> {
+pub fn prepare(dir: &Path, root: &Path) -> Result<RootDisks, ImageError> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -72,12 +72,15 @@ pub fn prepare(dir: &Path, root: &Path) -> Result<Vec<DiskConfig>, ImageError> {
     made
 }
 
-fn build(dir: &Path, root: &Path) -> Result<Vec<DiskConfig>, ImageError> {
+fn build(dir: &Path, root: &Path) -> Result<RootDisks, ImageError> {
     let (lower, upper) = (dir.join("root.erofs"), dir.join("scratch.ext4"));
     erofs::build(root, &lower)
         .map_err(|source| ImageError::Root { root: root.to_owned(), source: Box::new(source) })?;
     ext4::create_scratch(&upper, SCRATCH_BYTES).map_err(|source| ImageError::Scratch(Box::new(source)))?;
-    Ok(vec![DiskConfig { path: lower, read_only: true }, DiskConfig { path: upper, read_only: false }])
+    Ok(RootDisks {
+        layers: vec![(DiskConfig { path: lower, read_only: true }, FileSystem::Erofs)],
+        scratch: DiskConfig { path: upper, read_only: false },
+    })
 }
 
 /// Removes what [`prepare`] made. What is gone is as good.
@@ -104,7 +107,7 @@ mod tests {
         fs::create_dir(&root).unwrap();
         fs::write(root.join("file"), "content").unwrap();
         let disks = dir.path().join("disks/one");
-        let made = prepare(&disks, &root).unwrap();
+        let made = prepare(&disks, &root).unwrap().disks();
         assert_eq!(made.iter().map(|disk| disk.read_only).collect::<Vec<_>>(), [true, false]);
         assert_eq!(fs::metadata(&made[1].path).unwrap().len(), SCRATCH_BYTES);
         remove(&disks).unwrap();

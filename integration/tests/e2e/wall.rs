@@ -13,7 +13,7 @@ fn another_machine(lab: &mut Lab) {
     lab.step(
         "its root is an overlay on two disks of a machine",
         "docker run --rm $N $D busybox sh -c '
-            grep -q \"^overlay / overlay .*lowerdir=/run/lower\" /proc/mounts && echo overlay
+            grep -q \"^overlay / overlay .*lowerdir=/run/layer0\" /proc/mounts && echo overlay
             ls /sys/block | grep ^vd; cat /sys/block/vda/ro /sys/block/vdb/ro'",
     )
     .code(0)

@@ -89,8 +89,8 @@ pub fn launch(options: &Options, detached: bool, context: &Context) -> anyhow::R
     let lent = Lent::new(entry, &host, context.systemd_cgroup);
     lent.save(entry)?;
     let guard = Guard::new(lent.clone());
-    let container = plan.complete(file)?;
     let disks = image::prepare(&lent.disks, spec.root())?;
+    let container = plan.complete(&disks, file)?;
     let cgroup = lent.cgroup()?;
     if let Some(cgroup) = &cgroup {
         cgroup.create()?;
@@ -98,7 +98,7 @@ pub fn launch(options: &Options, detached: bool, context: &Context) -> anyhow::R
 
     let dir = entry.directory().to_owned();
     let assets = Assets::from_variables(|name| std::env::var_os(name));
-    let machine = assets.machine(size, disks, &dir);
+    let machine = assets.machine(size, disks.disks(), &dir);
     let sandbox = SandboxConfig { dir, machine, network: host.network, container };
     let mut vmm = Starting::spawn("vmm", &sandbox, console.stdio)?;
     vmm.expect(&Word::Ready)?;

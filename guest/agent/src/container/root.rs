@@ -1,4 +1,4 @@
-//! The root file system: an EROFS image below, an ext4 that takes the writes, one overlay of both.
+//! The root file system: read-only images below, an ext4 that takes the writes, one overlay of all.
 //!
 //! Mounted by the agent in its own mount namespace, of which the container gets a copy: so the agent can still sync it
 //! when the container's namespace is gone.
@@ -7,19 +7,20 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 
-use msb_agent::protocol::{Failure, Root};
+use msb_agent::protocol::{Failure, Layer, Root};
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::Mode;
 use nix::unistd::syncfs;
 
-use super::at;
+use super::{at, setup};
 use crate::boot::private_directory;
 
 /// Where the joined root is mounted.
 pub const JOINED: &str = "/run/root";
-const LOWER: &str = "/run/lower";
 const UPPER: &str = "/run/upper";
+/// More layers than any host attaches disks for.
+const LAYERS_MAX: usize = 16;
 /// On the ext4: what the container wrote, and overlayfs' scratch directory.
 const WRITTEN: &str = "/run/upper/upper";
 const WORK: &str = "/run/upper/work";
@@ -40,21 +41,28 @@ impl Mounted {
     }
 }
 
-/// Mounts both devices and joins them at [`JOINED`].
+/// Mounts all devices and joins them at [`JOINED`].
 ///
 /// # Errors
 /// [`Failure::Setup`] with the device concerned.
 pub fn mount_root(root: &Root) -> Result<Mounted, Failure> {
-    for directory in [LOWER, UPPER, JOINED] {
+    if root.layers.is_empty() || root.layers.len() > LAYERS_MAX {
+        return Err(setup("join the root", &format!("it has {} layers", root.layers.len())));
+    }
+    for directory in [UPPER, JOINED] {
         private_directory(directory).map_err(at(|| format!("make {directory}")))?;
     }
-    let none = None::<&str>;
-    mount(Some(&*root.lower), LOWER, Some("erofs"), MsFlags::MS_RDONLY, none)
-        .map_err(at(|| format!("mount the image {}", root.lower)))?;
-    mount(Some(&*root.upper), UPPER, Some("ext4"), MsFlags::empty(), none)
-        .map_err(at(|| format!("mount the writable disk {}", root.upper)))?;
-    make_upper().map_err(at(|| format!("prepare the writable disk {}", root.upper)))?;
-    let layers = format!("lowerdir={LOWER},upperdir={WRITTEN},workdir={WORK}");
+    let lower: Vec<String> = root.layers.iter().enumerate().map(mount_layer).collect::<Result<_, _>>()?;
+    // What is deleted inside gives its space back on the host.
+    mount(Some(&*root.scratch), UPPER, Some("ext4"), MsFlags::empty(), Some("discard"))
+        .map_err(at(|| format!("mount the writable disk {}", root.scratch)))?;
+    make_upper(&lower[0]).map_err(at(|| format!("prepare the writable disk {}", root.scratch)))?;
+    // Each on its own line of history: no renamed directories, no metadata without data. What comes back to the host
+    // is then a plain upper directory.
+    let layers = format!(
+        "lowerdir={},upperdir={WRITTEN},workdir={WORK},redirect_dir=off,metacopy=off,index=off,xino=off",
+        lower.join(":")
+    );
     mount(Some("overlay"), JOINED, Some("overlay"), MsFlags::empty(), Some(&*layers))
         .map_err(at(|| "join image and writable disk".into()))?;
     let written = open(UPPER, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
@@ -62,15 +70,26 @@ pub fn mount_root(root: &Root) -> Result<Mounted, Failure> {
     Ok(Mounted { written })
 }
 
+/// Mounts one layer, read-only, and returns where.
+fn mount_layer((index, layer): (usize, &Layer)) -> Result<String, Failure> {
+    let directory = format!("/run/layer{index}");
+    private_directory(&directory).map_err(at(|| format!("make {directory}")))?;
+    // The disk can't be written: a journal could not be replayed.
+    let options = (layer.filesystem == "ext4").then_some("noload");
+    mount(Some(&*layer.device), &*directory, Some(&*layer.filesystem), MsFlags::MS_RDONLY, options)
+        .map_err(at(|| format!("mount the {} image {}", layer.filesystem, layer.device)))?;
+    Ok(directory)
+}
+
 /// The container's `/` has the upper directory's owner and mode: those of the image's root, unless it was written before.
-fn make_upper() -> std::io::Result<()> {
+fn make_upper(image: &str) -> std::io::Result<()> {
     if !fs::exists(WORK)? {
         fs::DirBuilder::new().mode(0o700).create(WORK)?;
     }
     if fs::exists(WRITTEN)? {
         return Ok(());
     }
-    let image = fs::metadata(LOWER)?;
+    let image = fs::metadata(image)?;
     fs::create_dir(WRITTEN)?;
     chown(WRITTEN, Some(image.uid()), Some(image.gid()))?;
     fs::set_permissions(WRITTEN, fs::Permissions::from_mode(image.mode() & 0o7777))

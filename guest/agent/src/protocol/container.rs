@@ -30,12 +30,21 @@ pub struct Container {
 /// Where the root file system comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Root {
-    /// Block device with the image, read-only EROFS: `/dev/vda`.
-    pub lower: String,
-    /// Block device with an ext4 that holds what the container writes: `/dev/vdb`.
-    pub upper: String,
+    /// What the container begins with, the uppermost first, joined by overlayfs; at least one.
+    pub layers: Vec<Layer>,
+    /// Block device with an ext4 that holds what the container writes.
+    pub scratch: String,
     /// `root.readonly`: the container sees a read-only root (its mounts stay as they are).
     pub readonly: bool,
+}
+
+/// A read-only file system of a root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layer {
+    /// Block device: `/dev/vda`.
+    pub device: String,
+    /// Its type: `erofs`, `ext4`.
+    pub filesystem: String,
 }
 
 /// Kinds of namespaces (`linux.namespaces`) that the guest makes for the container.

@@ -19,7 +19,7 @@ mod frame;
 mod message;
 
 pub use container::{
-    Capabilities, Container, Device, DeviceKind, Mount, MountSource, Namespace, Process, Rlimit, Root,
+    Capabilities, Container, Device, DeviceKind, Layer, Mount, MountSource, Namespace, Process, Rlimit, Root,
     Sysctl, TerminalSize, User,
 };
 pub use failure::{CommandProblem, Failure};

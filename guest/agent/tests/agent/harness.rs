@@ -16,7 +16,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use msb_agent::protocol::{
-    self, Capabilities, Container, Event, ExitStatus, Failure, FromAgent, Hello, Mount, MountSource,
+    self, Capabilities, Container, Event, ExitStatus, Failure, FromAgent, Hello, Layer, Mount, MountSource,
     Namespace, Process, ProcessId, Reply, Request, Root, Stream, StreamHello, ToAgent, User, VERSION,
 };
 
@@ -186,7 +186,11 @@ impl Sandbox {
     /// A container as Docker would ask for it, running `args`.
     pub fn container(&self, args: &[&str]) -> Container {
         Container {
-            root: Root { lower: self.disks[0].clone(), upper: self.disks[1].clone(), readonly: false },
+            root: Root {
+                layers: vec![Layer { device: self.disks[0].clone(), filesystem: "erofs".into() }],
+                scratch: self.disks[1].clone(),
+                readonly: false,
+            },
             hostname: Some("inside".into()),
             domainname: None,
             namespaces: vec![Namespace::Pid, Namespace::Ipc, Namespace::Uts, Namespace::Cgroup],
