@@ -18,6 +18,7 @@
 //! The file is hostile to its reader: nothing in it can make the reader panic, allocate without bounds, or name a file that
 //! is not beneath its layer's directory. It must never know who reads the image, nor where layers come from.
 
+mod compose;
 mod file;
 mod read;
 mod spec;
@@ -26,6 +27,7 @@ mod table;
 mod tests;
 mod write;
 
+pub use compose::{ComposeError, Composed, Kind, compose};
 pub use file::{Checked, OpenError};
 pub use read::{Composition, CompositionError, FileId, Layer, Piece};
 pub use write::{LayerRoot, write};

@@ -3,6 +3,8 @@
 //! In: inodes and names, one by one, from [`walk`] or from another source of layers. Out: a tree whose names are lawful,
 //! unique and sorted, and whose hard links share an inode. It must never know any disk format.
 
+mod marks;
+mod merge;
 mod walk;
 mod xattrs;
 
@@ -10,7 +12,9 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-pub use walk::{WalkError, Walked, walk};
+pub use marks::Marks;
+pub use merge::{Keep, MergeError, merge};
+pub use walk::{WalkError, Walked, walk, walk_layer};
 
 /// `NAME_MAX` of limits.h.
 pub const NAME_MAX: usize = 255;

@@ -90,16 +90,28 @@ pub struct Walked {
     pub mount_points: Vec<InodeId>,
 }
 
-/// Reads `root`.
+/// Reads `root`. What overlayfs keeps in extended attributes is left out.
 ///
 /// # Errors
 /// [`WalkError`].
 pub fn walk(root: &Path) -> Result<Walked, WalkError> {
+    read(root, false)
+}
+
+/// Reads `root`, a layer of an overlay: with what overlayfs keeps in extended attributes, for [`merge`](super::merge).
+///
+/// # Errors
+/// [`WalkError`].
+pub fn walk_layer(root: &Path) -> Result<Walked, WalkError> {
+    read(root, true)
+}
+
+fn read(root: &Path, overlay: bool) -> Result<Walked, WalkError> {
     let failed = |source: Errno| WalkError::Root { path: root.to_owned(), source: source.into() };
     // The caller's own path may hold symbolic links; what it leads to is the root.
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = openat(CWD, root, flags, Mode::empty()).map_err(failed)?;
-    let mut xattrs = Reader::new();
+    let mut xattrs = Reader::new(overlay);
     xattrs.enter(fd.as_fd());
     let mut top =
         inode(&look(fd.as_fd(), c"", AtFlags::EMPTY_PATH).map_err(failed)?, Kind::Directory(vec![]));

@@ -14,7 +14,7 @@ use super::Xattr;
 /// `XATTR_LIST_MAX` and `XATTR_SIZE_MAX` of linux/limits.h.
 const XATTR_MAX: usize = 65536;
 /// Overlayfs keeps its own records there. Seen in a root, they are not the image's but of a layer's store, and the guest's
-/// overlayfs would take them as orders.
+/// overlayfs would take them as orders. Whoever merges layers reads them.
 const OVERLAY: &[u8] = b"trusted.overlay.";
 /// The label that the *host's* policy gave the file.
 const SELINUX: &[u8] = b"security.selinux";
@@ -25,11 +25,14 @@ pub(super) struct Reader {
     directory: usize,
     list: Vec<u8>,
     value: Vec<u8>,
+    /// Give overlayfs' own records too.
+    overlay: bool,
 }
 
 impl Reader {
-    pub(super) fn new() -> Self {
-        Self { path: Vec::new(), directory: 0, list: vec![0; XATTR_MAX], value: vec![0; XATTR_MAX] }
+    pub(super) fn new(overlay: bool) -> Self {
+        let buffer = || vec![0; XATTR_MAX];
+        Self { path: Vec::new(), directory: 0, list: buffer(), value: buffer(), overlay }
     }
 
     /// From here on, names are those in `directory`, which must stay open.
@@ -61,7 +64,7 @@ impl Reader {
         };
         let mut xattrs = Vec::new();
         for name in self.list[..length].split(|byte| *byte == 0) {
-            if name.is_empty() || name.starts_with(OVERLAY) || name == SELINUX {
+            if name.is_empty() || (!self.overlay && name.starts_with(OVERLAY)) || name == SELINUX {
                 continue;
             }
             match lgetxattr(self.path.as_slice(), name, &mut self.value[..]) {
