@@ -4,7 +4,7 @@ use msb_agent::protocol::{Container, Device, DeviceKind, Mount, MountSource, Roo
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType};
 
 use super::{
-    BindMount, ConfigError, HostConfig, MountPlan, RootDisks, Size, host, mounts, namespaces, process,
+    BindMount, ConfigError, HostConfig, MountPlan, RootDisks, Size, Wishes, host, mounts, namespaces, process,
 };
 use crate::bundle::Spec;
 
@@ -17,6 +17,8 @@ const USUAL_DEVICES: [&str; 6] =
 pub struct Config {
     /// For the machine.
     pub size: Size,
+    /// What the user asks for beyond the specification.
+    pub wishes: Wishes,
     /// For the host.
     pub host: HostConfig,
     /// For the guest, as soon as its disks are known and its bind mounts read.
@@ -53,6 +55,7 @@ impl Config {
         };
         Ok(Self {
             size: Size::of(linux)?,
+            wishes: Wishes::of(&spec.annotations())?,
             host: host::host(spec, network)?,
             plan: Plan { container, mounts: mounts::mounts(spec.mounts())? },
         })

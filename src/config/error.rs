@@ -76,6 +76,18 @@ pub enum ConfigError {
         /// As given.
         bytes: i64,
     },
+    /// `dev.msb.disk-size` is no size, or none that a disk can have.
+    #[error("The annotation dev.msb.disk-size {text:?} is no size from 64M to 15T: write it like 20G")]
+    DiskSize {
+        /// As given.
+        text: String,
+    },
+    /// An annotation with our prefix that means nothing.
+    #[error("There is no annotation {name:?}: those that begin with dev.msb. are listed in the README")]
+    UnknownAnnotation {
+        /// As given.
+        name: String,
+    },
     /// `linux.cgroupsPath` is not UTF-8.
     #[error("linux.cgroupsPath {} is not valid text", path.display())]
     CgroupsPath {

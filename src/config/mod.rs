@@ -9,6 +9,7 @@
 //! `linux.mountLabel`, `linux.rootfsPropagation`, `linux.intelRdt`, `process.scheduler`, `process.ioPriority` and
 //! the resources that [`CgroupConfig`] does not name.
 
+mod annotations;
 mod assets;
 mod container;
 mod error;
@@ -20,6 +21,7 @@ mod process;
 mod root;
 mod size;
 
+pub use annotations::Wishes;
 pub use assets::Assets;
 pub use container::{Config, Plan};
 pub use error::ConfigError;

@@ -16,9 +16,6 @@ use rootfs_builder::{erofs, ext4};
 
 use crate::config::{DiskConfig, FileSystem, RootDisks};
 
-/// Size of the writable disk. Sparse: it takes what is written, and no more.
-pub const SCRATCH_BYTES: u64 = 16 << 30;
-
 /// Why the disks can't be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
@@ -54,17 +51,17 @@ pub enum ImageError {
     },
 }
 
-/// Makes the disks in `dir`, which must not exist. On failure nothing is left.
+/// Makes the disks in `dir`, which must not exist; the writable one has `scratch_bytes`. On failure nothing is left.
 ///
 /// # Errors
 /// [`ImageError`].
-pub fn prepare(dir: &Path, root: &Path) -> Result<RootDisks, ImageError> {
+pub fn prepare(dir: &Path, root: &Path, scratch_bytes: u64) -> Result<RootDisks, ImageError> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(dir)
         .map_err(|source| ImageError::Directory { path: dir.to_owned(), source })?;
-    let made = build(dir, root);
+    let made = build(dir, root, scratch_bytes);
     if made.is_err() {
         // The first failure is the one to tell.
         let _ = remove(dir);
@@ -72,11 +69,11 @@ pub fn prepare(dir: &Path, root: &Path) -> Result<RootDisks, ImageError> {
     made
 }
 
-fn build(dir: &Path, root: &Path) -> Result<RootDisks, ImageError> {
+fn build(dir: &Path, root: &Path, scratch_bytes: u64) -> Result<RootDisks, ImageError> {
     let (lower, upper) = (dir.join("root.erofs"), dir.join("scratch.ext4"));
     erofs::build(root, &lower)
         .map_err(|source| ImageError::Root { root: root.to_owned(), source: Box::new(source) })?;
-    ext4::create_scratch(&upper, SCRATCH_BYTES).map_err(|source| ImageError::Scratch(Box::new(source)))?;
+    ext4::create_scratch(&upper, scratch_bytes).map_err(|source| ImageError::Scratch(Box::new(source)))?;
     Ok(RootDisks {
         layers: vec![(DiskConfig { path: lower, read_only: true }, FileSystem::Erofs)],
         scratch: DiskConfig { path: upper, read_only: false },
@@ -107,9 +104,9 @@ mod tests {
         fs::create_dir(&root).unwrap();
         fs::write(root.join("file"), "content").unwrap();
         let disks = dir.path().join("disks/one");
-        let made = prepare(&disks, &root).unwrap().disks();
+        let made = prepare(&disks, &root, 1 << 30).unwrap().disks();
         assert_eq!(made.iter().map(|disk| disk.read_only).collect::<Vec<_>>(), [true, false]);
-        assert_eq!(fs::metadata(&made[1].path).unwrap().len(), SCRATCH_BYTES);
+        assert_eq!(fs::metadata(&made[1].path).unwrap().len(), 1 << 30);
         remove(&disks).unwrap();
         assert!(!disks.exists());
         remove(&disks).unwrap();
@@ -119,7 +116,7 @@ mod tests {
     fn a_failure_leaves_nothing_and_names_the_root() {
         let dir = tempfile::tempdir().unwrap();
         let disks = dir.path().join("disks");
-        let error = prepare(&disks, &dir.path().join("none")).unwrap_err();
+        let error = prepare(&disks, &dir.path().join("none"), 1 << 30).unwrap_err();
         assert!(error.to_string().contains("none"));
         assert!(!disks.exists());
     }
