@@ -11,3 +11,4 @@ pub mod ext4;
 pub mod initramfs;
 pub mod output;
 pub mod tree;
+pub mod writeback;

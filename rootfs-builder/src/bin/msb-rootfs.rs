@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use rootfs_builder::output::Durability;
-use rootfs_builder::{erofs, ext4, initramfs};
+use rootfs_builder::{erofs, ext4, initramfs, writeback};
 
 /// Make the images a sandbox boots from.
 #[derive(Debug, Parser)]
@@ -32,6 +32,16 @@ enum Verb {
         size: u64,
         /// The image to write.
         image: PathBuf,
+    },
+    /// Apply what a guest wrote on the scratch disk SCRATCH to the directory ROOT.
+    Writeback {
+        /// The scratch disk; nobody may write it meanwhile.
+        scratch: PathBuf,
+        /// What is to become as the container saw it.
+        root: PathBuf,
+        /// Where to remember what was brought, if the scratch disk is to be used again.
+        #[arg(long)]
+        manifest: Option<PathBuf>,
     },
     /// Write the initramfs whose /init is the static binary AGENT to IMAGE.
     Initramfs {
@@ -62,6 +72,24 @@ fn run(verb: Verb) -> anyhow::Result<()> {
             );
         }
         Verb::Scratch { size, image } => ext4::create_scratch_with(&image, size, Durability::Durable)?,
+        Verb::Writeback { scratch, root, manifest } => {
+            let durability = Durability::Durable;
+            let options = writeback::Options { manifest, durability, ..writeback::Options::default() };
+            let summary = writeback::apply(&scratch, &root, &options)?;
+            println!(
+                "{} files, {} links, {} directories, {} unchanged, {} removed, {} bytes, {} skipped",
+                summary.files,
+                summary.links,
+                summary.directories,
+                summary.unchanged,
+                summary.removed,
+                summary.bytes,
+                summary.skipped_count
+            );
+            for skipped in &summary.skipped {
+                println!("skipped: {:?}: {:?}", skipped.path, skipped.reason);
+            }
+        }
         Verb::Initramfs { agent, image } => initramfs::write(&agent, &image)?,
     }
     Ok(())

@@ -27,7 +27,7 @@ use crate::checksum::crc16;
 use crate::output::{Durability, Output, OutputError};
 
 /// `s_uuid` and `s_hash_seed`. The guest has one such disk, and names that collide in its hash hurt nobody else.
-const UUID: [u8; 16] = *b"msb-scratch-disk";
+pub(super) const UUID: [u8; 16] = *b"msb-scratch-disk";
 /// `s_volume_name`.
 const LABEL: [u8; 16] = *b"msb-scratch\0\0\0\0\0";
 /// `EXT4_FT_DIR`, the `file_type` of a directory's entry.
@@ -185,7 +185,7 @@ fn descriptor(geometry: &Geometry, group: u64) -> GroupDesc {
 }
 
 /// `ext4_group_desc_csum()` with `gdt_csum`: over the UUID, the group's number, and the descriptor without the field itself.
-fn checksum(descriptor: &GroupDesc, group: u64) -> u16 {
+pub(super) fn checksum(descriptor: &GroupDesc, group: u64) -> u16 {
     let field = std::mem::offset_of!(GroupDesc, bg_checksum);
     let bytes = descriptor.as_bytes();
     let seed = crc16(crc16(!0, &UUID), halves(group).0.as_bytes());

@@ -16,6 +16,7 @@
 
 mod build;
 mod geometry;
+pub mod reader;
 mod spec;
 
 pub use build::{ScratchError, create_scratch, create_scratch_with};

@@ -197,10 +197,23 @@ pub struct Inode {
     pub i_file_acl_lo: U32,
     pub i_size_high: U32,
     pub i_obso_faddr: U32,
-    pub osd2: [u8; 12],
+    pub l_i_blocks_high: U16,
+    pub l_i_file_acl_high: U16,
+    pub l_i_uid_high: U16,
+    pub l_i_gid_high: U16,
+    pub l_i_checksum_lo: U16,
+    pub l_i_reserved: U16,
     pub i_extra_isize: U16,
     pub i_checksum_hi: U16,
-    pub i_rest: [u8; 124],
+    pub i_ctime_extra: U32,
+    pub i_mtime_extra: U32,
+    pub i_atime_extra: U32,
+    pub i_crtime: U32,
+    pub i_crtime_extra: U32,
+    pub i_version_hi: U32,
+    pub i_projid: U32,
+    /// Extended attributes that found room in the inode.
+    pub i_xattrs: [u8; 96],
 }
 
 /// `i_block` with one extent: `struct ext4_extent_header`, `struct ext4_extent` and three that are empty.
@@ -259,7 +272,9 @@ const _: () = {
     assert!(std::mem::offset_of!(GroupDesc, bg_checksum) == 30);
     assert!(size_of::<Inode>() == 256);
     assert!(std::mem::offset_of!(Inode, i_block) == 40);
+    assert!(std::mem::offset_of!(Inode, l_i_uid_high) == 120);
     assert!(std::mem::offset_of!(Inode, i_extra_isize) == 128);
+    assert!(std::mem::offset_of!(Inode, i_xattrs) == 128 + EXTRA_ISIZE as usize);
     assert!(size_of::<ExtentRoot>() == 60);
     assert!(size_of::<DirEntry>() == 8);
 };
