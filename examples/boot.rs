@@ -42,7 +42,7 @@ struct Args {
 fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     let disks = |paths: Vec<PathBuf>, read_only| {
-        paths.into_iter().map(move |path| DiskConfig { path, read_only }).collect::<Vec<_>>()
+        paths.into_iter().map(move |path| DiskConfig::Raw { path, read_only }).collect::<Vec<_>>()
     };
     let config = MachineConfig {
         vcpus: args.vcpus,

@@ -25,11 +25,32 @@ pub struct MachineConfig {
     pub console_log: PathBuf,
 }
 
-/// One block device, served from a raw image file.
+/// One block device, and where its bytes are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DiskConfig {
-    /// The raw image; its length, rounded down to 512 bytes, is the disk's.
-    pub path: PathBuf,
-    /// Opened read-only and announced as such (`VIRTIO_BLK_F_RO`).
-    pub read_only: bool,
+pub enum DiskConfig {
+    /// In an image file or a block device of the host, as they are there.
+    Raw {
+        /// The image; its length, rounded down to 512 bytes, is the disk's.
+        path: PathBuf,
+        /// Opened read-only and announced as such (`VIRTIO_BLK_F_RO`).
+        read_only: bool,
+    },
+    /// In a composition and the files that it was made of (`rootfs_builder::composed`). Always read-only.
+    Composed {
+        /// The composition.
+        composition: PathBuf,
+        /// The directories of its layers, the lowest first.
+        layers: Vec<PathBuf>,
+    },
+}
+
+impl DiskConfig {
+    /// Whether the guest may not write to it.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        match self {
+            Self::Raw { read_only, .. } => *read_only,
+            Self::Composed { .. } => true,
+        }
+    }
 }

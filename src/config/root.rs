@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn the_guest_finds_them_in_the_machines_order() {
-        let disk = |name: &str| DiskConfig { path: name.into(), read_only: name != "scratch" };
+        let disk = |name: &str| DiskConfig::Raw { path: name.into(), read_only: name != "scratch" };
         let root = RootDisks {
             layers: vec![(disk("top"), FileSystem::Erofs), (disk("chain"), FileSystem::Ext4)],
             scratch: disk("scratch"),

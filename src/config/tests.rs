@@ -19,7 +19,7 @@ struct Outcome {
 fn outcome(text: &str) -> Outcome {
     let spec = Spec::check(serde_json::from_str(text).unwrap(), "/root".into()).unwrap();
     let config = Config::new(&spec, false).unwrap();
-    let disk = |path: &str, read_only| DiskConfig { path: path.into(), read_only };
+    let disk = |path: &str, read_only| DiskConfig::Raw { path: path.into(), read_only };
     let disks =
         RootDisks { layers: vec![(disk("root", true), FileSystem::Erofs)], scratch: disk("scratch", false) };
     let container = config.plan.complete(&disks, |bind| {

@@ -75,8 +75,8 @@ fn build(dir: &Path, root: &Path, scratch_bytes: u64) -> Result<RootDisks, Image
         .map_err(|source| ImageError::Root { root: root.to_owned(), source: Box::new(source) })?;
     ext4::create_scratch(&upper, scratch_bytes).map_err(|source| ImageError::Scratch(Box::new(source)))?;
     Ok(RootDisks {
-        layers: vec![(DiskConfig { path: lower, read_only: true }, FileSystem::Erofs)],
-        scratch: DiskConfig { path: upper, read_only: false },
+        layers: vec![(DiskConfig::Raw { path: lower, read_only: true }, FileSystem::Erofs)],
+        scratch: DiskConfig::Raw { path: upper, read_only: false },
     })
 }
 
@@ -105,8 +105,8 @@ mod tests {
         fs::write(root.join("file"), "content").unwrap();
         let disks = dir.path().join("disks/one");
         let made = prepare(&disks, &root, 1 << 30).unwrap().disks();
-        assert_eq!(made.iter().map(|disk| disk.read_only).collect::<Vec<_>>(), [true, false]);
-        assert_eq!(fs::metadata(&made[1].path).unwrap().len(), 1 << 30);
+        assert_eq!(made.iter().map(DiskConfig::is_read_only).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(fs::metadata(disks.join("scratch.ext4")).unwrap().len(), 1 << 30);
         remove(&disks).unwrap();
         assert!(!disks.exists());
         remove(&disks).unwrap();

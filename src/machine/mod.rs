@@ -49,12 +49,13 @@ use self::reset::ResetPort;
 use self::serial::{Console, SerialPort};
 use self::vcpu::{Buses, Processor};
 use self::virtio::block::Block;
-use self::virtio::block::disk::{DiskError, RawFile};
+use self::virtio::block::composed::{Composed, ComposedError};
+use self::virtio::block::disk::{Disk, DiskError, RawFile};
 use self::virtio::mmio::{QUEUE_NOTIFY, Transport};
 use self::virtio::rng::Rng;
 use self::virtio::vsock::{Vsock, VsockError};
 use self::virtio::{Interrupt, VirtioDevice};
-use crate::config::MachineConfig;
+use crate::config::{DiskConfig, MachineConfig};
 
 /// The most processors: what the MP table has room for.
 pub const MAX_VCPUS: u8 = 32;
@@ -89,6 +90,9 @@ pub enum BuildError {
     /// No disk.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// No composed disk.
+    #[error(transparent)]
+    Composed(#[from] ComposedError),
     /// No socket device.
     #[error(transparent)]
     Vsock(#[from] VsockError),
@@ -143,6 +147,14 @@ pub struct Machine {
     listeners: BTreeMap<u32, Receiver<UnixStream>>,
 }
 
+/// What is behind a block device.
+fn open(disk: &DiskConfig) -> Result<Box<dyn Disk>, BuildError> {
+    Ok(match disk {
+        DiskConfig::Raw { path, read_only } => Box::new(RawFile::open(path, *read_only)?),
+        DiskConfig::Composed { composition, layers } => Box::new(Composed::open(composition, layers)?),
+    })
+}
+
 impl Machine {
     /// Builds the machine up to the moment before its first instruction.
     pub fn build(config: &MachineConfig) -> Result<Self, BuildError> {
@@ -165,7 +177,7 @@ impl Machine {
         let mut devices: Vec<(String, Box<dyn VirtioDevice>)> = Vec::new();
         for (index, disk) in config.disks.iter().enumerate() {
             let name = format!("disk{index}");
-            let block = Block::new(Box::new(RawFile::open(disk)?), disk.read_only, &name);
+            let block = Block::new(open(disk)?, disk.is_read_only(), &name);
             devices.push((name, Box::new(block)));
         }
         devices.push(("vsock".into(), Box::new(vsock)));

@@ -87,6 +87,14 @@ impl Checked {
         if self.is(&stat) { Ok(file) } else { Err(OpenError::Changed { path: self.path.clone() }) }
     }
 
+    /// Whether the open `file` still is as it was when it was composed.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn is_unchanged(&self, file: &File) -> io::Result<bool> {
+        Ok(self.is(&statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?))
+    }
+
     /// Whether `stat` is of the file that was composed.
     fn is(&self, stat: &Statx) -> bool {
         let time =

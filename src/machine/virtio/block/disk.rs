@@ -1,8 +1,9 @@
 //! What is behind a block device: bytes at offsets. An image file today; whatever can do this tomorrow.
 
-use std::fs::File;
-use std::io::{self, ErrorKind};
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -11,9 +12,7 @@ use thiserror::Error;
 use vm_memory::VolatileSlice;
 
 use super::request::SECTOR;
-use crate::config::DiskConfig;
 use crate::machine::boot::FileProblem;
-use crate::machine::boot::file;
 
 /// Buffers of the guest; a part of its memory each.
 pub type Buffers<'a, 'm> = &'a [VolatileSlice<'m>];
@@ -47,7 +46,7 @@ pub struct DiskError {
     pub problem: FileProblem,
 }
 
-/// A raw image file. Its format is never guessed from its contents, which the guest writes.
+/// A raw image, in a file or on a block device. Its format is never guessed from its contents, which the guest writes.
 #[derive(Debug)]
 pub struct RawFile {
     file: File,
@@ -55,15 +54,20 @@ pub struct RawFile {
 }
 
 impl RawFile {
-    /// Opens the image as configured: read-only is a property of the descriptor, too.
-    pub fn open(config: &DiskConfig) -> Result<Self, DiskError> {
-        let fail = |problem| DiskError { path: config.path.clone(), problem };
-        Self::try_open(&config.path, config.read_only).map_err(fail)
+    /// Opens the image: read-only is a property of the descriptor, too.
+    pub fn open(path: &Path, read_only: bool) -> Result<Self, DiskError> {
+        Self::try_open(path, read_only).map_err(|problem| DiskError { path: path.to_owned(), problem })
     }
 
     fn try_open(path: &Path, read_only: bool) -> Result<Self, FileProblem> {
-        let (file, length) = file::open(path, !read_only)?;
-        match length / SECTOR {
+        // O_NONBLOCK: what turns out to be a FIFO must not block here; regular files do not know it.
+        let flags = libc::O_NONBLOCK;
+        let mut file = OpenOptions::new().read(true).write(!read_only).custom_flags(flags).open(path)?;
+        let kind = file.metadata()?.file_type();
+        if !kind.is_file() && !kind.is_block_device() {
+            return Err(FileProblem::NotAFile);
+        }
+        match file.seek(SeekFrom::End(0))? / SECTOR {
             0 => Err(FileProblem::Empty),
             sectors => Ok(Self { file, sectors }),
         }
@@ -110,15 +114,23 @@ impl Disk for RawFile {
     }
 }
 
+/// Which way bytes go.
 #[derive(Clone, Copy)]
-enum Direction {
+pub(super) enum Direction {
+    /// From the file.
     Read,
+    /// Into the file.
     Write,
 }
 
 /// preadv(2) or pwritev(2) straight between the file and guest memory, until all is done.
 #[allow(unsafe_code)] // guest memory is not a Rust slice: it can only be named by address
-fn transfer(file: &File, direction: Direction, offset: u64, buffers: Buffers<'_, '_>) -> io::Result<()> {
+pub(super) fn transfer(
+    file: &File,
+    direction: Direction,
+    offset: u64,
+    buffers: Buffers<'_, '_>,
+) -> io::Result<()> {
     let mut done = 0_usize;
     let total = buffers.iter().map(VolatileSlice::len).sum::<usize>();
     while done < total {
@@ -167,8 +179,8 @@ mod tests {
     fn image(bytes: u64) -> (tempfile::NamedTempFile, RawFile) {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(bytes).unwrap();
-        let config = DiskConfig { path: file.path().to_owned(), read_only: false };
-        let disk = RawFile::open(&config).unwrap();
+        let (path, read_only) = (file.path(), false);
+        let disk = RawFile::open(path, read_only).unwrap();
         (file, disk)
     }
 
@@ -203,8 +215,8 @@ mod tests {
     #[test]
     fn a_read_only_disk_cannot_be_written_even_by_us() {
         let (file, _) = image(512);
-        let config = DiskConfig { path: file.path().to_owned(), read_only: true };
-        let mut disk = RawFile::open(&config).unwrap();
+        let (path, read_only) = (file.path(), true);
+        let mut disk = RawFile::open(path, read_only).unwrap();
         let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 1 << 16)]).unwrap();
         assert!(disk.write(0, &[memory.get_slice(GuestAddress(0), 512).unwrap()]).is_err());
         assert!(disk.discard(0, 512).is_err());
@@ -212,9 +224,7 @@ mod tests {
 
     #[test]
     fn what_is_not_an_image_is_refused() {
-        let open = |path: &str| {
-            RawFile::open(&DiskConfig { path: path.into(), read_only: true }).unwrap_err().problem
-        };
+        let open = |path: &str| RawFile::open(Path::new(path), true).unwrap_err().problem;
         assert_eq!(open("/nonexistent"), FileProblem::Missing);
         assert_eq!(open("/"), FileProblem::NotAFile);
         assert_eq!(open("/dev/zero"), FileProblem::NotAFile);

@@ -1,9 +1,10 @@
 //! The block device (VIRTIO 1.2, section 5.2): requests of the guest against a [`Disk`].
 //!
-//! `request.rs` parses and checks, this file executes, `disk.rs` holds the bytes. Requests are executed one after the
+//! `request.rs` parses and checks, this file executes, `disk.rs` holds the bytes, `composed.rs` finds them elsewhere. Requests are executed one after the
 //! other on the device thread, which sleeps in the kernel while the host's disk works. A thread per disk would cost
 //! memory and a wake-up for each request, and the page cache of the host answers most of them at once.
 
+pub mod composed;
 pub mod disk;
 mod request;
 
@@ -177,12 +178,11 @@ mod tests {
     use super::super::test_support::device_queue;
     use super::disk::RawFile;
     use super::*;
-    use crate::config::DiskConfig;
 
     fn disk(read_only: bool) -> (tempfile::NamedTempFile, Block) {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(1 << 20).unwrap();
-        let disk = RawFile::open(&DiskConfig { path: file.path().to_owned(), read_only }).unwrap();
+        let disk = RawFile::open(file.path(), read_only).unwrap();
         (file, Block::new(Box::new(disk), read_only, "disk0"))
     }
 

@@ -1,0 +1,372 @@
+//! A read-only disk whose metadata is one file and whose data are the layers' own files: nothing was copied for it.
+//!
+//! Enters: a composition, the directories of its layers. Leaves: bytes of the image, straight from the right file into
+//! guest memory. A file is opened at its first use and must be the very one that was composed; one that changed, shrank
+//! or went is an I/O error of that request, also when it was served before. Must never know what made the composition.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rootfs_builder::composed::{Checked, Composition, CompositionError, FileId, Piece};
+use thiserror::Error;
+use vm_memory::VolatileSlice;
+
+use super::disk::{Buffers, Direction, Disk, transfer};
+use super::request::SECTOR;
+use crate::machine::boot::FileProblem;
+use crate::machine::boot::file;
+
+/// Files of the layers that are kept open; a guest works on few at a time.
+const OPEN_MAX: usize = 128;
+
+/// Why a composed disk cannot be had.
+#[derive(Debug, Error)]
+pub enum ComposedError {
+    /// The composition's file.
+    #[error("Cannot use the composition {}", path.display())]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        problem: FileProblem,
+    },
+    /// What is in it.
+    #[error("Cannot use the composition {}", path.display())]
+    Composition {
+        /// Which one.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: CompositionError,
+    },
+    /// It was made from another number of layers.
+    #[error("The composition {} was made from {expected} layers, not from {got}", path.display())]
+    Layers {
+        /// Which one.
+        path: PathBuf,
+        /// As it says.
+        expected: u32,
+        /// As given.
+        got: usize,
+    },
+    /// A layer's directory.
+    #[error("Cannot use the layer {}", path.display())]
+    Layer {
+        /// Which one.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        problem: FileProblem,
+    },
+    /// Another directory has a layer's name by now.
+    #[error("The layer {} is not the directory that was composed: start the container again", path.display())]
+    Replaced {
+        /// Which one.
+        path: PathBuf,
+    },
+}
+
+/// The disk.
+#[derive(Debug)]
+pub struct Composed {
+    composition: Composition,
+    layers: Vec<File>,
+    open: OpenFiles,
+}
+
+impl Composed {
+    /// Opens the composition in `path` and its layers' directories, the lowest first.
+    ///
+    /// # Errors
+    /// [`ComposedError`].
+    pub fn open(path: &Path, layers: &[PathBuf]) -> Result<Self, ComposedError> {
+        let (file, _) = file::open(path, false)
+            .map_err(|problem| ComposedError::File { path: path.to_owned(), problem })?;
+        let bad = |source| ComposedError::Composition { path: path.to_owned(), source };
+        let composition = Composition::open(file).map_err(bad)?;
+        let (expected, got) = (composition.layers(), layers.len());
+        if usize::try_from(expected).ok() != Some(got) {
+            return Err(ComposedError::Layers { path: path.to_owned(), expected, got });
+        }
+        let mut opened = Vec::with_capacity(got);
+        for (index, layer) in (0..).zip(layers) {
+            let recorded = composition.layer(index).map_err(bad)?;
+            let failed =
+                |error: io::Error| ComposedError::Layer { path: layer.clone(), problem: error.into() };
+            let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+            let directory = OpenOptions::new().read(true).custom_flags(flags).open(layer).map_err(failed)?;
+            if directory.metadata().map_err(failed)?.ino() != recorded.inode {
+                return Err(ComposedError::Replaced { path: layer.clone() });
+            }
+            opened.push(directory);
+        }
+        Ok(Self { composition, layers: opened, open: OpenFiles::default() })
+    }
+
+    /// Fills the buffers from one place of the image, `done` bytes into a request; returns how many it filled.
+    fn piece(&mut self, offset: u64, left: usize, rest: &[VolatileSlice<'_>]) -> io::Result<usize> {
+        let piece = self.composition.lookup(offset).map_err(io::Error::other)?;
+        let (Piece::Metadata { len, .. } | Piece::Data { len, .. } | Piece::Zeros { len }) = piece;
+        let count = usize::try_from(len).unwrap_or(usize::MAX).min(left);
+        let buffers = cut(rest, count)?;
+        match piece {
+            Piece::Metadata { file_offset, .. } => {
+                transfer(self.composition.file_of_metadata(), Direction::Read, file_offset, &buffers)?;
+            }
+            Piece::Data { file, file_offset, .. } => {
+                let (checked, data) = self.open.get(file, &self.composition, &self.layers)?;
+                transfer(data, Direction::Read, file_offset, &buffers)?;
+                // After the read: bytes of before and after a change must not be served together as if they were one.
+                if !checked.is_unchanged(data)? {
+                    self.open.forget(file);
+                    return Err(io::Error::other("a layer's file changed while it was in use"));
+                }
+            }
+            Piece::Zeros { .. } => buffers.iter().for_each(zero),
+        }
+        Ok(count)
+    }
+}
+
+impl Disk for Composed {
+    fn sectors(&self) -> u64 {
+        self.composition.size() / SECTOR
+    }
+
+    fn read(&mut self, offset: u64, buffers: Buffers<'_, '_>) -> io::Result<()> {
+        let mut left = buffers.iter().map(VolatileSlice::len).sum::<usize>();
+        let mut rest = buffers.to_vec();
+        let mut at = offset;
+        while left > 0 {
+            let count = self.piece(at, left, &rest)?;
+            left -= count;
+            at += u64::try_from(count).expect("usize has at most 64 bits");
+            rest = skip(&rest, count)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, _: u64, _: Buffers<'_, '_>) -> io::Result<()> {
+        Err(ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn discard(&mut self, _: u64, _: u64) -> io::Result<()> {
+        Err(ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn write_zeroes(&mut self, _: u64, _: u64, _: bool) -> io::Result<()> {
+        Err(ErrorKind::ReadOnlyFilesystem.into())
+    }
+}
+
+/// The first `count` bytes of `buffers`, which have as many.
+fn cut<'m>(buffers: &[VolatileSlice<'m>], count: usize) -> io::Result<Vec<VolatileSlice<'m>>> {
+    let mut parts = Vec::with_capacity(buffers.len());
+    let mut left = count;
+    for buffer in buffers {
+        if left == 0 {
+            break;
+        }
+        let part = buffer.subslice(0, buffer.len().min(left)).map_err(io::Error::other)?;
+        left -= part.len();
+        parts.push(part);
+    }
+    Ok(parts)
+}
+
+/// What follows the first `count` bytes of `buffers`.
+fn skip<'m>(buffers: &[VolatileSlice<'m>], count: usize) -> io::Result<Vec<VolatileSlice<'m>>> {
+    let mut gone = count;
+    let mut parts = Vec::with_capacity(buffers.len());
+    for buffer in buffers {
+        let here = gone.min(buffer.len());
+        gone -= here;
+        if here < buffer.len() {
+            parts.push(buffer.offset(here).map_err(io::Error::other)?);
+        }
+    }
+    Ok(parts)
+}
+
+fn zero(buffer: &VolatileSlice<'_>) {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let mut at = 0;
+    while at < buffer.len()
+        && let Ok(rest) = buffer.offset(at)
+    {
+        at += ZEROS.len();
+        rest.copy_from(&ZEROS[..]);
+    }
+}
+
+/// The layers' files that were used last.
+#[derive(Debug, Default)]
+struct OpenFiles {
+    files: HashMap<FileId, Used>,
+    clock: u64,
+}
+
+#[derive(Debug)]
+struct Used {
+    checked: Checked,
+    file: File,
+    last: u64,
+}
+
+impl OpenFiles {
+    fn get(&mut self, id: FileId, of: &Composition, layers: &[File]) -> io::Result<(&Checked, &File)> {
+        self.clock += 1;
+        if self.files.len() >= OPEN_MAX && !self.files.contains_key(&id) {
+            let oldest = self.files.iter().min_by_key(|(_, used)| used.last).map(|(id, _)| *id);
+            oldest.and_then(|oldest| self.files.remove(&oldest));
+        }
+        let used = match self.files.entry(id) {
+            Entry::Occupied(used) => used.into_mut(),
+            Entry::Vacant(place) => {
+                let checked = of.file(id).map_err(io::Error::other)?;
+                let layer = layers.get(usize::from(checked.layer)).ok_or(ErrorKind::InvalidData)?;
+                let file = checked.open(layer).map_err(io::Error::other)?;
+                place.insert(Used { checked, file, last: 0 })
+            }
+        };
+        used.last = self.clock;
+        Ok((&used.checked, &used.file))
+    }
+
+    fn forget(&mut self, id: FileId) {
+        self.files.remove(&id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rootfs_builder::composed::{Kind, compose};
+    use rootfs_builder::output::Durability;
+    use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+
+    use super::*;
+
+    const BLOCK: u64 = 4096;
+
+    /// A root of one layer with these files, composed.
+    fn disk(files: &[(&str, &[u8])]) -> (tempfile::TempDir, Composed) {
+        let directory = tempfile::tempdir().unwrap();
+        let layer = directory.path().join("layer");
+        fs::create_dir(&layer).unwrap();
+        for (name, content) in files {
+            fs::write(layer.join(name), content).unwrap();
+        }
+        let layers = [fs::canonicalize(&layer).unwrap()];
+        let out = directory.path().join("composition");
+        compose(&layers, Kind::Plain, &out, Durability::Throwaway).unwrap().unwrap();
+        let disk = Composed::open(&out, &layers).unwrap();
+        (directory, disk)
+    }
+
+    /// Reads `length` bytes at `offset` into two buffers of guest memory.
+    fn read(disk: &mut Composed, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 4 << 20)]).unwrap();
+        let first = length.min(512);
+        let slice = |at: u64, length| memory.get_slice(GuestAddress(at), length).unwrap();
+        memory.write_slice(&vec![0xee; 2 << 20], GuestAddress(0)).unwrap();
+        disk.read(offset, &[slice(0, first), slice(1 << 20, length - first)])?;
+        let mut bytes = vec![0; length];
+        slice(0, first).copy_to(&mut bytes[..first]);
+        slice(1 << 20, length - first).copy_to(&mut bytes[first..]);
+        Ok(bytes)
+    }
+
+    /// The whole disk.
+    fn whole(disk: &mut Composed) -> io::Result<Vec<u8>> {
+        let length = disk.sectors() * SECTOR;
+        let step = 3 * BLOCK;
+        let pieces = (0..length).step_by(usize::try_from(step).unwrap()).map(|at| {
+            let count = usize::try_from(step.min(length - at)).unwrap();
+            read(disk, at, count)
+        });
+        Ok(pieces.collect::<io::Result<Vec<_>>>()?.concat())
+    }
+
+    #[test]
+    fn the_image_is_metadata_and_the_files() {
+        let (one, two) = (vec![1; 5000], vec![2; 20000]);
+        let (_directory, mut disk) = disk(&[("one", &one), ("two", &two), ("empty", b"")]);
+        let image = whole(&mut disk).unwrap();
+        let magic = 0xe0f5_e1e2_u32.to_le_bytes();
+        assert_eq!(image[1024..1028], magic);
+        let found = |bytes: &[u8]| {
+            let at = image.windows(bytes.len()).position(|window| window == bytes).unwrap();
+            let end = (at + bytes.len()).next_multiple_of(4096);
+            assert_eq!((at % 4096, image[at + bytes.len()..end].iter().all(|byte| *byte == 0)), (0, true));
+        };
+        found(&one);
+        found(&two);
+        assert_eq!(image.len(), 4096 * (1 + 2 + 5), "one block of metadata, and the data");
+    }
+
+    #[test]
+    fn a_file_that_changes_is_an_error_and_the_rest_is_not() {
+        let changes: [fn(&Path); 5] = [
+            |file| fs::write(file, vec![9; 9000]).unwrap(),
+            |file| fs::OpenOptions::new().write(true).open(file).unwrap().set_len(10).unwrap(),
+            |file| fs::remove_file(file).unwrap(),
+            |file| {
+                fs::remove_file(file).unwrap();
+                std::os::unix::fs::symlink("/etc/passwd", file).unwrap();
+            },
+            |file| {
+                fs::rename(file, file.with_extension("old")).unwrap();
+                fs::write(file, vec![1; 9000]).unwrap();
+            },
+        ];
+        for (index, change) in changes.into_iter().enumerate() {
+            for served_before in [false, true] {
+                let (directory, mut disk) = disk(&[("a", &vec![1; 9000]), ("b", &vec![2; 100])]);
+                if served_before {
+                    read(&mut disk, BLOCK, 4096).unwrap();
+                }
+                change(&directory.path().join("layer/a"));
+                let outcome = read(&mut disk, BLOCK, 4096);
+                // What only took the name away does not concern the file that is open; neither would it with runc.
+                let harmless = served_before && index >= 2;
+                assert!(outcome.is_err() || harmless, "{index} {served_before}");
+                assert_eq!(read(&mut disk, 4 * BLOCK, 512).unwrap()[..101], [&[2; 100][..], &[0]].concat());
+            }
+        }
+    }
+
+    #[test]
+    fn few_files_stay_open() {
+        let files: Vec<String> = (0..OPEN_MAX + 50).map(|number| format!("f{number:04}")).collect();
+        let contents: Vec<(&str, &[u8])> = files.iter().map(|name| (&**name, name.as_bytes())).collect();
+        let (_directory, mut disk) = disk(&contents);
+        let image = whole(&mut disk).unwrap();
+        assert!(disk.open.files.len() <= OPEN_MAX);
+        assert!(image.ends_with(&[files.last().unwrap().as_bytes(), &[0; 4091]].concat()));
+    }
+
+    #[test]
+    fn another_directory_or_number_of_layers_is_refused() {
+        let (directory, _) = disk(&[("a", b"a")]);
+        let out = directory.path().join("composition");
+        let layer = fs::canonicalize(directory.path().join("layer")).unwrap();
+        assert!(matches!(Composed::open(&out, &[]), Err(ComposedError::Layers { expected: 1, got: 0, .. })));
+        fs::rename(&layer, directory.path().join("old")).unwrap();
+        fs::create_dir(&layer).unwrap();
+        let replaced = Composed::open(&out, std::slice::from_ref(&layer));
+        assert!(matches!(replaced, Err(ComposedError::Replaced { .. })));
+        fs::write(&out, b"").unwrap();
+        assert!(matches!(Composed::open(&out, &[layer]), Err(ComposedError::File { .. })));
+    }
+}
