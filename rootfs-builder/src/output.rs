@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
+/// How the name of an unfinished file begins.
+pub const PREFIX: &str = ".msb-";
+
 /// What has to be left of a finished image after the host loses power.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
@@ -68,7 +71,7 @@ impl Output {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
         };
-        match tempfile::Builder::new().prefix(".msb-").tempfile_in(&directory) {
+        match tempfile::Builder::new().prefix(PREFIX).tempfile_in(&directory) {
             Ok(temporary) => Ok(Self { temporary, directory, target: target.to_owned() }),
             Err(source) => Err(OutputError::Create { directory, source }),
         }

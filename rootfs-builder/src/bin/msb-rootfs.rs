@@ -1,9 +1,14 @@
 //! `msb-rootfs`: makes the images of rootfs-builder by hand, for the build of the guest and for looking at them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
+use anyhow::bail;
 use clap::{Parser, Subcommand};
+use rootfs_builder::cache::{self, Cache, CacheError};
+use rootfs_builder::composed::{Composed, Kind, compose};
+use rootfs_builder::layers::{self, Overlay, Source};
 use rootfs_builder::output::Durability;
 use rootfs_builder::{erofs, ext4, initramfs, writeback};
 
@@ -50,7 +55,37 @@ enum Verb {
         /// The archive to write.
         image: PathBuf,
     },
+    /// Show what the root at DIR is made of.
+    Layers {
+        /// The root directory.
+        #[arg(value_name = "DIR")]
+        root: PathBuf,
+    },
+    /// Write the metadata of the root at DIR as a composed disk to FILE, and what is the container's own to FILE.top.
+    Compose {
+        /// The root directory.
+        #[arg(value_name = "DIR")]
+        root: PathBuf,
+        /// The composition to write.
+        #[arg(value_name = "FILE")]
+        out: PathBuf,
+        /// Take the image's layers from this cache, or put them there, instead of writing FILE.
+        #[arg(long, value_name = "DIR")]
+        cache: Option<PathBuf>,
+    },
+    /// Remove compositions that are of no use any more from the cache at DIR.
+    Gc {
+        /// The cache.
+        #[arg(value_name = "DIR")]
+        cache: PathBuf,
+        /// Those that nobody used for so many days.
+        #[arg(long, default_value_t = cache::UNUSED.as_secs() / DAY)]
+        days: u64,
+    },
 }
+
+/// Seconds.
+const DAY: u64 = 24 * 60 * 60;
 
 fn main() -> ExitCode {
     match run(Arguments::parse().verb) {
@@ -91,8 +126,67 @@ fn run(verb: Verb) -> anyhow::Result<()> {
             }
         }
         Verb::Initramfs { agent, image } => initramfs::write(&agent, &image)?,
+        Verb::Layers { root } => show(&layers::of(&root)?),
+        Verb::Compose { root, out, cache } => compose_root(&root, &out, cache.as_deref())?,
+        Verb::Gc { cache, days } => {
+            let collected = Cache::open(&cache)?.gc(Duration::from_secs(days.saturating_mul(DAY)))?;
+            println!(
+                "{} kept, {} removed, {} left-overs swept",
+                collected.kept, collected.removed, collected.swept
+            );
+        }
     }
     Ok(())
+}
+
+fn show(source: &Source) {
+    match source {
+        Source::Overlay(overlay) => {
+            overlay.chain.iter().for_each(|layer| println!("chain {}", layer.display()));
+            overlay.top.iter().for_each(|layer| println!("top {}", layer.display()));
+        }
+        Source::Plain { path, why } => println!("plain {} ({why})", path.display()),
+        Source::Image { device, filesystem } => println!("image {} {filesystem}", device.display()),
+    }
+}
+
+fn compose_root(root: &Path, out: &Path, cache: Option<&Path>) -> anyhow::Result<()> {
+    let plain = |path: PathBuf| compose(&[path], Kind::Plain, out, Durability::Throwaway);
+    let composed = match layers::of(root)? {
+        Source::Overlay(overlay) => match compose_overlay(&overlay, out, cache) {
+            Err(error) if error.wants_plain() => vec![plain(root.to_owned())?],
+            other => other?,
+        },
+        Source::Plain { path, .. } => vec![plain(path)?],
+        Source::Image { device, .. } => bail!("{} is an image already", device.display()),
+    };
+    for Composed { path, composition, layers } in composed.into_iter().flatten() {
+        println!(
+            "{}: {} layers, {} files with data, {} bytes",
+            path.display(),
+            layers.len(),
+            composition.files(),
+            composition.size()
+        );
+    }
+    Ok(())
+}
+
+/// The image's layers and the container's own, each as one.
+fn compose_overlay(
+    overlay: &Overlay,
+    out: &Path,
+    cache: Option<&Path>,
+) -> Result<Vec<Option<Composed>>, CacheError> {
+    let Overlay { chain, top, marks, .. } = overlay;
+    let mut above = out.to_owned().into_os_string();
+    above.push(".top");
+    let above = compose(top, Kind::Top(*marks), Path::new(&above), Durability::Throwaway)?;
+    let below = match cache {
+        Some(cache) => Some(Cache::open(cache)?.chain(chain, *marks)?),
+        None => compose(chain, Kind::Chain(*marks), out, Durability::Durable)?,
+    };
+    Ok(vec![below, above])
 }
 
 /// `16G` and the like.

@@ -112,6 +112,9 @@ pub fn compose(
     out: &Path,
     durability: Durability,
 ) -> Result<Option<Composed>, ComposeError> {
+    if layers.is_empty() && matches!(kind, Kind::Top(_)) {
+        return Ok(None);
+    }
     let layers: Vec<PathBuf> = layers
         .iter()
         .map(|layer| {

@@ -30,4 +30,5 @@ mod write;
 pub use compose::{ComposeError, Composed, Kind, compose};
 pub use file::{Checked, OpenError};
 pub use read::{Composition, CompositionError, FileId, Layer, Piece};
+pub use spec::VERSION;
 pub use write::{LayerRoot, write};
