@@ -108,7 +108,7 @@ pub fn describe(tree: &Tree) -> BTreeMap<PathBuf, Described> {
 
 /// Both directories hold the same, to the last byte.
 pub fn assert_same(one: &Path, other: &Path) {
-    compare(one, other, [one, other].map(|path| describe(&walk(path).unwrap().tree)));
+    compare(one, other, &[one, other].map(|path| describe(&walk(path).unwrap().tree)));
 }
 
 /// As [`assert_same`], whatever names share an inode: where an overlay shows that depends on what it has cached.
@@ -117,10 +117,10 @@ pub fn assert_same_but_links(one: &Path, other: &Path) {
     for file in trees.iter_mut().flat_map(BTreeMap::values_mut) {
         (file.links, file.first) = (0, PathBuf::new());
     }
-    compare(one, other, trees);
+    compare(one, other, &trees);
 }
 
-fn compare(one: &Path, other: &Path, trees: [BTreeMap<PathBuf, Described>; 2]) {
+fn compare(one: &Path, other: &Path, trees: &[BTreeMap<PathBuf, Described>; 2]) {
     assert_eq!(trees[0].keys().collect::<Vec<_>>(), trees[1].keys().collect::<Vec<_>>());
     for (path, file) in &trees[0] {
         assert_eq!(*file, trees[1][path], "{path:?}");
