@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use oci_spec::runtime::{Hook as OciHook, Hooks as OciHooks, Linux, LinuxCpu, LinuxMemory, LinuxPids};
 use serde::{Deserialize, Serialize};
 
-use super::ConfigError;
+use super::{ConfigError, NodeRule, nodes::nodes};
 use crate::bundle::Spec;
 
 /// The network namespace of the VMM.
@@ -41,6 +41,8 @@ pub struct HostConfig {
     pub network: NetworkNamespace,
     /// What else the caller wants run.
     pub hooks: Hooks,
+    /// Device nodes that may appear in the root.
+    pub nodes: Vec<NodeRule>,
 }
 
 /// The container's cgroup and its limits. Absent limits are left as they are.
@@ -86,6 +88,7 @@ pub(super) fn host(spec: &Spec, network: NetworkNamespace) -> Result<HostConfig,
         cgroup: cgroup(spec.linux())?,
         network,
         hooks: spec.hooks().map(hooks).unwrap_or_default(),
+        nodes: nodes(spec.linux()),
     })
 }
 

@@ -6,6 +6,8 @@
 //!
 //! The root is copied at each create. The images are rootfs-builder's; only this module knows that they are files.
 
+mod writeback;
+
 use std::{
     fs, io,
     os::unix::fs::DirBuilderExt,
@@ -15,6 +17,10 @@ use std::{
 use rootfs_builder::{erofs, ext4};
 
 use crate::config::{DiskConfig, FileSystem, RootDisks};
+pub use writeback::{BringBackError, Moment, Root, bring_back, keep};
+
+/// The writable disk, in the directory of disks.
+const SCRATCH: &str = "scratch.ext4";
 
 /// Why the disks can't be made.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +76,7 @@ pub fn prepare(dir: &Path, root: &Path, scratch_bytes: u64) -> Result<RootDisks,
 }
 
 fn build(dir: &Path, root: &Path, scratch_bytes: u64) -> Result<RootDisks, ImageError> {
-    let (lower, upper) = (dir.join("root.erofs"), dir.join("scratch.ext4"));
+    let (lower, upper) = (dir.join("root.erofs"), dir.join(SCRATCH));
     erofs::build(root, &lower)
         .map_err(|source| ImageError::Root { root: root.to_owned(), source: Box::new(source) })?;
     ext4::create_scratch(&upper, scratch_bytes).map_err(|source| ImageError::Scratch(Box::new(source)))?;
@@ -106,7 +112,7 @@ mod tests {
         let disks = dir.path().join("disks/one");
         let made = prepare(&disks, &root, 1 << 30).unwrap().disks();
         assert_eq!(made.iter().map(DiskConfig::is_read_only).collect::<Vec<_>>(), [true, false]);
-        assert_eq!(fs::metadata(disks.join("scratch.ext4")).unwrap().len(), 1 << 30);
+        assert_eq!(fs::metadata(disks.join(SCRATCH)).unwrap().len(), 1 << 30);
         remove(&disks).unwrap();
         assert!(!disks.exists());
         remove(&disks).unwrap();

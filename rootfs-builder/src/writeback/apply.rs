@@ -14,7 +14,7 @@ use super::manifest::{self, Brought, Seen};
 use super::names::{Full, Names, ROOT};
 use super::place::Place;
 use super::plan::{self, Entry, What};
-use super::{Options, SkipReason, Summary, TEMPORARY};
+use super::{Limits, Options, SkipReason, Summary, TEMPORARY};
 use crate::ext4::reader::{Budget, Inode, Scratch};
 use crate::output::Durability;
 
@@ -72,6 +72,15 @@ pub fn apply(scratch: &Path, root: &Path, options: &Options) -> Result<Summary, 
         manifest::write(path, &brought(&names, &seen)?)?;
     }
     Ok(summary)
+}
+
+/// Whether a guest wrote nothing at all on the scratch disk `scratch`: then there is nothing to bring.
+///
+/// # Errors
+/// [`WritebackError`], of the disk.
+pub fn is_empty(scratch: &Path, limits: &Limits) -> Result<bool, WritebackError> {
+    let names = plan::read(&Scratch::open(scratch)?, limits)?;
+    Ok(names.is_none_or(|names| names.len() == 1))
 }
 
 fn too_many(_: Full) -> WritebackError {

@@ -29,7 +29,7 @@ mod plan;
 
 use std::path::{Path, PathBuf};
 
-pub use apply::apply;
+pub use apply::{apply, is_empty};
 pub use error::WritebackError;
 
 use crate::output::Durability;

@@ -10,6 +10,7 @@ use anyhow::bail;
 use clap::Args;
 use msb_runtime::{
     host::hooks,
+    image::{BringBackError, Moment},
     state::{Entry, Id, Process, Record, StateError, Status},
 };
 
@@ -39,10 +40,10 @@ impl Delete {
         match entry.record() {
             Ok(record) => {
                 stop(&record, self.force)?;
-                remove(entry, Some(&record))?;
+                remove(entry, Some(&record), self.force)?;
             }
             // Its create was killed, or its record is of no use: what there is goes.
-            Err(_) if self.force => remove(entry, None)?,
+            Err(_) if self.force => remove(entry, None, true)?,
             Err(error) => return Err(error.into()),
         }
         Ok(ExitCode::SUCCESS)
@@ -52,7 +53,7 @@ impl Delete {
 /// Removes a container that was made for nothing.
 pub fn by_force(entry: Entry, record: &Record) -> anyhow::Result<()> {
     stop(record, true)?;
-    remove(entry, Some(record))
+    remove(entry, Some(record), true)
 }
 
 /// Removes a container that has ended; another command may have done so already.
@@ -62,7 +63,7 @@ pub fn after_end(id: &Id, context: &Context) -> anyhow::Result<()> {
         entry => entry?,
     };
     let record = entry.record()?;
-    remove(entry, Some(&record))
+    remove(entry, Some(&record), false)
 }
 
 /// Makes sure that the VMM is gone. One that waits for `start` is ended, as runc does; one that runs only by force.
@@ -96,11 +97,23 @@ fn gone(vmm: Process) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Takes back what was lent, frees the id, and runs the hooks of the end.
-fn remove(entry: Entry, record: Option<&Record>) -> anyhow::Result<()> {
+/// Brings back what the container wrote, takes back what was lent, frees the id, and runs the hooks of the end.
+///
+/// While the host can't take what was written, the container stays, so that its delete can be tried again; by `force` it
+/// goes, and the disk is put aside. A disk that makes no sense is always put aside. Either is an error, told at the end.
+fn remove(entry: Entry, record: Option<&Record>, force: bool) -> anyhow::Result<()> {
     // A list of what was lent that can't be read must not keep the id for ever.
     let lent = Lent::load(&entry).unwrap_or_default();
+    let mut lost = Ok(());
     if let Some(lent) = &lent {
+        lost = match lent.bring_back(Moment::Ended) {
+            Err(error @ BringBackError::Host { .. }) if !force => return Err(error.into()),
+            Err(error @ BringBackError::Host { .. }) => {
+                let disk = lent.keep_disk()?;
+                Err(anyhow::Error::from(error).context(format!("The disk is kept as {}", disk.display())))
+            }
+            other => other.map_err(anyhow::Error::from),
+        };
         lent.take_back()?;
     }
     entry.remove()?;
@@ -108,5 +121,5 @@ fn remove(entry: Entry, record: Option<&Record>) -> anyhow::Result<()> {
         let state = show::for_hooks(record, Status::Stopped);
         hooks::run(&lent.hooks.poststop, &state, &record.bundle)?;
     }
-    Ok(())
+    lost
 }

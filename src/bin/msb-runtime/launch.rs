@@ -86,7 +86,7 @@ pub fn launch(options: &Options, detached: bool, context: &Context) -> anyhow::R
     let reservation = context.store.reserve(&id)?;
     let entry = reservation.entry();
     let Config { size, wishes, host, plan } = Config::new(&spec, console.stdin)?;
-    let lent = Lent::new(entry, &host, context.systemd_cgroup);
+    let lent = Lent::new(entry, &host, spec.root(), context.systemd_cgroup)?;
     lent.save(entry)?;
     let guard = Guard::new(lent.clone());
     let disks = image::prepare(&lent.disks, spec.root(), wishes.disk_bytes)?;

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use msb_runtime::{
-    config::{Hooks, HostConfig},
+    config::{Hooks, HostConfig, NodeRule},
     host::cgroup::Cgroup,
-    image,
+    image::{self, BringBackError, Moment, Root},
     state::Entry,
 };
 use serde::{Deserialize, Serialize};
@@ -29,13 +29,23 @@ pub struct Lent {
     pub systemd: bool,
     /// Those that run after create are still needed.
     pub hooks: Hooks,
+    /// Where what the container writes belongs.
+    pub root: Root,
+    /// Device nodes that may appear there.
+    pub nodes: Vec<NodeRule>,
 }
 
 impl Lent {
-    /// What `host` asks for, for the container of `entry`.
-    pub fn new(entry: &Entry, host: &HostConfig, systemd: bool) -> Self {
-        let disks = disks(entry.directory());
-        Self { disks, cgroup: host.cgroup.path.clone(), systemd, hooks: host.hooks.clone() }
+    /// What `host` asks for, for the container of `entry` whose root is `root`.
+    pub fn new(entry: &Entry, host: &HostConfig, root: &Path, systemd: bool) -> anyhow::Result<Self> {
+        Ok(Self {
+            disks: disks(entry.directory()),
+            cgroup: host.cgroup.path.clone(),
+            systemd,
+            hooks: host.hooks.clone(),
+            root: Root::of(root).with_context(|| format!("The root {} can't be opened", root.display()))?,
+            nodes: host.nodes.clone(),
+        })
     }
 
     /// Writes it down.
@@ -51,6 +61,16 @@ impl Lent {
     /// The container's cgroup.
     pub fn cgroup(&self) -> anyhow::Result<Option<Cgroup>> {
         Ok(self.cgroup.as_deref().map(|path| Cgroup::named(path, self.systemd)).transpose()?)
+    }
+
+    /// Brings what the container wrote back to its root.
+    pub fn bring_back(&self, moment: Moment) -> Result<(), BringBackError> {
+        image::bring_back(&self.disks, &self.root, &self.nodes, moment)
+    }
+
+    /// Puts the disk with what the container wrote aside; returns where.
+    pub fn keep_disk(&self) -> Result<PathBuf, BringBackError> {
+        image::keep(&self.disks)
     }
 
     /// Removes the disks and the cgroup; both are tried.

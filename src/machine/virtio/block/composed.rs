@@ -332,7 +332,7 @@ mod tests {
         ];
         for (index, change) in changes.into_iter().enumerate() {
             for served_before in [false, true] {
-                let (directory, mut disk) = disk(&[("a", &vec![1; 9000]), ("b", &vec![2; 100])]);
+                let (directory, mut disk) = disk(&[("a", &[1; 9000]), ("b", &[2; 100])]);
                 if served_before {
                     read(&mut disk, BLOCK, 4096).unwrap();
                 }

@@ -1,0 +1,220 @@
+//! What the container wrote comes back: from its writable disk into its root on the host.
+//!
+//! Enters: the disks' directory, the root and what may appear there. Leaves: the root as the container saw it. The disk
+//! was written by a hostile guest; rootfs-builder reads it, and the host's kernel never mounts it.
+
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Path, PathBuf},
+};
+
+use rootfs_builder::{
+    output::Durability,
+    writeback::{self, DeviceKind, DeviceRule, Limits, Options, WritebackError},
+};
+use serde::{Deserialize, Serialize};
+
+use super::SCRATCH;
+use crate::config::NodeRule;
+
+/// What was brought back before, beside the disk.
+const MANIFEST: &str = "brought-back";
+/// Beside the disks' directories: disks that could not be brought back.
+const KEPT: &str = "kept";
+
+/// A root on the host, so that nothing is ever brought to another directory of the same name: when an overlay is
+/// unmounted, its empty mount point is there instead.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Root {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Root {
+    /// The directory as it is now.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(path)?;
+        Ok(Self { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
+    }
+
+    fn is_there(&self) -> bool {
+        Self::of(&self.path).is_ok_and(|now| now == *self)
+    }
+}
+
+/// Which moment of the container's life it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// It stands still, and will go on.
+    Paused,
+    /// Its machine is gone.
+    Ended,
+}
+
+/// Why what was written did not come back. The disk is still there.
+#[derive(Debug, thiserror::Error)]
+pub enum BringBackError {
+    /// The disk is sound, but the host could not take it. Trying again later may help.
+    #[error("What the container wrote can't be brought back to {}; it is still on its disk {}", root.display(), disk.display())]
+    Host {
+        /// The root.
+        root: PathBuf,
+        /// The disk.
+        disk: PathBuf,
+        /// The cause.
+        #[source]
+        source: Box<WritebackError>,
+    },
+    /// The disk makes no sense. It was put aside.
+    #[error("What the container wrote can't be read; its disk is kept as {}", disk.display())]
+    Guest {
+        /// Where it is now.
+        disk: PathBuf,
+        /// The cause.
+        #[source]
+        source: Box<WritebackError>,
+    },
+    /// There is no root to bring it to. The disk was put aside.
+    #[error("The container's root {} is gone; what the container wrote is kept as {}", root.display(), disk.display())]
+    NoRoot {
+        /// Where it was.
+        root: PathBuf,
+        /// Where the disk is now.
+        disk: PathBuf,
+    },
+    /// The disk could not even be put aside.
+    #[error("The container's disk {} can't be put aside", disk.display())]
+    Keep {
+        /// The disk.
+        disk: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Brings what was written on the disks of `dir` to `root`. Without a disk, or with nothing on it, nothing is done.
+///
+/// # Errors
+/// [`BringBackError`]; after [`Moment::Paused`] the disk is never moved.
+pub fn bring_back(dir: &Path, root: &Root, nodes: &[NodeRule], moment: Moment) -> Result<(), BringBackError> {
+    let disk = dir.join(SCRATCH);
+    if !fs::exists(&disk).unwrap_or(true) {
+        return Ok(());
+    }
+    match apply(dir, &disk, root, nodes, moment) {
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            let disk = if moment == Moment::Ended { keep(dir)? } else { disk };
+            Err(BringBackError::NoRoot { root: root.path.clone(), disk })
+        }
+        Err(error) if error.is_guest() => {
+            let disk = if moment == Moment::Ended { keep(dir)? } else { disk };
+            Err(BringBackError::Guest { disk, source: Box::new(error) })
+        }
+        Err(error) => Err(BringBackError::Host { root: root.path.clone(), disk, source: Box::new(error) }),
+    }
+}
+
+/// False when there is something to bring, and no root any more.
+fn apply(
+    dir: &Path,
+    disk: &Path,
+    root: &Root,
+    nodes: &[NodeRule],
+    moment: Moment,
+) -> Result<bool, WritebackError> {
+    let options = Options {
+        devices: nodes.iter().map(rule).collect(),
+        manifest: Some(dir.join(MANIFEST)),
+        last: moment == Moment::Ended,
+        // As with any other runtime, what the container did not sync is where the host's kernel has it.
+        durability: Durability::Throwaway,
+        limits: Limits::default(),
+    };
+    if !root.is_there() {
+        return writeback::is_empty(disk, &options.limits);
+    }
+    writeback::apply(disk, &root.path, &options)?;
+    Ok(true)
+}
+
+fn rule(node: &NodeRule) -> DeviceRule {
+    let kind = if node.block { DeviceKind::Block } else { DeviceKind::Character };
+    DeviceRule { kind, major: node.major, minor: node.minor }
+}
+
+/// Puts the disk where nothing removes it: beside the directory of disks, under that directory's name.
+pub fn keep(dir: &Path) -> Result<PathBuf, BringBackError> {
+    let disk = dir.join(SCRATCH);
+    let failed = |source| BringBackError::Keep { disk: disk.clone(), source };
+    let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) else {
+        return Err(failed(io::ErrorKind::InvalidInput.into()));
+    };
+    let kept = parent.join(KEPT);
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&kept).map_err(failed)?;
+    let mut target = kept.join(name).with_extension("ext4");
+    let mut number = 1;
+    while fs::exists(&target).map_err(failed)? {
+        target = kept.join(name).with_extension(format!("{number}.ext4"));
+        number += 1;
+    }
+    fs::rename(&disk, &target).map_err(failed)?;
+    Ok(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::prepare;
+
+    fn container() -> (tempfile::TempDir, PathBuf, Root) {
+        let directory = tempfile::tempdir().unwrap();
+        let (root, disks) = (directory.path().join("root"), directory.path().join("disks/one"));
+        fs::create_dir(&root).unwrap();
+        prepare(&disks, &root, 64 << 20).unwrap();
+        let root = Root::of(&root).unwrap();
+        (directory, disks, root)
+    }
+
+    #[test]
+    fn nothing_written_is_nothing_to_do() {
+        let (_directory, disks, root) = container();
+        for moment in [Moment::Paused, Moment::Ended] {
+            bring_back(&disks, &root, &[], moment).unwrap();
+        }
+        fs::remove_file(disks.join(SCRATCH)).unwrap();
+        bring_back(&disks, &root, &[], Moment::Ended).unwrap();
+    }
+
+    #[test]
+    fn a_root_that_is_gone_needs_something_to_be_missed() {
+        let (_directory, disks, root) = container();
+        fs::rename(&root.path, root.path.with_extension("old")).unwrap();
+        fs::create_dir(&root.path).unwrap();
+        bring_back(&disks, &root, &[], Moment::Ended).unwrap();
+    }
+
+    #[test]
+    fn garbage_is_kept_and_its_place_is_told() {
+        let (directory, disks, root) = container();
+        fs::write(disks.join(SCRATCH), vec![0x5a; 1 << 20]).unwrap();
+        let paused = bring_back(&disks, &root, &[], Moment::Paused).unwrap_err();
+        assert!(
+            matches!(&paused, BringBackError::Guest { disk, .. } if disk.starts_with(&disks)),
+            "{paused}"
+        );
+        for expected in ["one.ext4", "one.1.ext4"] {
+            let error = bring_back(&disks, &root, &[], Moment::Ended).unwrap_err();
+            let kept = directory.path().join("disks/kept").join(expected);
+            assert!(matches!(&error, BringBackError::Guest { disk, .. } if *disk == kept), "{error}");
+            assert_eq!(fs::metadata(kept).unwrap().len(), 1 << 20);
+            fs::write(disks.join(SCRATCH), vec![0x5a; 1 << 20]).unwrap();
+        }
+    }
+}
