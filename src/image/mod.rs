@@ -1,11 +1,12 @@
-//! From a root directory to the disks of a machine.
+//! From a root directory to the disks of a machine, and back.
 //!
-//! Enters: the bundle's root, a directory. Leaves: two raw images in a directory of the sandbox's own, and a guard
-//! that removes them: `/dev/vda`, read-only, the root as EROFS; `/dev/vdb`, an empty ext4 for what is written.
-//! The guest joins them by overlayfs. It never knows KVM or the agent.
+//! Enters: the bundle's root, a directory. Leaves: what the machine's disks are, the layers of the root (read-only) and an
+//! empty ext4 for what is written, which the guest joins by overlayfs; files in a directory of the sandbox's own, and what
+//! removes them. At pause and at the end: what was written, in the root again. It never knows KVM or the agent.
 //!
-//! The root is copied at each create. The images are rootfs-builder's; only this module knows that they are files.
+//! No data is copied: a layer's disk is a composition (`rootfs_builder::composed`), whose data are the layer's own files.
 
+mod lower;
 mod writeback;
 
 use std::{
@@ -14,9 +15,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rootfs_builder::{erofs, ext4};
+use rootfs_builder::{cache::CacheError, composed::ComposeError, ext4, layers::LayersError};
 
-use crate::config::{DiskConfig, FileSystem, RootDisks};
+use crate::config::{DiskConfig, RootDisks};
 pub use writeback::{BringBackError, Moment, Root, bring_back, keep};
 
 /// The writable disk, in the directory of disks.
@@ -34,14 +35,26 @@ pub enum ImageError {
         #[source]
         source: io::Error,
     },
-    /// The root's image.
-    #[error("No image can be made of the root {}", root.display())]
-    Root {
+    /// What the root is made of.
+    #[error(transparent)]
+    Layers(#[from] LayersError),
+    /// The image's layers.
+    #[error("No disk can be made of the layers of the root {}", root.display())]
+    Chain {
         /// `root.path`
         root: PathBuf,
         /// The cause.
         #[source]
-        source: Box<erofs::BuildError>,
+        source: Box<CacheError>,
+    },
+    /// The root's own files.
+    #[error("No disk can be made of the root {}", root.display())]
+    Compose {
+        /// `root.path`
+        root: PathBuf,
+        /// The cause.
+        #[source]
+        source: Box<ComposeError>,
     },
     /// The writable disk.
     #[error("The container's writable disk can't be made")]
@@ -76,14 +89,10 @@ pub fn prepare(dir: &Path, root: &Path, scratch_bytes: u64) -> Result<RootDisks,
 }
 
 fn build(dir: &Path, root: &Path, scratch_bytes: u64) -> Result<RootDisks, ImageError> {
-    let (lower, upper) = (dir.join("root.erofs"), dir.join(SCRATCH));
-    erofs::build(root, &lower)
-        .map_err(|source| ImageError::Root { root: root.to_owned(), source: Box::new(source) })?;
-    ext4::create_scratch(&upper, scratch_bytes).map_err(|source| ImageError::Scratch(Box::new(source)))?;
-    Ok(RootDisks {
-        layers: vec![(DiskConfig::Raw { path: lower, read_only: true }, FileSystem::Erofs)],
-        scratch: DiskConfig::Raw { path: upper, read_only: false },
-    })
+    let layers = lower::layers(dir, root)?;
+    let scratch = dir.join(SCRATCH);
+    ext4::create_scratch(&scratch, scratch_bytes).map_err(|source| ImageError::Scratch(Box::new(source)))?;
+    Ok(RootDisks { layers, scratch: DiskConfig::Raw { path: scratch, read_only: false } })
 }
 
 /// Removes what [`prepare`] made. What is gone is as good.
