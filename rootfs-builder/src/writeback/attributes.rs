@@ -70,8 +70,8 @@ impl Attributes {
         futimens(file, &self.times)
     }
 
-    /// Sets on an open directory what is different. `foreign` attributes that the guest does not have stay if it is the root,
-    /// of which the guest's kernel made a new one; and if nothing is in it, its times say nothing.
+    /// Sets on an open directory what is different. Extended attributes that the guest does not have stay if it is the root,
+    /// of which the agent made a new one; and if nothing is in it, its times say nothing.
     pub(super) fn set_on_directory(
         &mut self,
         directory: BorrowedFd<'_>,
@@ -120,8 +120,9 @@ impl Attributes {
                 continue;
             }
             match target.set(xattr) {
-                // The host's file system has no such attributes, or not of this size.
-                Err(Errno::OPNOTSUPP | Errno::TOOBIG) => self.dropped += 1,
+                // The host's file system has no such attributes, or not of this size; or the value is no list or no capability,
+                // which an honest guest's kernel would not have taken either.
+                Err(Errno::OPNOTSUPP | Errno::TOOBIG | Errno::INVAL) => self.dropped += 1,
                 other => other?,
             }
         }

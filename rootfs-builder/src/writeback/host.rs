@@ -174,7 +174,7 @@ fn gone(result: Result<(), Errno>) -> Result<(), Errno> {
     }
 }
 
-/// Opens a file of the host's own, such as an entry of `/proc`.
+/// chmod(2) of what was opened without following anything and with `O_PATH`, which fchmod(2) does not take.
 pub(super) fn set_mode_by_descriptor(file: BorrowedFd<'_>, mode: Mode) -> Result<(), Errno> {
     let number = std::os::fd::AsRawFd::as_raw_fd(&file);
     rustix::fs::chmodat(CWD, format!("/proc/self/fd/{number}"), mode, AtFlags::empty())

@@ -104,14 +104,20 @@ impl Inode {
         let time = |seconds: U32, more: U32| {
             time(seconds.get(), more.get()).ok_or_else(|| broken("a time has too many nanoseconds"))
         };
+        let uid = u32::from(raw.i_uid.get()) | u32::from(raw.l_i_uid_high.get()) << 16;
+        let gid = u32::from(raw.i_gid.get()) | u32::from(raw.l_i_gid_high.get()) << 16;
+        if uid == u32::MAX || gid == u32::MAX {
+            // To chown(2) it means "leave it".
+            return Err(broken("nobody has the number of its owner"));
+        }
         let rest = &raw.as_bytes()[128 + usize::from(extra)..];
         Ok(Self {
             number,
             generation: raw.i_generation.get(),
             kind,
             permissions: raw.i_mode.get() & 0o7777,
-            uid: u32::from(raw.i_uid.get()) | u32::from(raw.l_i_uid_high.get()) << 16,
-            gid: u32::from(raw.i_gid.get()) | u32::from(raw.l_i_gid_high.get()) << 16,
+            uid,
+            gid,
             links: raw.i_links_count.get(),
             size,
             atime: time(raw.i_atime, raw.i_atime_extra)?,
@@ -215,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_impossible_is_refused() {
-        let wrong: [fn(&mut Raw); 8] = [
+        let wrong: [fn(&mut Raw); 9] = [
             |raw| raw.i_links_count = U16::new(0),
             |raw| raw.i_mode = U16::new(0o644),
             |raw| raw.i_flags = U32::new(EXTENTS_FL | 0x1000_0000),
@@ -224,6 +230,7 @@ mod tests {
             |raw| raw.i_extra_isize = U16::new(0),
             |raw| raw.i_size_high = U32::new(0x1001),
             |raw| raw.i_mtime_extra = U32::new(!0),
+            |raw| (raw.i_gid, raw.l_i_gid_high) = (U16::new(!0), U16::new(!0)),
         ];
         assert!(Inode::parse(12, &raw()).is_ok());
         for (index, change) in wrong.iter().enumerate() {
