@@ -194,3 +194,159 @@ impl<'a> Log<'a> {
 fn number(bytes: &[u8]) -> u64 {
     parse::<zerocopy::big_endian::U32>(bytes).map_or(0, |value| u64::from(value.get()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The first transaction's.
+    const SEQUENCE: u32 = u32::MAX - 1;
+
+    /// A disk of 16 MiB with a journal that starts three blocks before its end.
+    struct Made {
+        disk: Disk,
+        geometry: Geometry,
+        next: u64,
+    }
+
+    impl Made {
+        fn new(incompat: u32) -> Self {
+            let geometry = Geometry::of(16 << 20).unwrap();
+            let file = tempfile::tempfile().unwrap();
+            file.set_len(16 << 20).unwrap();
+            let disk = Disk { file, blocks: geometry.blocks, logged: BTreeMap::new() };
+            let next = geometry.journal - 3;
+            let made = Self { disk, geometry, next };
+            let start = u32::try_from(next).unwrap();
+            let length = u32::try_from(geometry.journal).unwrap();
+            let head = [
+                JBD2_MAGIC_NUMBER,
+                JBD2_SUPERBLOCK_V2,
+                0,
+                4096,
+                length,
+                1,
+                SEQUENCE,
+                start,
+                0,
+                0,
+                incompat,
+                0,
+            ];
+            made.write(0, &head);
+            made
+        }
+
+        fn write(&self, at: u64, words: &[u32]) {
+            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
+            self.disk.file.write_all_at(&bytes, (self.geometry.first_journal() + at) * BLOCK_SIZE).unwrap();
+        }
+
+        fn add(&mut self, words: &[u32]) -> u64 {
+            let at = self.next;
+            self.write(at, words);
+            self.next = if at + 1 == self.geometry.journal { 1 } else { at + 1 };
+            self.geometry.first_journal() + at
+        }
+
+        /// A descriptor and the blocks it is about, by number and flags; where these are.
+        fn log(&mut self, sequence: u32, blocks: &[(u32, u16)]) -> Vec<Logged> {
+            let mut words = vec![JBD2_MAGIC_NUMBER, JBD2_DESCRIPTOR_BLOCK, sequence];
+            for (index, (block, flags)) in blocks.iter().enumerate() {
+                let last = if index + 1 == blocks.len() { JBD2_FLAG_LAST_TAG } else { 0 };
+                words.extend([*block, u32::from(flags | last), 0]);
+                if flags & JBD2_FLAG_SAME_UUID == 0 {
+                    words.extend([1, 2, 3, 4]);
+                }
+            }
+            self.add(&words);
+            let escaped = |flags: u16| flags & JBD2_FLAG_ESCAPE != 0;
+            blocks.iter().map(|(_, flags)| Logged { at: self.add(&[7]), escaped: escaped(*flags) }).collect()
+        }
+
+        fn commit(&mut self, sequence: u32) {
+            self.add(&[JBD2_MAGIC_NUMBER, JBD2_COMMIT_BLOCK, sequence]);
+        }
+
+        fn revoke(&mut self, sequence: u32, block: u32) {
+            self.add(&[JBD2_MAGIC_NUMBER, JBD2_REVOKE_BLOCK, sequence, 24, 0, block]);
+        }
+
+        fn replay(&self) -> Result<Vec<(u64, Logged)>, DiskError> {
+            replay(&self.disk, &self.geometry, true).map(|map| map.into_iter().collect())
+        }
+    }
+
+    const WIDE: u32 = JBD2_INCOMPAT_64BIT | JBD2_INCOMPAT_REVOKE;
+    const SAME: u16 = JBD2_FLAG_SAME_UUID;
+
+    #[test]
+    fn a_log_is_replayed_around_the_end_as_far_as_it_is_committed() {
+        let mut made = Made::new(WIDE);
+        let first = made.log(SEQUENCE, &[(10, 0), (11, SAME), (12, SAME | JBD2_FLAG_ESCAPE)]);
+        made.commit(SEQUENCE);
+        // The sequence passes 2^32 too.
+        let second = made.log(SEQUENCE + 1, &[(11, 0), (13, SAME)]);
+        made.revoke(SEQUENCE + 1, 10);
+        made.commit(SEQUENCE + 1);
+        let third = made.log(0, &[(10, 0)]);
+        made.commit(0);
+        made.log(1, &[(12, 0), (14, SAME)]);
+        let expected = [(10, third[0]), (11, second[0]), (12, first[2]), (13, second[1])];
+        assert_eq!(made.replay().unwrap(), expected);
+        assert!(first[2].escaped && first[2].at < first[0].at, "it wrapped");
+        assert!(replay(&made.disk, &made.geometry, false).is_err(), "the super block says that it is empty");
+    }
+
+    #[test]
+    fn what_is_revoked_and_not_logged_again_is_left_alone() {
+        let mut made = Made::new(WIDE);
+        made.log(SEQUENCE, &[(10, 0), (11, SAME)]);
+        made.commit(SEQUENCE);
+        made.revoke(SEQUENCE + 1, 10);
+        let kept = made.replay().unwrap();
+        assert_eq!(kept.len(), 2, "the revocation was not committed");
+        made.commit(SEQUENCE + 1);
+        assert_eq!(made.replay().unwrap().iter().map(|(block, _)| *block).collect::<Vec<_>>(), [11]);
+    }
+
+    #[test]
+    fn broken_journals_are_refused() {
+        // Checksums and fast commits.
+        for incompat in [0x8, 0x10, 0x20, 0x40] {
+            assert!(Made::new(incompat).replay().is_err(), "{incompat:#x}");
+        }
+        let journal = u32::try_from(Made::new(WIDE).geometry.first_journal()).unwrap();
+        for block in [journal, 4096, !0] {
+            let mut made = Made::new(WIDE);
+            made.log(SEQUENCE, &[(block, 0)]);
+            made.commit(SEQUENCE);
+            assert!(made.replay().is_err(), "{block}");
+        }
+        // Nothing but one descriptor, everywhere.
+        let mut made = Made::new(WIDE);
+        for _ in 0..1023 {
+            made.add(&[JBD2_MAGIC_NUMBER, JBD2_DESCRIPTOR_BLOCK, SEQUENCE, 10, 8, 0]);
+        }
+        assert!(made.replay().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_log_ends(blocks in proptest::collection::vec((0_u32..6, proptest::collection::vec(0_u32..5000, 0..30), 0_u32..2), 1..40)) {
+            let mut made = Made::new(WIDE);
+            let mut sequence = SEQUENCE;
+            for (kind, words, more) in blocks {
+                made.add(&[&[JBD2_MAGIC_NUMBER, kind, sequence], &*words].concat());
+                sequence = sequence.wrapping_add(more);
+            }
+            if let Ok(replaced) = made.replay() {
+                prop_assert!(replaced.len() < 1024);
+            }
+        }
+    }
+}
