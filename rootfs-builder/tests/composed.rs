@@ -68,7 +68,9 @@ mod tests {
         let huge = File::create(source.join("huge")).unwrap();
         huge.set_len(5 << 30).unwrap();
         huge.write_all_at(b"end", (5 << 30) - 3).unwrap();
-        let composed = compose(&[source.clone()], Kind::Plain, &out, Durability::Throwaway).unwrap().unwrap();
+        let composed = compose(std::slice::from_ref(&source), Kind::Plain, &out, Durability::Throwaway)
+            .unwrap()
+            .unwrap();
         expand(&composed, &image);
         rootfs_builder::erofs::build(&source, &copy).unwrap();
         let metadata = composed.composition.metadata();
@@ -262,7 +264,7 @@ mod tests {
         let top = |layers: &[PathBuf]| {
             compose(layers, Kind::Top(Marks::Trusted), &out, Durability::Throwaway).unwrap()
         };
-        assert!(top(&[]).is_none() && top(&[layer.clone()]).is_none() && !out.exists());
+        assert!(top(&[]).is_none() && top(std::slice::from_ref(&layer)).is_none() && !out.exists());
         fs::write(layer.join("f"), "").unwrap();
         assert!(top(&[layer]).is_some());
     }
