@@ -133,8 +133,8 @@ fn apply(
         devices: nodes.iter().map(rule).collect(),
         manifest: Some(dir.join(MANIFEST)),
         last: moment == Moment::Ended,
-        // As with any other runtime, what the container did not sync is where the host's kernel has it.
-        durability: Durability::Throwaway,
+        // What the container synced is on the disk until the disk goes; from then on it must be in the root.
+        durability: if moment == Moment::Ended { Durability::Durable } else { Durability::Throwaway },
         limits: Limits::default(),
     };
     if !root.is_there() {

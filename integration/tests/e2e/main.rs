@@ -35,6 +35,7 @@ mod direct;
 mod docker_exec;
 mod docker_lifecycle;
 mod docker_run;
+mod docker_writes;
 mod emulated;
 mod many;
 mod podman;
