@@ -5,6 +5,7 @@ use std::io;
 use nix::errno::Errno;
 use vm_memory::{Bytes, GuestMemoryMmap};
 
+use super::worker::Served;
 use super::{
     ActivateError, Active, Chain, DeviceError, DeviceQueue, DeviceType, Interrupt, Token, VirtioDevice,
 };
@@ -61,7 +62,7 @@ impl VirtioDevice for Rng {
     fn handle(&mut self, event: Token) -> Result<(), DeviceError> {
         match (&mut self.running, event) {
             (Some(Running { memory, queue, interrupt }), Token::Queue(QUEUE)) => {
-                queue.drain(memory, interrupt, |chain| fill(memory, chain))
+                queue.drain(memory, interrupt, |chain| fill(memory, chain).map(Served::Now))
             }
             _ => Err(DeviceError::Unexpected { token: event }),
         }

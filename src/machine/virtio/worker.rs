@@ -15,14 +15,25 @@ fn broken(source: virtio_queue::Error) -> DeviceError {
     DeviceError::Queue { queue: 0, source }
 }
 
+/// What became of a chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Served {
+    /// It goes back to the driver, with so many bytes written into it.
+    Now(u32),
+    /// It stays with the device, which returns it by [`DeviceQueue::push`].
+    Later,
+    /// As `Later`, and the device can take no more: it calls [`DeviceQueue::kick_self`] when it can.
+    LaterAndNoMore,
+}
+
 impl DeviceQueue {
     /// A queue that was validated, and the event of its kick.
     pub fn new(queue: Queue, kick: EventFd) -> Self {
         Self { queue, kick }
     }
 
-    /// Serves every chain that the driver made available, returns each with the length that `serve` wrote into it, and
-    /// interrupts the driver once at the end if it wants that.
+    /// Serves every chain that the driver made available, returns each that `serve` has done at once, and interrupts the
+    /// driver about these once at the end if it wants that.
     ///
     /// One call serves at most as many chains as the queue is long, so that a driver that never stops cannot keep the
     /// device thread from the other devices; it then kicks itself and goes on in the next turn of the loop.
@@ -33,21 +44,30 @@ impl DeviceQueue {
         mut serve: F,
     ) -> Result<(), DeviceError>
     where
-        F: FnMut(Chain<'m>) -> Result<u32, DeviceError>,
+        F: FnMut(Chain<'m>) -> Result<Served, DeviceError>,
     {
         let mut left = self.queue.size();
-        let mut used = false;
+        let (mut used, mut full) = (false, false);
         loop {
             self.queue.disable_notification(memory).map_err(broken)?;
-            while left > 0 {
+            while left > 0 && !full {
                 let Some(chain) = self.pop(memory)? else {
                     break;
                 };
                 let head = chain.head_index();
-                let length = serve(chain)?;
-                self.push(memory, head, length)?;
-                used = true;
+                match serve(chain)? {
+                    Served::Now(length) => {
+                        self.push(memory, head, length)?;
+                        used = true;
+                    }
+                    Served::Later => {}
+                    Served::LaterAndNoMore => full = true,
+                }
                 left -= 1;
+            }
+            if full {
+                // No kick is wanted: the device comes back by itself.
+                break;
             }
             // Chains that came between the last pop and this line are announced here, not by a kick.
             let more = self.queue.enable_notification(memory).map_err(broken)?;

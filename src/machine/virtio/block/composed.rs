@@ -10,12 +10,12 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rootfs_builder::composed::{Checked, Composition, CompositionError, FileId, Piece};
 use thiserror::Error;
-use vm_memory::VolatileSlice;
 
-use super::disk::{Buffers, Direction, Disk, transfer};
+use super::disk::{Disk, Place};
 use super::request::SECTOR;
 use crate::machine::boot::FileProblem;
 use crate::machine::boot::file;
@@ -75,6 +75,8 @@ pub enum ComposedError {
 #[derive(Debug)]
 pub struct Composed {
     composition: Composition,
+    /// The composition's own file.
+    metadata: Arc<File>,
     layers: Vec<File>,
     open: OpenFiles,
 }
@@ -105,31 +107,10 @@ impl Composed {
             }
             opened.push(directory);
         }
-        Ok(Self { composition, layers: opened, open: OpenFiles::default() })
-    }
-
-    /// Fills the buffers from one place of the image, `done` bytes into a request; returns how many it filled.
-    fn piece(&mut self, offset: u64, left: usize, rest: &[VolatileSlice<'_>]) -> io::Result<usize> {
-        let piece = self.composition.lookup(offset).map_err(io::Error::other)?;
-        let (Piece::Metadata { len, .. } | Piece::Data { len, .. } | Piece::Zeros { len }) = piece;
-        let count = usize::try_from(len).unwrap_or(usize::MAX).min(left);
-        let buffers = cut(rest, count)?;
-        match piece {
-            Piece::Metadata { file_offset, .. } => {
-                transfer(self.composition.file_of_metadata(), Direction::Read, file_offset, &buffers)?;
-            }
-            Piece::Data { file, file_offset, .. } => {
-                let (checked, data) = self.open.get(file, &self.composition, &self.layers)?;
-                transfer(data, Direction::Read, file_offset, &buffers)?;
-                // After the read: bytes of before and after a change must not be served together as if they were one.
-                if !checked.is_unchanged(data)? {
-                    self.open.forget(file);
-                    return Err(io::Error::other("a layer's file changed while it was in use"));
-                }
-            }
-            Piece::Zeros { .. } => buffers.iter().for_each(zero),
-        }
-        Ok(count)
+        let metadata = composition.file_of_metadata().try_clone();
+        let metadata =
+            metadata.map_err(|error| ComposedError::File { path: path.to_owned(), problem: error.into() })?;
+        Ok(Self { composition, metadata: Arc::new(metadata), layers: opened, open: OpenFiles::default() })
     }
 }
 
@@ -138,73 +119,25 @@ impl Disk for Composed {
         self.composition.size() / SECTOR
     }
 
-    fn read(&mut self, offset: u64, buffers: Buffers<'_, '_>) -> io::Result<()> {
-        let mut left = buffers.iter().map(VolatileSlice::len).sum::<usize>();
-        let mut rest = buffers.to_vec();
-        let mut at = offset;
-        while left > 0 {
-            let count = self.piece(at, left, &rest)?;
-            left -= count;
-            at += u64::try_from(count).expect("usize has at most 64 bits");
-            rest = skip(&rest, count)?;
-        }
-        Ok(())
+    fn locate(&mut self, offset: u64, length: usize) -> io::Result<Place> {
+        let piece = self.composition.lookup(offset).map_err(io::Error::other)?;
+        let (Piece::Metadata { len, .. } | Piece::Data { len, .. } | Piece::Zeros { len }) = piece;
+        let length = usize::try_from(len).unwrap_or(usize::MAX).min(length);
+        Ok(match piece {
+            Piece::Metadata { file_offset, .. } => {
+                Place::File { file: Arc::clone(&self.metadata), offset: file_offset, length, unchanged: None }
+            }
+            Piece::Data { file, file_offset, .. } => {
+                let used = self.open.get(file, &self.composition, &self.layers)?;
+                let (file, checked) = (Arc::clone(&used.file), Arc::clone(&used.checked));
+                Place::File { file, offset: file_offset, length, unchanged: Some(checked) }
+            }
+            Piece::Zeros { .. } => Place::Zeros { length },
+        })
     }
 
-    fn write(&mut self, _: u64, _: Buffers<'_, '_>) -> io::Result<()> {
-        Err(ErrorKind::ReadOnlyFilesystem.into())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn discard(&mut self, _: u64, _: u64) -> io::Result<()> {
-        Err(ErrorKind::ReadOnlyFilesystem.into())
-    }
-
-    fn write_zeroes(&mut self, _: u64, _: u64, _: bool) -> io::Result<()> {
-        Err(ErrorKind::ReadOnlyFilesystem.into())
-    }
-}
-
-/// The first `count` bytes of `buffers`, which have as many.
-fn cut<'m>(buffers: &[VolatileSlice<'m>], count: usize) -> io::Result<Vec<VolatileSlice<'m>>> {
-    let mut parts = Vec::with_capacity(buffers.len());
-    let mut left = count;
-    for buffer in buffers {
-        if left == 0 {
-            break;
-        }
-        let part = buffer.subslice(0, buffer.len().min(left)).map_err(io::Error::other)?;
-        left -= part.len();
-        parts.push(part);
-    }
-    Ok(parts)
-}
-
-/// What follows the first `count` bytes of `buffers`.
-fn skip<'m>(buffers: &[VolatileSlice<'m>], count: usize) -> io::Result<Vec<VolatileSlice<'m>>> {
-    let mut gone = count;
-    let mut parts = Vec::with_capacity(buffers.len());
-    for buffer in buffers {
-        let here = gone.min(buffer.len());
-        gone -= here;
-        if here < buffer.len() {
-            parts.push(buffer.offset(here).map_err(io::Error::other)?);
-        }
-    }
-    Ok(parts)
-}
-
-fn zero(buffer: &VolatileSlice<'_>) {
-    const ZEROS: [u8; 4096] = [0; 4096];
-    let mut at = 0;
-    while at < buffer.len()
-        && let Ok(rest) = buffer.offset(at)
-    {
-        at += ZEROS.len();
-        rest.copy_from(&ZEROS[..]);
+    fn written(&self) -> Option<&Arc<File>> {
+        None
     }
 }
 
@@ -217,13 +150,13 @@ struct OpenFiles {
 
 #[derive(Debug)]
 struct Used {
-    checked: Checked,
-    file: File,
+    checked: Arc<Checked>,
+    file: Arc<File>,
     last: u64,
 }
 
 impl OpenFiles {
-    fn get(&mut self, id: FileId, of: &Composition, layers: &[File]) -> io::Result<(&Checked, &File)> {
+    fn get(&mut self, id: FileId, of: &Composition, layers: &[File]) -> io::Result<&Used> {
         self.clock += 1;
         if self.files.len() >= OPEN_MAX && !self.files.contains_key(&id) {
             let oldest = self.files.iter().min_by_key(|(_, used)| used.last).map(|(id, _)| *id);
@@ -235,15 +168,11 @@ impl OpenFiles {
                 let checked = of.file(id).map_err(io::Error::other)?;
                 let layer = layers.get(usize::from(checked.layer)).ok_or(ErrorKind::InvalidData)?;
                 let file = checked.open(layer).map_err(io::Error::other)?;
-                place.insert(Used { checked, file, last: 0 })
+                place.insert(Used { checked: Arc::new(checked), file: Arc::new(file), last: 0 })
             }
         };
         used.last = self.clock;
-        Ok((&used.checked, &used.file))
-    }
-
-    fn forget(&mut self, id: FileId) {
-        self.files.remove(&id);
+        Ok(used)
     }
 }
 
@@ -255,6 +184,8 @@ mod tests {
     use rootfs_builder::output::Durability;
     use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
+    use super::super::job::{Job, Transfer, Work};
+    use super::super::operation::Direction;
     use super::*;
 
     const BLOCK: u64 = 4096;
@@ -274,13 +205,18 @@ mod tests {
         (directory, disk)
     }
 
-    /// Reads `length` bytes at `offset` into two buffers of guest memory.
+    /// Reads `length` bytes at `offset` into two buffers of guest memory, by blocking calls.
     fn read(disk: &mut Composed, offset: u64, length: usize) -> io::Result<Vec<u8>> {
         let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 4 << 20)]).unwrap();
         let first = length.min(512);
         let slice = |at: u64, length| memory.get_slice(GuestAddress(at), length).unwrap();
         memory.write_slice(&vec![0xee; 2 << 20], GuestAddress(0)).unwrap();
-        disk.read(offset, &[slice(0, first), slice(1 << 20, length - first)])?;
+        let buffers = [slice(0, first), slice(1 << 20, length - first)];
+        let work = Work::Transfer(Transfer::new(Direction::Read, offset, &buffers));
+        let mut job = Job { head: 0, status: GuestAddress(0), writable: 1, work };
+        while let Some(operation) = job.next(disk)? {
+            job.completed(operation.blocking())?;
+        }
         let mut bytes = vec![0; length];
         slice(0, first).copy_to(&mut bytes[..first]);
         slice(1 << 20, length - first).copy_to(&mut bytes[first..]);

@@ -1,29 +1,44 @@
 //! The block device (VIRTIO 1.2, section 5.2): requests of the guest against a [`Disk`].
 //!
-//! `request.rs` parses and checks, this file executes, `disk.rs` holds the bytes, `composed.rs` finds them elsewhere. Requests are executed one after the
-//! other on the device thread, which sleeps in the kernel while the host's disk works. A thread per disk would cost
-//! memory and a wake-up for each request, and the page cache of the host answers most of them at once.
+//! `request.rs` parses and checks, `job.rs` says which operation is next, `operation.rs` is one system call, `engine.rs`
+//! decides whether it is made here or by the kernel meanwhile (`ring.rs`), `disk.rs` and `composed.rs` say where the
+//! bytes are, and this file answers.
+//!
+//! One queue, whatever the number of processors: one thread serves it, the transport has one interrupt for all queues,
+//! and each further queue would cost the guest its requests and tags (some 100 KiB) at every start.
 
 pub mod composed;
 pub mod disk;
+mod engine;
+mod job;
+mod operation;
 mod request;
+mod ring;
 
-use std::io::{self, ErrorKind};
+use std::io;
 
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX,
-    VIRTIO_BLK_F_WRITE_ZEROES, VIRTIO_BLK_ID_BYTES, VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP,
+    VIRTIO_BLK_F_WRITE_ZEROES, VIRTIO_BLK_ID_BYTES, VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK,
 };
-use vm_memory::{Bytes, GuestMemoryMmap, VolatileSlice};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, VolatileSlice};
+use vmm_sys_util::epoll::EventSet;
 
 use self::disk::Disk;
+use self::engine::{Engine, Finished};
+use self::job::{Job, Transfer, Work};
+use self::operation::Direction;
 use self::request::{Action, Limits, MAX_RANGE_SECTORS, MAX_SEGMENTS, Request};
+use super::worker::Served;
 use super::{
     ActivateError, Active, Chain, DeviceError, DeviceQueue, DeviceType, Interrupt, Token, VirtioDevice,
 };
+use crate::machine::events::Watcher;
 
 /// The one queue (without `VIRTIO_BLK_F_MQ`, section 5.2.2).
 const QUEUE: u16 = 0;
+/// The id of the ring's descriptor in the event loop.
+const RING: u32 = 0;
 /// 256, as Firecracker and QEMU have.
 const QUEUE_SIZES: &[u16] = &[256];
 /// What the driver is to use as its smallest unit; file systems have blocks of at least this.
@@ -34,7 +49,7 @@ const CONFIG_BYTES: usize = 60;
 /// The block device.
 #[derive(Debug)]
 pub struct Block {
-    disk: Box<dyn Disk>,
+    engine: Engine,
     limits: Limits,
     id: [u8; ID_BYTES],
     config: [u8; CONFIG_BYTES],
@@ -48,47 +63,114 @@ struct Running {
     memory: GuestMemoryMmap,
     queue: DeviceQueue,
     interrupt: Interrupt,
+    watcher: Watcher,
+    /// Chains may wait in the queue for room in the engine.
+    full: bool,
 }
 
 impl Block {
     /// A device for that disk. `id` is what the guest reads as its serial number, cut at 20 bytes.
     pub fn new(disk: Box<dyn Disk>, read_only: bool, id: &str) -> Self {
-        let limits = Limits { sectors: disk.sectors(), read_only };
+        Self::with(Engine::new(disk, true), read_only, id)
+    }
+
+    fn with(engine: Engine, read_only: bool, id: &str) -> Self {
+        let limits = Limits { sectors: engine.sectors(), read_only };
         let mut name = [0; ID_BYTES];
         for (to, from) in name.iter_mut().zip(id.bytes()) {
             *to = from;
         }
-        Self { disk, limits, id: name, config: config(limits), running: None }
+        Self { engine, limits, id: name, config: config(limits), running: None }
     }
 
-    fn serve<'m>(&mut self, memory: &'m GuestMemoryMmap, chain: Chain<'m>) -> Result<u32, DeviceError> {
-        let request = Request::parse(memory, chain, self.limits)?;
-        let status = match self.execute(&request.action) {
-            Ok(status) => status,
-            Err(error) if error.kind() == ErrorKind::Unsupported => VIRTIO_BLK_S_UNSUPP,
-            Err(_) => VIRTIO_BLK_S_IOERR,
-        };
-        let byte = u8::try_from(status).expect("a status of section 5.2.6");
-        memory
-            .write_obj(byte, request.status)
-            .map_err(|_| DeviceError::Chain { reason: "a status outside of memory" })?;
-        Ok(if status == VIRTIO_BLK_S_OK { request.writable } else { 1 })
-    }
-
-    fn execute(&mut self, action: &Action<'_>) -> io::Result<u32> {
-        match action {
-            Action::Read { offset, buffers } => self.disk.read(*offset, buffers)?,
-            Action::Write { offset, buffers } => self.disk.write(*offset, buffers)?,
-            Action::Flush => self.disk.flush()?,
-            Action::Id { buffers } => copy(&self.id, buffers)?,
-            Action::Discard { offset, length } => self.disk.discard(*offset, *length)?,
-            Action::WriteZeroes { offset, length, unmap } => {
-                self.disk.write_zeroes(*offset, *length, *unmap)?
+    fn serve<'m>(&mut self, memory: &'m GuestMemoryMmap, chain: Chain<'m>) -> Result<Served, DeviceError> {
+        let head = chain.head_index();
+        let Request { action, status, writable } = Request::parse(memory, chain, self.limits)?;
+        let work = match action {
+            Action::Answer(answer) => return answered(memory, status, answer, writable).map(Served::Now),
+            Action::Id { buffers } => {
+                let answer =
+                    if copy(&self.id, &buffers).is_ok() { VIRTIO_BLK_S_OK } else { VIRTIO_BLK_S_IOERR };
+                return answered(memory, status, answer, writable).map(Served::Now);
             }
-            Action::Answer(status) => return Ok(*status),
+            Action::Read { offset, buffers } => {
+                Work::Transfer(Transfer::new(Direction::Read, offset, &buffers))
+            }
+            Action::Write { offset, buffers } => {
+                Work::Transfer(Transfer::new(Direction::Write, offset, &buffers))
+            }
+            Action::Flush => Work::Flush { done: false },
+            Action::Discard { offset, length } => {
+                Work::Allocate { modes: job::DISCARD, offset, length, done: false }
+            }
+            Action::WriteZeroes { offset, length, unmap } => {
+                let modes = if unmap { job::ZERO_AND_UNMAP } else { job::ZERO };
+                Work::Allocate { modes, offset, length, done: false }
+            }
+        };
+        match self.engine.begin(Job { head, status, writable, work }) {
+            Some(finished) => answer(memory, &finished).map(Served::Now),
+            None if self.engine.has_room() => Ok(Served::Later),
+            None => Ok(Served::LaterAndNoMore),
         }
-        Ok(VIRTIO_BLK_S_OK)
     }
+
+    /// The driver kicked: begins what it asks for.
+    fn begin(&mut self, running: &mut Running) -> Result<(), DeviceError> {
+        let Running { memory, queue, interrupt, full, .. } = running;
+        *full = !self.engine.has_room();
+        if !*full {
+            let result = queue.drain(memory, interrupt, |chain| self.serve(memory, chain));
+            *full = !self.engine.has_room();
+            result?;
+        }
+        self.submit(queue)?;
+        // Some of it is done already.
+        self.complete(running)
+    }
+
+    /// The ring has results.
+    fn complete(&mut self, running: &mut Running) -> Result<(), DeviceError> {
+        let Running { memory, queue, interrupt, full, .. } = running;
+        let mut used = false;
+        while let Some(finished) = self.engine.next() {
+            let length = answer(memory, &finished)?;
+            queue.push(memory, finished.0.head, length)?;
+            used = true;
+        }
+        if used {
+            queue.notify(memory, interrupt)?;
+        }
+        if *full && self.engine.has_room() {
+            *full = false;
+            queue.kick_self()?;
+        }
+        self.submit(queue)
+    }
+
+    fn submit(&mut self, queue: &DeviceQueue) -> Result<(), DeviceError> {
+        match self.engine.submit() {
+            Ok(true) => Ok(()),
+            Ok(false) => queue.kick_self(),
+            Err(source) => Err(DeviceError::Host { what: "give work to the io_uring", source }),
+        }
+    }
+}
+
+/// Answers a request that is over; returns the bytes written into its chain.
+fn answer(memory: &GuestMemoryMmap, (job, result): &Finished) -> Result<u32, DeviceError> {
+    answered(memory, job.status, job::status(result), job.writable)
+}
+
+fn answered(
+    memory: &GuestMemoryMmap,
+    place: GuestAddress,
+    status: u32,
+    writable: u32,
+) -> Result<u32, DeviceError> {
+    let byte = u8::try_from(status).expect("a status of section 5.2.6");
+    memory.write_obj(byte, place).map_err(|_| DeviceError::Chain { reason: "a status outside of memory" })?;
+    Ok(if status == VIRTIO_BLK_S_OK { writable } else { 1 })
 }
 
 /// Copies into the guest's buffers, whose lengths were checked.
@@ -139,36 +221,51 @@ impl VirtioDevice for Block {
     }
 
     fn activate(&mut self, active: Active) -> Result<(), ActivateError> {
-        let Active { memory, queues, interrupt, .. } = active;
+        let Active { memory, queues, interrupt, watcher, .. } = active;
         let [queue] = <[DeviceQueue; 1]>::try_from(queues).map_err(|queues| ActivateError::Queues {
             device: DeviceType::Block,
             expected: QUEUE_SIZES.len(),
             got: queues.len(),
         })?;
-        self.running = Some(Running { memory, queue, interrupt });
+        if let Some(ring) = self.engine.ring() {
+            // Edges: a device that gave up is called no more, and what it leaves in the ring must not spin the loop.
+            watcher
+                .watch(ring.fd(), RING, EventSet::IN | EventSet::EDGE_TRIGGERED)
+                .map_err(|source| ActivateError::Watch { device: DeviceType::Block, source })?;
+        }
+        self.running = Some(Running { memory, queue, interrupt, watcher, full: false });
         Ok(())
     }
 
     fn handle(&mut self, event: Token) -> Result<(), DeviceError> {
-        let (Some(mut running), Token::Queue(QUEUE)) = (self.running.take(), event) else {
+        let Some(mut running) = self.running.take() else {
             return Err(DeviceError::Unexpected { token: event });
         };
-        let Running { memory, queue, interrupt } = &mut running;
-        let result = queue.drain(memory, interrupt, |chain| self.serve(memory, chain));
+        let result = match event {
+            Token::Queue(QUEUE) => self.begin(&mut running),
+            Token::Source { id: RING, .. } => self.complete(&mut running),
+            _ => Err(DeviceError::Unexpected { token: event }),
+        };
         self.running = Some(running);
         result
     }
 
     fn reset(&mut self) -> bool {
-        // Nothing is in flight: every request is finished before its chain is returned.
-        self.running = None;
-        true
+        // Nothing may write into guest memory, or to the disk, once the driver knows that the device was reset.
+        let quiet = self.engine.reset();
+        if let (Some(running), Some(ring)) = (self.running.take(), self.engine.ring()) {
+            // Not watched when the activation failed.
+            let _ = running.watcher.unwatch(ring.fd());
+        }
+        quiet
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use virtio_bindings::virtio_blk::{VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT};
+    use virtio_bindings::virtio_blk::{
+        VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT,
+    };
     use virtio_bindings::virtio_ring::{VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
     use virtio_queue::desc::RawDescriptor;
     use virtio_queue::desc::split::Descriptor;
@@ -246,5 +343,54 @@ mod tests {
         let (_file, device) = disk(false);
         assert_eq!(device.config()[..8], 2048_u64.to_le_bytes());
         assert_eq!((device.config()[12], device.config()[21]), (254, 2));
+    }
+
+    /// Lets the device answer until `count` chains are used.
+    fn run(device: &mut Block, mock: &MockSplitQueue<'_, GuestMemoryMmap>, count: u16) {
+        let began = std::time::Instant::now();
+        device.handle(Token::Queue(0)).unwrap();
+        while mock.used().idx().load() != count {
+            assert!(began.elapsed().as_secs() < 60, "{} of {count}", mock.used().idx().load());
+            std::thread::yield_now();
+            device.handle(Token::Source { id: RING, events: EventSet::IN }).unwrap();
+            device.handle(Token::Queue(0)).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_takes_long_is_answered_later_however_much_it_is() {
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap();
+        let mock = MockSplitQueue::new(&memory, 256);
+        let (file, mut device) = disk(false);
+        std::fs::write(file.path(), vec![7; 1 << 20]).unwrap();
+        // More than there is room for in the ring.
+        let count = ring::ROOM + 16;
+        let (header, status) = (GuestAddress(0x8_0000), GuestAddress(0x9_0000));
+        memory.write_obj(VIRTIO_BLK_T_DISCARD, header).unwrap();
+        memory.write_slice(&[0xff; 256], status).unwrap();
+        memory.write_obj(8_u64, GuestAddress(0x8_0010)).unwrap();
+        memory.write_obj(8_u32, GuestAddress(0x8_0018)).unwrap();
+        memory.write_obj(0_u32, GuestAddress(0x8_001c)).unwrap();
+        let write = u16::try_from(VRING_DESC_F_WRITE).unwrap();
+        let next = u16::try_from(VRING_DESC_F_NEXT).unwrap();
+        let descriptors: Vec<RawDescriptor> = (0..count)
+            .flat_map(|index| {
+                let place = status.0 + u64::from(index);
+                [Descriptor::new(header.0, 32, next, index * 2 + 1), Descriptor::new(place, 1, write, 0)]
+            })
+            .map(RawDescriptor::from)
+            .collect();
+        mock.add_desc_chains(&descriptors, 0).unwrap();
+        let (active, interrupt) = device_queue(&memory, &mock);
+        device.activate(active).unwrap();
+        run(&mut device, &mock, count);
+        for index in 0..u64::from(count) {
+            assert_eq!(memory.read_obj::<u8>(GuestAddress(status.0 + index)).unwrap(), 0, "{index}");
+        }
+        assert_eq!(memory.read_obj::<u8>(GuestAddress(status.0 + u64::from(count))).unwrap(), 0xff);
+        assert_eq!(interrupt.status(), 1);
+        let bytes = std::fs::read(file.path()).unwrap();
+        assert_eq!((bytes[4095], bytes[4096], bytes[8191], bytes[8192]), (7, 0, 0, 7));
+        assert!(device.reset());
     }
 }

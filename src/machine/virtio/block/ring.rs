@@ -1,0 +1,136 @@
+//! Work that the kernel does meanwhile: an io_uring, and the jobs that wait for it.
+//!
+//! Enters: jobs with their next operation. Leaves: the same with the result. A job's memory and file stay until the
+//! kernel is done with them: they are given out only with the result, and the end of the ring waits for all.
+#![allow(unsafe_code)] // the kernel is told addresses
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use io_uring::IoUring;
+
+use super::job::Job;
+use super::operation::Operation;
+
+/// Operations that can be under way: with this size the ring takes two pages.
+pub const ROOM: u16 = 64;
+
+/// A job and the operation that it waits for.
+#[derive(Debug)]
+struct Waiting {
+    job: Job,
+    /// Owns the memory that the kernel was told of.
+    _operation: Box<Operation>,
+}
+
+/// The ring.
+pub struct Ring {
+    ring: IoUring,
+    waiting: Vec<Option<Waiting>>,
+    free: Vec<usize>,
+}
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ring").field("busy", &self.busy()).finish_non_exhaustive()
+    }
+}
+
+impl Ring {
+    /// A ring; none where the kernel has it not (before 5.7), or forbids it (`kernel.io_uring_disabled`, seccomp).
+    pub fn new() -> Option<Self> {
+        let ring = IoUring::new(u32::from(ROOM)).ok()?;
+        let parameters = ring.params();
+        // Fast poll came with 5.7, after every operation used here. The others are why that was worth waiting for.
+        let good = parameters.is_feature_fast_poll()
+            && parameters.is_feature_nodrop()
+            && parameters.is_feature_submit_stable();
+        let free = (0..usize::from(ROOM)).rev().collect();
+        let waiting = (0..ROOM).map(|_| None).collect();
+        good.then_some(Self { ring, waiting, free })
+    }
+
+    /// How many operations are under way.
+    pub fn busy(&self) -> usize {
+        usize::from(ROOM) - self.free.len()
+    }
+
+    /// Whether there is room for one more.
+    pub fn has_room(&self) -> bool {
+        !self.free.is_empty()
+    }
+
+    /// Takes a job that waits for that operation. There must be room. It begins with the next [`Ring::submit`].
+    pub fn push(&mut self, job: Job, operation: Operation) {
+        let slot = self.free.pop().expect("the caller asked for room");
+        let operation = Box::new(operation);
+        let number = u64::try_from(slot).expect("a small number");
+        let entry = operation.entry().user_data(number);
+        self.waiting[slot] = Some(Waiting { job, _operation: operation });
+        // SAFETY: what the entry names belongs to the operation, which stays in `waiting` until the kernel has said
+        // that it is done with it, and guest memory, which is never unmapped.
+        let pushed = unsafe { self.ring.submission().push(&entry) };
+        pushed.expect("the ring has as many entries as there are slots");
+    }
+
+    /// Gives the kernel what was pushed. False when it has no memory for that just now: to be tried again.
+    pub fn submit(&mut self) -> io::Result<bool> {
+        if self.ring.submission().is_empty() {
+            return Ok(true);
+        }
+        match self.ring.submit() {
+            Ok(_) => Ok(self.ring.submission().is_empty()),
+            Err(error) if is_temporary(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A job whose operation is done, and the result.
+    pub fn next(&mut self) -> Option<(Job, io::Result<usize>)> {
+        loop {
+            let completion = self.ring.completion().next()?;
+            let result = completion.result();
+            let result = usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result));
+            let slot = usize::try_from(completion.user_data()).ok();
+            let waiting = slot.and_then(|slot| Some((slot, self.waiting.get_mut(slot)?.take()?)));
+            // The kernel does not invent numbers.
+            let Some((slot, waiting)) = waiting else { continue };
+            self.free.push(slot);
+            return Some((waiting.job, result));
+        }
+    }
+
+    /// Waits until nothing is under way, and forgets what waited for it.
+    pub fn finish(&mut self) -> io::Result<()> {
+        while self.busy() > 0 {
+            if self.next().is_some() {
+                continue;
+            }
+            match self.ring.submit_and_wait(1) {
+                Err(error) if !is_temporary(&error) => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Readable when something is done.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor is open as long as the ring lives, from which the result borrows.
+        unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        if self.finish().is_err() {
+            // The kernel may still use the memory: it is never given back.
+            std::mem::forget(std::mem::take(&mut self.waiting));
+        }
+    }
+}
+
+fn is_temporary(error: &io::Error) -> bool {
+    use io::ErrorKind::{Interrupted, ResourceBusy, WouldBlock};
+    matches!(error.kind(), Interrupted | ResourceBusy | WouldBlock)
+}
