@@ -74,6 +74,7 @@ impl Plan {
     ) -> Result<Container, E> {
         self.container.root.layers = disks.guest_layers();
         self.container.root.scratch = disks.guest_scratch();
+        self.container.root.readonly |= disks.read_only;
         for mount in self.mounts {
             self.container.mounts.push(match mount {
                 MountPlan::Ready(mount) => mount,

@@ -20,6 +20,8 @@ pub struct RootDisks {
     pub layers: Vec<(DiskConfig, FileSystem)>,
     /// An ext4 for what is written.
     pub scratch: DiskConfig,
+    /// Nobody can write to the root on the host: the container may not either, whatever its configuration says.
+    pub read_only: bool,
 }
 
 impl RootDisks {
@@ -62,6 +64,7 @@ mod tests {
         let root = RootDisks {
             layers: vec![(disk("top"), FileSystem::Erofs), (disk("chain"), FileSystem::Ext4)],
             scratch: disk("scratch"),
+            read_only: false,
         };
         assert_eq!(root.disks(), [disk("top"), disk("chain"), disk("scratch")]);
         let layer =

@@ -20,8 +20,11 @@ fn outcome(text: &str) -> Outcome {
     let spec = Spec::check(serde_json::from_str(text).unwrap(), "/root".into()).unwrap();
     let config = Config::new(&spec, false).unwrap();
     let disk = |path: &str, read_only| DiskConfig::Raw { path: path.into(), read_only };
-    let disks =
-        RootDisks { layers: vec![(disk("root", true), FileSystem::Erofs)], scratch: disk("scratch", false) };
+    let disks = RootDisks {
+        layers: vec![(disk("root", true), FileSystem::Erofs)],
+        scratch: disk("scratch", false),
+        read_only: false,
+    };
     let container = config.plan.complete(&disks, |bind| {
         let content = bind.source.to_string_lossy().into_owned().into_bytes();
         Ok::<_, Infallible>(MountSource::File { content, mode: 0o644, uid: 0, gid: 0 })

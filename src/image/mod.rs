@@ -11,15 +11,17 @@ mod writeback;
 
 use std::{
     fs, io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::{ffi::OsStrExt, fs::DirBuilderExt},
     path::{Path, PathBuf},
 };
 
 use rootfs_builder::{cache::CacheError, composed::ComposeError, ext4, layers::LayersError};
 
 use crate::config::{DiskConfig, RootDisks};
-pub use writeback::{BringBackError, Moment, Root, bring_back, keep};
+pub use writeback::{BringBackError, Moment, Root, bring_back, keep, rescue};
 
+/// Whose disks they are, in the directory of disks: the root's path.
+const OWNER: &str = "owner";
 /// The writable disk, in the directory of disks.
 const SCRATCH: &str = "scratch.ext4";
 
@@ -90,9 +92,12 @@ pub fn prepare(dir: &Path, root: &Path, scratch_bytes: u64) -> Result<RootDisks,
 
 fn build(dir: &Path, root: &Path, scratch_bytes: u64) -> Result<RootDisks, ImageError> {
     let layers = lower::layers(dir, root)?;
+    fs::write(dir.join(OWNER), root.as_os_str().as_bytes())
+        .map_err(|source| ImageError::Directory { path: dir.to_owned(), source })?;
     let scratch = dir.join(SCRATCH);
     ext4::create_scratch(&scratch, scratch_bytes).map_err(|source| ImageError::Scratch(Box::new(source)))?;
-    Ok(RootDisks { layers, scratch: DiskConfig::Raw { path: scratch, read_only: false } })
+    let read_only = writeback::is_read_only(root);
+    Ok(RootDisks { layers, scratch: DiskConfig::Raw { path: scratch, read_only: false }, read_only })
 }
 
 /// Removes what [`prepare`] made. What is gone is as good.

@@ -5,17 +5,21 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{DirBuilderExt, MetadataExt},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, MetadataExt},
+    },
     path::{Path, PathBuf},
 };
 
+use nix::sys::statvfs::{FsFlags, statvfs};
 use rootfs_builder::{
     output::Durability,
     writeback::{self, DeviceKind, DeviceRule, Limits, Options, WritebackError},
 };
 use serde::{Deserialize, Serialize};
 
-use super::SCRATCH;
+use super::{OWNER, SCRATCH};
 use crate::config::NodeRule;
 
 /// What was brought back before, beside the disk.
@@ -121,6 +125,24 @@ pub fn bring_back(dir: &Path, root: &Root, nodes: &[NodeRule], moment: Moment) -
     }
 }
 
+/// Brings back what a container of the same name left on the disks of `dir` when the host went down under it: its record is
+/// gone, its root is mounted again. Afterwards `dir` does not exist. Disks of another root are put aside.
+///
+/// # Errors
+/// As [`bring_back`], and [`BringBackError::Keep`] when the rest can't be removed.
+pub fn rescue(dir: &Path, root: &Root, nodes: &[NodeRule]) -> Result<(), BringBackError> {
+    let disk = dir.join(SCRATCH);
+    if fs::exists(&disk).unwrap_or(true) {
+        let owner = fs::read(dir.join(OWNER)).unwrap_or_default();
+        if owner == root.path.as_os_str().as_bytes() {
+            bring_back(dir, root, nodes, Moment::Ended)?;
+        } else {
+            keep(dir)?;
+        }
+    }
+    super::remove(dir).map_err(|error| BringBackError::Keep { disk, source: io::Error::other(error) })
+}
+
 /// False when there is something to bring, and no root any more.
 fn apply(
     dir: &Path,
@@ -140,8 +162,17 @@ fn apply(
     if !root.is_there() {
         return writeback::is_empty(disk, &options.limits);
     }
+    if is_read_only(&root.path) {
+        // The container could not write either: what is there are the agent's mount points.
+        return Ok(true);
+    }
     writeback::apply(disk, &root.path, &options)?;
     Ok(true)
+}
+
+/// Whether the root is mounted read-only on the host.
+pub(super) fn is_read_only(root: &Path) -> bool {
+    statvfs(root).is_ok_and(|root| root.flags().contains(FsFlags::ST_RDONLY))
 }
 
 fn rule(node: &NodeRule) -> DeviceRule {
@@ -198,6 +229,20 @@ mod tests {
         fs::rename(&root.path, root.path.with_extension("old")).unwrap();
         fs::create_dir(&root.path).unwrap();
         bring_back(&disks, &root, &[], Moment::Ended).unwrap();
+    }
+
+    #[test]
+    fn what_a_host_that_went_down_left_is_rescued_or_kept() {
+        let (directory, disks, root) = container();
+        rescue(&disks, &root, &[]).unwrap();
+        assert!(!disks.exists());
+        rescue(&disks, &root, &[]).unwrap();
+
+        let elsewhere = directory.path().join("elsewhere");
+        fs::create_dir(&elsewhere).unwrap();
+        prepare(&disks, &elsewhere, 64 << 20).unwrap();
+        rescue(&disks, &root, &[]).unwrap();
+        assert!(!disks.exists() && directory.path().join("disks/kept/one.ext4").exists());
     }
 
     #[test]

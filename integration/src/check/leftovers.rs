@@ -17,14 +17,15 @@ const KEPT: [&str; 3] = ["/run/runc", "/run/msb-runtime", "/var/lib/msb-runtime"
 
 impl Snapshot {
     /// Prints one thing a line. A test's own files belong in `/root`, which is not looked at. Docker removes its files in
-    /// `netns` once a minute; what counts, the mount on each, is looked at. podman keeps exit codes in `persist`.
+    /// `netns` once a minute; what counts, the mount on each, is looked at. podman keeps exit codes in `persist`,
+    /// and our runtime what it found out about an image in `compositions`, for the next container.
     pub const SCRIPT: &str = r"
 ps --ppid 2 --deselect -o comm=,args= | sed 's/^/process /'
 sed 's/^[^ ]* [^ ]* [^ ]* [^ ]* \([^ ]*\) .* - \(.*\)$/mount \1 \2/' /proc/self/mountinfo
 find /sys/fs/cgroup -type d | sed 's/^/cgroup /'
 find /run /tmp /var/tmp /dev/shm /var/lib/msb-runtime -xdev \
     \( -path /run/udev -o -path /run/systemd -o -path /run/log -o -path /run/user -o -path '/run/docker/netns/*' \
-       -o -path '/run/libpod/persist/*' \) -prune -o -print 2>/dev/null |
+       -o -path '/run/libpod/persist/*' -o -path /var/lib/msb-runtime/compositions \) -prune -o -print 2>/dev/null |
     sed 's/^/file /'
 find /var/lib/docker/containers /var/lib/docker/overlay2 /var/lib/containers/storage/overlay-containers -maxdepth 1 -type d |
     sed 's/^/file /'

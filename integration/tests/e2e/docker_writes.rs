@@ -2,7 +2,7 @@
 
 use integration::check::Lab;
 
-crate::conformance!(both: [written, killed, copied_in, every_kind], ours: [crashed, sized, broken]);
+crate::conformance!(both: [written, killed, copied_in, every_kind], ours: [crashed, host_crashed, mounted_image, sized, broken]);
 
 /// Writes of many kinds; then `ready`.
 const WRITER: &str = r#"
@@ -116,6 +116,47 @@ fn crashed(lab: &mut Lab) {
     lab.must("started again", "docker start box1 >&2");
     lab.step("it is still there", "docker exec box1 cat /kept").code(0).out("kept\n");
     lab.must("removed", "docker rm -f box1 >&2");
+}
+
+/// All that the runtime knew is gone, as after a power cut; what the guest had on its disk is not.
+fn host_crashed(lab: &mut Lab) {
+    lab.define(crate::direct::BUNDLE);
+    lab.define(r#"own() { jq "$1" /root/c/config.json > /root/c/new; mv /root/c/new /root/c/config.json; }"#);
+    lab.must(
+        "a bundle with a root of its own",
+        r#"bundle c sh -c 'echo kept > /kept; sync; echo ready; sleep 1000'
+           cp -a /opt/busybox/rootfs /root/c/rootfs; own '.root.path = "rootfs"'"#,
+    );
+    lab.must(
+        "it runs, and everything ends at once",
+        "$R run --detach --bundle /root/c --pid-file /root/c/pid c > /root/c/out 2>&1 < /dev/null
+         eventually 'grep -q ready /root/c/out'; kill -9 $(cat /root/c/pid); sleep 0.5; rm -r /run/msb-runtime",
+    );
+    lab.must(
+        "the same container, as its engine starts it anew",
+        "own '.process.args = [\"cat\", \"/kept\"]'",
+    );
+    lab.step("what it wrote is there", "$R run --bundle /root/c c").code(0).out("kept\n").err("");
+    lab.step("and on the host", "cat /root/c/rootfs/kept; ls /var/lib/msb-runtime").code(0).out("kept\n");
+}
+
+/// An image that is mounted as the root is attached as it is.
+fn mounted_image(lab: &mut Lab) {
+    lab.define(crate::direct::BUNDLE);
+    lab.must(
+        "a read-only ext4 as a root",
+        r#"bundle c sh -c 'cat /sys/block/vda/size /sys/block/vda/ro; ls -d /bin; echo x > /x'
+           mke2fs -q -t ext4 -d /opt/busybox/rootfs /root/image 64M; mkdir /root/c/rootfs
+           mount -o ro,loop /root/image /root/c/rootfs
+           jq '.root.path = "rootfs"' /root/c/config.json > /root/new; mv /root/new /root/c/config.json"#,
+    );
+    lab.step("it is the disk, and nobody can write to it", "$R run --bundle /root/c c")
+        .code(1)
+        .out("131072\n1\n/bin\n")
+        .err_has("Read-only file system");
+    lab.step("nothing is left", "$R list -q; ls /var/lib/msb-runtime; umount /root/c/rootfs; losetup -a")
+        .code(0)
+        .out("");
 }
 
 fn sized(lab: &mut Lab) {

@@ -88,6 +88,7 @@ pub fn launch(options: &Options, detached: bool, context: &Context) -> anyhow::R
     let Config { size, wishes, host, plan } = Config::new(&spec, console.stdin)?;
     let lent = Lent::new(entry, &host, spec.root(), context.systemd_cgroup)?;
     lent.save(entry)?;
+    lent.rescue()?;
     let guard = Guard::new(lent.clone());
     let disks = image::prepare(&lent.disks, spec.root(), wishes.disk_bytes)?;
     let container = plan.complete(&disks, file)?;

@@ -68,6 +68,11 @@ impl Lent {
         image::bring_back(&self.disks, &self.root, &self.nodes, moment)
     }
 
+    /// The same for what a container of this name left when the host went down.
+    pub fn rescue(&self) -> Result<(), BringBackError> {
+        image::rescue(&self.disks, &self.root, &self.nodes)
+    }
+
     /// Puts the disk with what the container wrote aside; returns where.
     pub fn keep_disk(&self) -> Result<PathBuf, BringBackError> {
         image::keep(&self.disks)
