@@ -57,7 +57,8 @@ fn exec(lab: &mut Lab) {
         |command| command.terminal(40, 99).stdin("hello\n"),
     )
     .code(6)
-    .out_has("40 99\r\n")
+    // The terminal echoes the input whenever it comes, in the middle of a line of output perhaps.
+    .out_has("40 99")
     .out_has("/dev/pts/")
     .out_has("<hello>\r\n");
     lab.step("docker top", "docker top box1").code(0).out_has("PID").err("");

@@ -94,8 +94,8 @@ fn terminals(lab: &mut Lab) {
         |command| command.terminal(33, 111).stdin("hello\n"),
     )
     .code(5)
-    .out_has("all three\r\n")
-    .out_has("33 111\r\n")
+    .out_has("all three")
+    .out_has("33 111")
     .out_has("<hello>\r\n");
 
     lab.must(

@@ -41,7 +41,7 @@ fn core(lab: &mut Lab) {
         |command| command.terminal(40, 99).stdin("hello\n"),
     )
     .code(6)
-    .out_has("both\r\n")
+    .out_has("both")
     .out_has("<hello>\r\n");
 
     lab.must(
