@@ -1,11 +1,12 @@
 //! `cargo dev bench`: start-up, memory and size, side by side with runc and QEMU, in one run.
 //!
-//! Everything is measured inside the virtual host with its clock counting instructions, so that the numbers hold on
-//! whatever machine they are taken: ratios are what counts. `host-measure` is the stop watch there; `cases` says what
+//! Everything but disks is measured inside the virtual host with its clock counting instructions, so that the numbers hold
+//! on whatever machine they are taken: ratios are what counts. `host-measure` is the stop watch there; `cases` says what
 //! is measured, `report` prints it and writes it as JSON.
 
 pub mod cases;
 pub mod clock;
+pub mod disks;
 pub mod hello;
 pub mod memory;
 pub mod report;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
-use super::memory::Memory;
+use super::{disks::VMMS, memory::Memory};
 
 /// Medians of one command, in nanoseconds of the virtual host, which are instructions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -26,6 +26,8 @@ pub struct Report {
     pub commands: Vec<(String, Measured)>,
     /// From the exec of the program named to what is said of it.
     pub moments_ns: Vec<(String, u64)>,
+    /// Each case of the guest's disks, and how long it took with each VMM.
+    pub disks: Vec<(String, Vec<u64>)>,
     /// Of an idle sandbox.
     pub memory: Option<Memory>,
     /// Sizes of what is shipped, in bytes.
@@ -82,6 +84,18 @@ impl fmt::Display for Report {
         for (name, moment) in &self.moments_ns {
             writeln!(f, "{name:<34} {:>10}", Ms(*moment))?;
         }
+        if !self.disks.is_empty() {
+            write!(f, "\n{:<30}", "disk (wall clock, best of runs)")?;
+            VMMS.iter().try_for_each(|(name, _)| write!(f, " {name:>15}"))?;
+            writeln!(f, " {:>10}", "to QEMU's")?;
+        }
+        for (name, times) in &self.disks {
+            write!(f, "{name:<30}")?;
+            times.iter().try_for_each(|time| write!(f, " {:>15}", Ms(*time)))?;
+            let best = times.iter().skip(1).min().copied().unwrap_or(0).max(1);
+            let percent = times.first().copied().unwrap_or(0).saturating_mul(100) / best;
+            writeln!(f, " {percent:>9}%")?;
+        }
         if let Some(memory) = &self.memory {
             writeln!(
                 f,
@@ -121,7 +135,9 @@ mod tests {
         let mut report = Report::default();
         report.add("runc run", Measured { first_output_ns: 45_700_000, ..Measured::default() });
         report.moment("QEMU microvm", 150_800_000);
+        report.disks.push(("4k-random-read".to_owned(), vec![3_000_000, 5_000_000, 4_000_000]));
         let text = report.to_string();
         assert!(text.contains("runc run") && text.contains("45.70") && text.contains("150.80"), "{text}");
+        assert!(text.contains("4k-random-read") && text.contains("75%"), "{text}");
     }
 }

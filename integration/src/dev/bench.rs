@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use super::Project;
 use super::progress::Step;
-use crate::bench::{cases, report::Report};
+use crate::bench::{cases, disks, report::Report};
 use crate::host::{Fixture, Item, VirtualHost};
 
 /// Makes all that the benchmarks need, and runs them.
@@ -23,6 +23,10 @@ pub fn run(project: &Project) -> Result<i32> {
     let mut report = Report::default();
     let measured = cases::measure(&host, &mut report, &|case| step.phase(case));
     drop(step);
+    let (host, measured) = match measured {
+        Ok(()) => disks(project, &mut report)?,
+        failed => (host, failed),
+    };
     if let Err(error) = measured {
         println!("{report}");
         return Err(error.context(format!("The host's logs are kept in {}", host.keep()?.display())));
@@ -38,4 +42,19 @@ pub fn run(project: &Project) -> Result<i32> {
         .with_context(|| format!("Cannot write {}", file.display()))?;
     println!("{report}\nAs JSON: {}", file.display());
     Ok(0)
+}
+
+/// The guest's disks, in a host whose clock is the wall's.
+fn disks(project: &Project, report: &mut Report) -> Result<(VirtualHost, Result<()>)> {
+    let item = |source, target: &str, mode| Item { source, target: target.into(), mode };
+    let payload = [
+        item(project.machine_program()?, "/usr/local/bin/boot", 0o755),
+        item(project.guest_kernel()?, "/usr/lib/msb/vmlinux", 0o644),
+        item(project.guest_io()?, "/usr/lib/msb/guest-io", 0o644),
+    ];
+    let host =
+        VirtualHost::start(Fixture::Plain, &project.host(Fixture::Plain)?, &payload)?.named("bench-disks");
+    let step = Step::begin("bench of disks");
+    let measured = disks::measure(&host, report, &|case| step.phase(case));
+    Ok((host, measured))
 }

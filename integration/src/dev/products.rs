@@ -112,6 +112,28 @@ impl Project {
         Ok(self.cargo(name, inputs, &arguments, Link::Dynamic)?.join(name))
     }
 
+    /// Our machine alone, for measurements: `examples/boot.rs`.
+    pub fn machine_program(&self) -> Result<PathBuf> {
+        self.program(
+            "boot",
+            &["src", "examples"],
+            &["--release", "--package", "msb-runtime", "--example", "boot"],
+        )
+    }
+
+    /// The first file system of a guest that only measures its disks.
+    pub fn guest_io(&self) -> Result<PathBuf> {
+        let source = self.root.join("integration/src/bin/guest-io.rs");
+        let arguments = ["--profile=guest", "--package", "integration", "--bin", "guest-io"];
+        let program =
+            self.cargo("guest-io", self.tools()?.tree(&source)?, &arguments, Link::Static)?.join("guest-io");
+        let folder =
+            self.cache.product("guest-io-initramfs", Inputs::default().tree(&program)?, |folder, _| {
+                Ok(rootfs_builder::initramfs::write(&program, &folder.join("initramfs"))?)
+            })?;
+        Ok(folder.join("initramfs"))
+    }
+
     fn host_agent_sources(&self) -> [PathBuf; 3] {
         let folder = self.root.join("integration/src");
         ["host/agent.rs", "host/protocol.rs", "bin/host-agent.rs"].map(|name| folder.join(name))
@@ -171,7 +193,7 @@ impl Project {
             if !status.success() {
                 bail!("cargo build of {name} failed");
             }
-            let from = built.join(name);
+            let from = built.join(if arguments.contains(&"--example") { "examples" } else { "" }).join(name);
             fs::copy(&from, folder.join(name)).with_context(|| format!("Cannot copy {}", from.display()))?;
             Ok(())
         })

@@ -3,7 +3,7 @@
 //! Most requests find their bytes in the host's page cache: `RWF_NOWAIT` serves these in one system call without any
 //! other thread, event or interrupt of ours. What would have to wait goes to an io_uring. Some file systems (ext4 for
 //! writes, tmpfs) cannot tell beforehand: there the call is made as it is while such calls are quick, and for a while by
-//! the ring after one was not (dirty pages over the limit, a slow disk), since the device thread serves all devices.
+//! the ring after some were not (dirty pages over the limit, a slow disk), since the device thread serves all devices.
 //! fdatasync and fallocate always go to the ring. Without one (old kernel, `kernel.io_uring_disabled`) all calls block.
 
 use std::io;
@@ -14,11 +14,12 @@ use super::job::{Job, Work};
 use super::operation::{Attempt, Direction, Operation, What};
 use super::ring::Ring;
 
-/// A call that takes longer keeps the other devices waiting: more than a 1 MiB copy needs on any machine, less than a
-/// disk's seek.
-const PATIENCE: Duration = Duration::from_millis(2);
-/// So many operations go to the ring after one that took longer, before the next is tried.
-const CAUTIOUS: u32 = 256;
+/// A call that takes longer keeps the other devices waiting too long. 1 MiB is copied in less even under emulation
+/// (3 ms); a writer that the kernel holds back for its dirty pages waits for more.
+const PATIENCE: Duration = Duration::from_millis(10);
+/// So many operations go to the ring after two in a row that took longer, before the next is tried. One alone may have
+/// waited for a processor, not for the disk.
+const CAUTIOUS: u32 = 64;
 
 /// A job that is over.
 pub type Finished = (Job, io::Result<()>);
@@ -30,7 +31,9 @@ pub struct Engine {
     ring: Option<Ring>,
     /// Whether the file system can tell that a read, or a write, would have to wait.
     tells: [bool; 2],
-    /// Operations that still go to the ring because one was slow.
+    /// The last call that might block was slow.
+    slow: bool,
+    /// Operations that still go to the ring because calls were slow.
     cautious: u32,
     /// Something may be written that is not durable.
     dirty: bool,
@@ -43,7 +46,7 @@ impl Engine {
     pub fn new(disk: Box<dyn Disk>, ring: bool) -> Self {
         let ring = ring.then(Ring::new).flatten();
         // Whatever was written before the machine started may be in the page cache only.
-        Self { disk, ring, tells: [true; 2], cautious: 0, dirty: true, flushing: 0 }
+        Self { disk, ring, tells: [true; 2], slow: false, cautious: 0, dirty: true, flushing: 0 }
     }
 
     /// The disk's size.
@@ -136,9 +139,11 @@ impl Engine {
         }
         let began = Instant::now();
         let result = operation.blocking();
-        if began.elapsed() > PATIENCE {
+        let slow = began.elapsed() > PATIENCE;
+        if slow && self.slow {
             self.cautious = CAUTIOUS;
         }
+        self.slow = slow;
         Some(result)
     }
 
