@@ -11,13 +11,13 @@ fn another_machine(lab: &mut Lab) {
         .code(0)
         .out_is("another kernel than the host's", |out| out.trim() != host && !out.trim().is_empty());
     lab.step(
-        "its root is an overlay on two disks of a machine",
+        "its root is an overlay on three disks of a machine: the container's own layer, the image, what is written",
         "docker run --rm $N $D busybox sh -c '
             grep -q \"^overlay / overlay .*lowerdir=/run/layer0\" /proc/mounts && echo overlay
-            ls /sys/block | grep ^vd; cat /sys/block/vda/ro /sys/block/vdb/ro'",
+            ls /sys/block | grep ^vd; cat /sys/block/vda/ro /sys/block/vdb/ro /sys/block/vdc/ro'",
     )
     .code(0)
-    .out("overlay\nvda\nvdb\n1\n0\n")
+    .out("overlay\nvda\nvdb\nvdc\n1\n1\n0\n")
     .err("");
 
     lab.must("a container", "docker run -d --name box1 $N $D busybox sleep 54321 >&2");
