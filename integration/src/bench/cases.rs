@@ -1,5 +1,7 @@
 //! What is measured, and how each case is started in the virtual host.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -19,6 +21,9 @@ const GUEST_MIB: u64 = 128;
 
 /// The container's memory limit that makes a guest of [`GUEST_MIB`]: the rest is the guest's own.
 const LIMIT_BYTES: u64 = (GUEST_MIB - 64) << 20;
+
+/// How long one case may take by the clock on the wall: a host that hangs must not hang its user.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What the measured container prints.
 const MARKER: &str = "container-speaks";
@@ -131,7 +136,7 @@ fn qemu() -> String {
 }
 
 fn ask<T: DeserializeOwned>(host: &VirtualHost, script: &str) -> Result<T> {
-    let output = host.sh(script).timeout(None).run()?;
+    let output = host.sh(script).timeout(Some(PATIENCE)).run()?;
     ensure!(output.code == 0, "{script}: exit code {}: {}{}", output.code, output.out(), output.err());
     serde_json::from_slice(&output.stdout).with_context(|| format!("{script}: {}", output.out()))
 }
