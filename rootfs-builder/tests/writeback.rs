@@ -6,8 +6,8 @@ mod common;
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::ffi::CString;
     use std::fs::{self, File, Permissions};
+    use std::io::Write;
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
     use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ mod tests {
         DeviceKind, DeviceRule, Options, SkipReason, Summary, WritebackError, apply,
     };
     use rustix::fs::{
-        AtFlags, CWD, FileType, Gid, Mode, RenameFlags, Uid, XattrFlags, chownat, lsetxattr, makedev,
+        AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, Uid, XattrFlags, chownat, lsetxattr, makedev,
         mknodat, renameat_with,
     };
 
@@ -390,17 +390,22 @@ mod tests {
         }
     }
 
+    /// For writing. A fifo that nobody reads is refused: without `O_NONBLOCK` its opening waits for ever.
+    fn opened(path: &Path, flags: OFlags) -> std::io::Result<File> {
+        let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::NONBLOCK | flags, Mode::from(0o644))?;
+        Ok(file.into())
+    }
+
     /// Does what can be done, and leaves what cannot.
     fn take(step: &Step, at: &Path) {
         let same = AtFlags::SYMLINK_NOFOLLOW;
         let done = match step {
-            Step::Write(name, size) => {
-                fs::write(path(at, *name), vec![*name; usize::try_from(*size).unwrap()]).is_ok()
+            Step::Write(name, size) => opened(&path(at, *name), OFlags::CREATE | OFlags::TRUNC)
+                .and_then(|mut file| file.write_all(&vec![*name; usize::try_from(*size).unwrap()]))
+                .is_ok(),
+            Step::Append(name) => {
+                opened(&path(at, *name), OFlags::APPEND).and_then(|mut file| file.write_all(b"more")).is_ok()
             }
-            Step::Append(name) => fs::OpenOptions::new()
-                .append(true)
-                .open(path(at, *name))
-                .is_ok_and(|mut file| std::io::Write::write_all(&mut file, b"more").is_ok()),
             Step::Directory(name) => fs::create_dir(path(at, *name)).is_ok(),
             Step::Remove(name) => fs::remove_file(path(at, *name)).is_ok(),
             Step::RemoveTree(name) => fs::remove_dir_all(path(at, *name)).is_ok(),
@@ -434,12 +439,9 @@ mod tests {
                 mknodat(CWD, path(at, *name), kind, Mode::from(0o640), device).is_ok()
             }
             Step::Truncate(name, size) => {
-                let c_path = CString::new(path(at, *name).as_os_str().as_bytes()).unwrap();
-                let flags =
-                    rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
                 path(at, *name).symlink_metadata().is_ok_and(|metadata| metadata.is_file())
-                    && rustix::fs::open(c_path, flags, Mode::empty())
-                        .and_then(|file| rustix::fs::ftruncate(file, (*size).into()))
+                    && opened(&path(at, *name), OFlags::NOFOLLOW)
+                        .and_then(|file| file.set_len((*size).into()))
                         .is_ok()
             }
             Step::Commit => true,
