@@ -124,31 +124,27 @@ fn every_folder_of_src_has_its_rule() {
     assert_eq!(folders, ruled);
 }
 
+/// Nothing in `folder` names anything of the package `krate` but its module `module`.
+fn only_module(folder: &str, krate: &str, module: &str) {
+    let prefix = format!("{krate}::");
+    let wrong: Vec<String> = sources(&workspace().join(folder))
+        .iter()
+        .flat_map(|path| named_after(&code(path), &prefix).into_iter().map(move |name| (path, name)))
+        .filter(|(_, name)| name != module)
+        .map(|(path, name)| format!("{}: {prefix}{name}", path.display()))
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn of_the_agent_the_host_knows_the_protocol_alone() {
-    let mut wrong = Vec::new();
-    for path in sources(&workspace().join("src")) {
-        for name in named_after(&code(&path), "msb_agent::") {
-            if name != "protocol" {
-                wrong.push(format!("{}: msb_agent::{name}", path.display()));
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    only_module("src", "msb_agent", "protocol");
 }
 
 /// The block device reads compositions. Where layers come from and how an image is made is not its business.
 #[test]
 fn of_the_root_builder_the_machine_knows_the_composition_alone() {
-    let mut wrong = Vec::new();
-    for path in sources(&workspace().join("src/machine")) {
-        for name in named_after(&code(&path), "rootfs_builder::") {
-            if name != "composed" {
-                wrong.push(format!("{}: rootfs_builder::{name}", path.display()));
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    only_module("src/machine", "rootfs_builder", "composed");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rootfs_builder::{
     cache::{Cache, CacheError},
-    composed::{ComposeError, Composed, Kind, compose},
+    composed::{Composed, Kind, compose},
     layers::{self, Overlay, Source},
     output::Durability,
 };
@@ -30,8 +30,13 @@ type Layers = Vec<(DiskConfig, FileSystem)>;
 pub(super) fn layers(dir: &Path, root: &Path) -> Result<Layers, ImageError> {
     match layers::of(root)? {
         Source::Overlay(overlay) => {
-            if let Some(layers) = overlaid(dir, root, &overlay)? {
-                return Ok(layers);
+            match overlaid(dir, &overlay) {
+                // Only the kernel can merge them: what it shows is taken then.
+                Err(error) if error.wants_plain() => {}
+                Err(source) => {
+                    return Err(ImageError::Chain { root: root.to_owned(), source: Box::new(source) });
+                }
+                Ok(layers) => return Ok(layers),
             }
         }
         Source::Image { device, filesystem } => {
@@ -51,24 +56,12 @@ pub(super) fn layers(dir: &Path, root: &Path) -> Result<Layers, ImageError> {
     Ok(composed.map_err(failed)?.map(disk).into_iter().collect())
 }
 
-/// None when only the kernel can merge them: what it shows is taken then.
-fn overlaid(dir: &Path, root: &Path, overlay: &Overlay) -> Result<Option<Layers>, ImageError> {
+/// The image's layers and the container's own, each as one.
+fn overlaid(dir: &Path, overlay: &Overlay) -> Result<Layers, CacheError> {
     let kept = dir.parent().unwrap_or(dir).join(CACHE);
-    let chain = match Cache::open(&kept).and_then(|cache| cache.chain(&overlay.chain, overlay.marks)) {
-        Err(error) if error.wants_plain() => return Ok(None),
-        other => other.map_err(|source: CacheError| ImageError::Chain {
-            root: root.to_owned(),
-            source: Box::new(source),
-        })?,
-    };
-    let top = match compose(&overlay.top, Kind::Top(overlay.marks), &dir.join(TOP), Durability::Throwaway) {
-        Err(error) if error.wants_plain() => return Ok(None),
-        other => other.map_err(|source: ComposeError| ImageError::Compose {
-            root: root.to_owned(),
-            source: Box::new(source),
-        })?,
-    };
-    Ok(Some(top.into_iter().chain([chain]).map(disk).collect()))
+    let chain = Cache::open(&kept)?.chain(&overlay.chain, overlay.marks)?;
+    let top = compose(&overlay.top, Kind::Top(overlay.marks), &dir.join(TOP), Durability::Throwaway)?;
+    Ok(top.into_iter().chain([chain]).map(disk).collect())
 }
 
 fn disk(composed: Composed) -> (DiskConfig, FileSystem) {

@@ -1,4 +1,5 @@
-//! `cargo dev bench`: start-up, memory and size in the virtual host, counted in instructions.
+//! `cargo dev bench`: in the virtual host, start-up counted in instructions, memory and size, and then, in another whose
+//! clock is the wall's, the guest's disks against QEMU's.
 //!
 //! Leaves a table on standard output and the same as JSON in `target/bench.json`.
 

@@ -1,5 +1,6 @@
 //! Everything that `cargo dev` makes before it can run something, each made once for the same inputs.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -84,12 +85,8 @@ impl Project {
     pub fn build(&self) -> Result<Build> {
         let runtime = self.program("msb-runtime", &["src"], &["--release", "--package", "msb-runtime"])?;
         let agent = self.program("msb-agent", &[], &["--profile=guest", "--package", "msb-agent"])?;
-        let inputs =
-            Inputs::default().tree(&agent)?.tree(&self.root.join("rootfs-builder/src/initramfs.rs"))?;
-        let initramfs = self.cache.product("initramfs", inputs, |folder, _| {
-            Ok(rootfs_builder::initramfs::write(&agent, &folder.join("initramfs"))?)
-        })?;
-        Ok(Build { runtime, kernel: self.guest_kernel()?, initramfs: initramfs.join("initramfs") })
+        let initramfs = self.initramfs("initramfs", &agent)?;
+        Ok(Build { runtime, kernel: self.guest_kernel()?, initramfs })
     }
 
     /// The guest kernel; some minutes the first time.
@@ -127,11 +124,7 @@ impl Project {
         let arguments = ["--profile=guest", "--package", "integration", "--bin", "guest-io"];
         let program =
             self.cargo("guest-io", self.tools()?.tree(&source)?, &arguments, Link::Static)?.join("guest-io");
-        let folder =
-            self.cache.product("guest-io-initramfs", Inputs::default().tree(&program)?, |folder, _| {
-                Ok(rootfs_builder::initramfs::write(&program, &folder.join("initramfs"))?)
-            })?;
-        Ok(folder.join("initramfs"))
+        self.initramfs("guest-io-initramfs", &program)
     }
 
     fn host_agent_sources(&self) -> [PathBuf; 3] {
@@ -148,7 +141,17 @@ impl Project {
         Ok(self.cargo("host-agent", inputs.text("dynamic"), &arguments, Link::Dynamic)?.join("host-agent"))
     }
 
-    /// One of the programs that are shipped, of the folders `also` and those that all of them are built from. Static:
+    /// A guest's first file system whose `/init` is `program`; the product is called `name`.
+    fn initramfs(&self, name: &str, program: &Path) -> Result<PathBuf> {
+        let inputs =
+            Inputs::default().tree(program)?.tree(&self.root.join("rootfs-builder/src/initramfs.rs"))?;
+        let folder = self.cache.product(name, inputs, |folder, _| {
+            Ok(rootfs_builder::initramfs::write(program, &folder.join("initramfs"))?)
+        })?;
+        Ok(folder.join("initramfs"))
+    }
+
+    /// A program that runs on our machine or in it, of the folders `also` and those that all of them are built from. Static:
     /// the agent has no libraries in its guest, and the runtime is executed twice for each container, of which the
     /// loading and linking of libraries would be a noticeable part.
     fn program(&self, name: &str, also: &[&str], arguments: &[&str]) -> Result<PathBuf> {
@@ -162,11 +165,17 @@ impl Project {
         Ok(self.cargo(name, inputs.text("static"), arguments, Link::Static)?.join(name))
     }
 
-    /// Compiler, its flags and every dependency.
+    /// Compiler, the flags and profile that the environment gives it, and every dependency.
     fn tools(&self) -> Result<Inputs> {
         let version = Command::new("rustc").arg("-vV").output().context("Cannot run rustc")?;
-        let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
-        Inputs::default().text(version.stdout).text(flags).tree(&self.root.join("Cargo.lock"))
+        let flags = std::env::vars_os()
+            .filter(|(name, _)| name == "RUSTFLAGS" || name.to_string_lossy().starts_with("CARGO_PROFILE_"))
+            .collect::<BTreeMap<_, _>>();
+        let inputs =
+            flags.into_iter().fold(Inputs::default().text(version.stdout), |inputs, (name, value)| {
+                inputs.text(name.into_encoded_bytes()).text(value.into_encoded_bytes())
+            });
+        inputs.tree(&self.root.join("Cargo.lock"))
     }
 
     /// Runs `cargo build` and keeps the program `name`.

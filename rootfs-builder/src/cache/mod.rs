@@ -73,8 +73,8 @@ pub enum CacheError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// Making what was not there.
-    #[error("Cannot compose the image's layers")]
+    /// Making what was not there, or the container's own layers.
+    #[error("Cannot compose the layers")]
     Compose(#[from] ComposeError),
 }
 
