@@ -1,106 +1,129 @@
 //! What a user may ask for beyond the specification: annotations whose names begin with `dev.msb.`.
 //!
-//! | annotation | meaning | without it |
-//! |---|---|---|
-//! | `dev.msb.disk-size` | size of the disk for what the container writes: `512M`, `20G`, `1T`, or bytes | 16 GiB |
+//! | annotation | meaning |
+//! |---|---|
+//! | `dev.msb.vcpus` | processors of the machine, whatever the limits say |
+//! | `dev.msb.memory` | memory of the machine, the guest's own part included, whatever the limits say |
+//! | `dev.msb.disk-size` | size of the disk for what the container writes |
+//! | `dev.msb.kernel-args` | words at the end of the guest kernel's command line |
 //!
-//! One that isn't in this table is refused: a wish that is silently not granted is worse than an error.
+//! One that isn't in this table, or that the owner of the host does not allow ([`Settings::annotations`]), is refused:
+//! a wish that is silently not granted is worse than an error.
 
 use std::collections::BTreeMap;
 
-use super::ConfigError;
+use super::{
+    Bytes, ConfigError, Settings,
+    settings::{Annotation, MAX_DISK, MIN_DISK, MIN_MEMORY},
+};
 
 /// All names of ours begin with it.
 const PREFIX: &str = "dev.msb.";
-/// See the table.
-const DISK_SIZE: &str = "dev.msb.disk-size";
 
-/// Size of the disk for what the container writes, in bytes. Sparse: it takes what is written, and no more.
-const DISK_BYTES: u64 = 16 << 30;
-/// The smallest, in bytes: a file system with a journal and some room.
-const DISK_MIN: u64 = 64 << 20;
-/// The largest, in bytes: what a file can have on an ext4 host, in whole TiB.
-const DISK_MAX: u64 = 15 << 40;
-
-/// What was asked for, complete.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What was asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wishes {
-    /// Size of the disk for what the container writes, in bytes.
-    pub disk_bytes: u64,
+    /// Processors.
+    pub vcpus: Option<u8>,
+    /// Of the machine.
+    pub memory: Option<Bytes>,
+    /// Of the disk for what the container writes.
+    pub disk: Option<Bytes>,
+    /// For the guest's kernel.
+    pub kernel_args: Vec<String>,
 }
 
 impl Wishes {
-    /// From all annotations of a container.
+    /// From all annotations of a container, as far as `settings` allow.
     ///
     /// # Errors
-    /// [`ConfigError::UnknownAnnotation`], [`ConfigError::DiskSize`].
-    pub fn of(annotations: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
-        let mut wishes = Self { disk_bytes: DISK_BYTES };
-        for (name, value) in annotations.iter().filter(|(name, _)| name.starts_with(PREFIX)) {
-            match &**name {
-                DISK_SIZE => {
-                    wishes.disk_bytes = bytes(value)
-                        .filter(|bytes| (DISK_MIN..=DISK_MAX).contains(bytes))
-                        .ok_or_else(|| ConfigError::DiskSize { text: value.clone() })?;
+    /// [`ConfigError::UnknownAnnotation`], [`ConfigError::ForbiddenAnnotation`], [`ConfigError::AnnotationValue`].
+    pub fn of(annotations: &BTreeMap<String, String>, settings: &Settings) -> Result<Self, ConfigError> {
+        let mut wishes = Self::default();
+        for (name, value) in annotations {
+            let Some(short) = name.strip_prefix(PREFIX) else { continue };
+            let known = known(short).ok_or_else(|| ConfigError::UnknownAnnotation { name: name.clone() })?;
+            if !settings.annotations.contains(&known) {
+                return Err(ConfigError::ForbiddenAnnotation { name: name.clone(), short: short.into() });
+            }
+            let wrong = |expected: String| ConfigError::AnnotationValue {
+                name: name.clone(),
+                text: value.clone(),
+                expected,
+            };
+            let size = |least: Bytes, most: Bytes| {
+                let size = value.parse().ok().filter(|size| (least..=most).contains(size));
+                size.ok_or_else(|| wrong(format!("a size from {least} to {most}, like 20G")))
+            };
+            let most = &settings.machine;
+            match known {
+                Annotation::Vcpus => {
+                    let count = value.parse().ok().filter(|count| (1..=most.max_vcpus).contains(count));
+                    wishes.vcpus =
+                        Some(count.ok_or_else(|| wrong(format!("a number from 1 to {}", most.max_vcpus)))?);
                 }
-                _ => return Err(ConfigError::UnknownAnnotation { name: name.clone() }),
+                Annotation::Memory => wishes.memory = Some(size(MIN_MEMORY, most.max_memory)?),
+                Annotation::DiskSize => wishes.disk = Some(size(MIN_DISK, MAX_DISK)?),
+                Annotation::KernelArgs => {
+                    wishes.kernel_args = value.split_ascii_whitespace().map(str::to_owned).collect();
+                }
             }
         }
         Ok(wishes)
     }
 }
 
-/// `1073741824`, `1024M`, `1g`: powers of 1024, as Docker reads sizes.
-fn bytes(text: &str) -> Option<u64> {
-    let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let shift = match unit.to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 10,
-        "m" | "mb" | "mib" => 20,
-        "g" | "gb" | "gib" => 30,
-        "t" | "tb" | "tib" => 40,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(1 << shift)
+fn known(short: &str) -> Option<Annotation> {
+    match short {
+        "vcpus" => Some(Annotation::Vcpus),
+        "memory" => Some(Annotation::Memory),
+        "disk-size" => Some(Annotation::DiskSize),
+        "kernel-args" => Some(Annotation::KernelArgs),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     fn asked(name: &str, value: &str) -> Result<Wishes, ConfigError> {
-        Wishes::of(&BTreeMap::from([(name.into(), value.into()), ("org.other".into(), "x".into())]))
+        let annotations = BTreeMap::from([(name.into(), value.into()), ("org.other".into(), "x".into())]);
+        Wishes::of(&annotations, &Settings::default())
     }
 
     #[test]
-    fn sizes_as_docker_writes_them() {
-        for (text, expected) in [
-            ("64M", 64 << 20),
-            ("20G", 20 << 30),
-            ("1t", 1 << 40),
-            ("1GiB", 1 << 30),
-            ("100000000", 100_000_000),
+    fn what_is_asked_for_is_granted() {
+        assert_eq!(asked("dev.msb.vcpus", "4").unwrap().vcpus, Some(4));
+        assert_eq!(asked("dev.msb.memory", "2g").unwrap().memory, Some(Bytes(2 << 30)));
+        assert_eq!(asked("dev.msb.disk-size", "64M").unwrap().disk, Some(MIN_DISK));
+        assert_eq!(Wishes::of(&BTreeMap::new(), &Settings::default()).unwrap(), Wishes::default());
+    }
+
+    #[test]
+    fn what_can_not_be_had_is_refused() {
+        for (name, value) in [
+            ("vcpus", "0"),
+            ("vcpus", "33"),
+            ("vcpus", "two"),
+            ("memory", "1M"),
+            ("memory", "2T"),
+            ("disk-size", "63M"),
+            ("disk-size", "16T"),
+            ("disk-size", "big"),
         ] {
-            assert_eq!(asked(DISK_SIZE, text).unwrap().disk_bytes, expected, "{text}");
+            let error = asked(&format!("dev.msb.{name}"), value).unwrap_err();
+            assert!(matches!(error, ConfigError::AnnotationValue { .. }), "{name} {value}: {error}");
         }
-        for text in ["", "G", "-1G", "1.5G", "1 G", "1X", "63M", "16T", "99999999999T"] {
-            assert!(matches!(asked(DISK_SIZE, text), Err(ConfigError::DiskSize { .. })), "{text}");
-        }
+        assert!(matches!(asked("dev.msb.disksize", "1G"), Err(ConfigError::UnknownAnnotation { .. })));
     }
 
     #[test]
-    fn what_is_not_known_is_refused() {
-        assert!(matches!(asked("dev.msb.disksize", "1G"), Err(ConfigError::UnknownAnnotation { .. })));
-        assert_eq!(Wishes::of(&BTreeMap::new()).unwrap().disk_bytes, DISK_BYTES);
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_is_decided(text in ".{0,24}") {
-            let _ = bytes(&text);
-        }
+    fn the_owner_of_the_host_decides() {
+        let error = asked("dev.msb.kernel-args", "debug").unwrap_err();
+        assert!(matches!(error, ConfigError::ForbiddenAnnotation { .. }), "{error}");
+        let settings = Settings { annotations: vec![Annotation::KernelArgs], ..Settings::default() };
+        let annotations = BTreeMap::from([("dev.msb.kernel-args".into(), " debug  a=b ".into())]);
+        assert_eq!(Wishes::of(&annotations, &settings).unwrap().kernel_args, ["debug", "a=b"]);
     }
 }

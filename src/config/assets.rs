@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{DiskConfig, MachineConfig, Size};
+use super::{DiskConfig, MachineConfig, Settings, Size};
 
 /// The guest's kernel and initramfs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,35 +33,37 @@ const KERNEL_WORDS: [&str; 6] = [
 ];
 
 impl Assets {
-    /// Where they are installed.
-    pub const KERNEL: &str = "/usr/lib/msb/vmlinux";
-    /// Where they are installed.
-    pub const INITRAMFS: &str = "/usr/lib/msb/initramfs";
     /// Environment variable that names another kernel.
     pub const KERNEL_VARIABLE: &str = "MSB_KERNEL";
     /// Environment variable that names another initramfs.
     pub const INITRAMFS_VARIABLE: &str = "MSB_INITRAMFS";
 
-    /// The installed ones, unless `variable` (the environment, read at the edge) names others.
-    pub fn from_variables(variable: impl Fn(&str) -> Option<OsString>) -> Self {
-        let named = |name: &str, installed: &str| {
-            variable(name).filter(|path| !path.is_empty()).map_or_else(|| installed.into(), PathBuf::from)
+    /// Those of `settings`, unless `variable` (the environment, read at the edge) names others.
+    pub fn of(settings: &Settings, variable: impl Fn(&str) -> Option<OsString>) -> Self {
+        let named = |name: &str, otherwise: &Path| {
+            variable(name).filter(|path| !path.is_empty()).map_or_else(|| otherwise.into(), PathBuf::from)
         };
         Self {
-            kernel: named(Self::KERNEL_VARIABLE, Self::KERNEL),
-            initramfs: named(Self::INITRAMFS_VARIABLE, Self::INITRAMFS),
+            kernel: named(Self::KERNEL_VARIABLE, &settings.kernel),
+            initramfs: named(Self::INITRAMFS_VARIABLE, &settings.initramfs),
         }
     }
 
-    /// A machine of this size, booted from these, that keeps its console in `directory`.
+    /// A machine of this size, booted from these with `kernel_args` added, that keeps its console in `directory`.
     #[must_use]
-    pub fn machine(&self, size: Size, disks: Vec<DiskConfig>, directory: &Path) -> MachineConfig {
+    pub fn machine(
+        &self,
+        size: Size,
+        kernel_args: Vec<String>,
+        disks: Vec<DiskConfig>,
+        directory: &Path,
+    ) -> MachineConfig {
         MachineConfig {
             vcpus: size.vcpus,
             memory_mib: size.memory_mib,
             kernel: self.kernel.clone(),
             initramfs: self.initramfs.clone(),
-            kernel_args: KERNEL_WORDS.map(str::to_owned).to_vec(),
+            kernel_args: KERNEL_WORDS.map(str::to_owned).into_iter().chain(kernel_args).collect(),
             disks,
             host_ports: vec![msb_agent::protocol::CHANNEL_PORT],
             console_log: directory.join("console.log"),
@@ -75,11 +77,12 @@ mod tests {
 
     #[test]
     fn a_variable_wins_unless_it_is_empty() {
-        let assets = Assets::from_variables(|name| match name {
+        let settings = Settings::default();
+        let assets = Assets::of(&settings, |name| match name {
             Assets::KERNEL_VARIABLE => Some("/k".into()),
             Assets::INITRAMFS_VARIABLE => Some("".into()),
             _ => None,
         });
-        assert_eq!(assets, Assets { kernel: "/k".into(), initramfs: Assets::INITRAMFS.into() });
+        assert_eq!(assets, Assets { kernel: "/k".into(), initramfs: settings.initramfs });
     }
 }

@@ -4,7 +4,8 @@ use msb_agent::protocol::{Container, Device, DeviceKind, Mount, MountSource, Roo
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType};
 
 use super::{
-    BindMount, ConfigError, HostConfig, MountPlan, RootDisks, Size, Wishes, host, mounts, namespaces, process,
+    BindMount, Bytes, ConfigError, HostConfig, MountPlan, RootDisks, Settings, Size, Wishes, host, mounts,
+    namespaces, process,
 };
 use crate::bundle::Spec;
 
@@ -17,8 +18,10 @@ const USUAL_DEVICES: [&str; 6] =
 pub struct Config {
     /// For the machine.
     pub size: Size,
-    /// What the user asks for beyond the specification.
-    pub wishes: Wishes,
+    /// Of the disk for what the container writes.
+    pub disk: Bytes,
+    /// Words for the guest's kernel.
+    pub kernel_args: Vec<String>,
     /// For the host.
     pub host: HostConfig,
     /// For the guest, as soon as its disks are known and its bind mounts read.
@@ -34,12 +37,13 @@ pub struct Plan {
 }
 
 impl Config {
-    /// Translates a checked configuration. `stdin`: whether the first process gets one.
+    /// Translates a checked configuration on a host with `settings`. `stdin`: whether the first process gets one.
     ///
     /// # Errors
     /// What can't be had in a machine of its own.
-    pub fn new(spec: &Spec, stdin: bool) -> Result<Self, ConfigError> {
+    pub fn new(spec: &Spec, settings: &Settings, stdin: bool) -> Result<Self, ConfigError> {
         let linux = spec.linux();
+        let wishes = Wishes::of(&spec.annotations(), settings)?;
         let (namespaces, network) = namespaces::namespaces(linux)?;
         let container = Container {
             root: Root { layers: Vec::new(), scratch: String::new(), readonly: spec.root_readonly() },
@@ -54,8 +58,9 @@ impl Config {
             init: process::process(spec.process(), stdin),
         };
         Ok(Self {
-            size: Size::of(linux)?,
-            wishes: Wishes::of(&spec.annotations())?,
+            size: Size::of(linux, &settings.machine, &wishes)?,
+            disk: wishes.disk.unwrap_or(settings.disk.size),
+            kernel_args: wishes.kernel_args,
             host: host::host(spec, network)?,
             plan: Plan { container, mounts: mounts::mounts(spec.mounts())? },
         })

@@ -5,6 +5,8 @@
 
 use std::path::PathBuf;
 
+use super::{Bytes, Settings};
+
 /// Why a container can't be had as configured.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
@@ -68,25 +70,44 @@ pub enum ConfigError {
         /// As given.
         text: String,
     },
-    /// More memory than a machine can have.
+    /// More memory than a machine may have.
     #[error(
-        "linux.resources.memory.limit of {bytes} bytes is more than a machine can have: lower it or leave it out"
+        "linux.resources.memory.limit of {bytes} bytes is more than a machine may have: stay below {most}, or raise \
+         machine.max-memory in {}",
+        Settings::PATH
     )]
     MemoryLimit {
         /// As given.
         bytes: i64,
+        /// With the guest's own part.
+        most: Bytes,
     },
-    /// `dev.msb.disk-size` is no size, or none that a disk can have.
-    #[error("The annotation dev.msb.disk-size {text:?} is no size from 64M to 15T: write it like 20G")]
-    DiskSize {
+    /// An annotation of ours with a value that can't be had.
+    #[error("The annotation {name} can't be {text:?}: give {expected}")]
+    AnnotationValue {
+        /// As given.
+        name: String,
         /// As given.
         text: String,
+        /// What could be given.
+        expected: String,
     },
     /// An annotation with our prefix that means nothing.
     #[error("There is no annotation {name:?}: those that begin with dev.msb. are listed in the README")]
     UnknownAnnotation {
         /// As given.
         name: String,
+    },
+    /// An annotation of ours that this host does not allow.
+    #[error(
+        "The annotation {name} is not allowed on this host: add {short:?} to annotations in {}",
+        Settings::PATH
+    )]
+    ForbiddenAnnotation {
+        /// As given.
+        name: String,
+        /// Without its prefix.
+        short: String,
     },
     /// `linux.cgroupsPath` is not UTF-8.
     #[error("linux.cgroupsPath {} is not valid text", path.display())]

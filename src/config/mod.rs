@@ -11,6 +11,7 @@
 
 mod annotations;
 mod assets;
+mod bytes;
 mod container;
 mod error;
 mod host;
@@ -20,10 +21,12 @@ mod namespaces;
 mod nodes;
 mod process;
 mod root;
+mod settings;
 mod size;
 
 pub use annotations::Wishes;
 pub use assets::Assets;
+pub use bytes::Bytes;
 pub use container::{Config, Plan};
 pub use error::ConfigError;
 pub use host::{CgroupConfig, Hook, Hooks, HostConfig, NetworkNamespace};
@@ -32,7 +35,8 @@ pub use mounts::{BindMount, MountPlan};
 pub use nodes::NodeRule;
 pub use process::process;
 pub use root::{FileSystem, RootDisks};
-pub use size::{DEFAULT_MEMORY_MIB, GUEST_OVERHEAD_MIB, Size};
+pub use settings::{Settings, SettingsError};
+pub use size::Size;
 
 #[cfg(test)]
 mod tests;

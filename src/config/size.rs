@@ -3,26 +3,17 @@
 use oci_spec::runtime::{Linux, LinuxCpu};
 use serde::{Deserialize, Serialize};
 
-use super::ConfigError;
+use super::{
+    Bytes, ConfigError, Wishes,
+    settings::{MIN_MEMORY, Machine},
+};
 
-/// Memory of a machine whose container has no limit, in MiB. Not touched before it is used.
-pub const DEFAULT_MEMORY_MIB: u64 = 1024;
-
-/// Added to a container's limit for the guest's kernel, page tables and agent, in MiB.
-pub const GUEST_OVERHEAD_MIB: u64 = 64;
-
-/// The smallest machine, in MiB: the guest's kernel and the initramfs fit with room to run.
-const MIN_MEMORY_MIB: u64 = 128;
-
-/// The largest machine, in MiB: 1 TiB.
-const MAX_MEMORY_MIB: u64 = 1 << 20;
+/// Of each page of 4096 bytes the guest's kernel keeps a `struct page` of 64 bytes.
+const PAGES_PER_PAGE_TABLE: u64 = 64;
 
 /// From here on a limit means none: what the kernel reports as `memory.limit_in_bytes` of an unlimited cgroup
 /// (version 1), which some callers copy.
 const UNLIMITED: i64 = 0x7fff_ffff_ffff_f000;
-
-/// The most processors that a machine has.
-const MAX_VCPUS: u64 = 32;
 
 /// `cpu.cfs_period_us` where none is given (kernel, `sched-bwc`), in microseconds.
 const DEFAULT_PERIOD: u64 = 100_000;
@@ -37,44 +28,50 @@ pub struct Size {
 }
 
 impl Size {
-    /// From `linux.resources`.
+    /// What is wished for, else what `linux.resources` need, else the default of `machine`.
     ///
     /// # Errors
     /// [`ConfigError::MemoryLimit`], [`ConfigError::CpuList`]
-    pub fn of(linux: &Linux) -> Result<Self, ConfigError> {
+    pub fn of(linux: &Linux, machine: &Machine, wishes: &Wishes) -> Result<Self, ConfigError> {
         let resources = linux.resources().as_ref();
         let limit = resources.and_then(|all| all.memory().as_ref()?.limit());
-        let cpu = resources.and_then(|all| all.cpu().as_ref());
-        Ok(Self { vcpus: cpu.map_or(Ok(1), vcpus)?, memory_mib: memory(limit)? })
+        let by_limits = resources.and_then(|all| all.cpu().as_ref()).map(vcpus).transpose()?.flatten();
+        let vcpus = by_limits.map_or(machine.vcpus, |wanted| {
+            u8::try_from(wanted.clamp(1, machine.max_vcpus.into())).expect("at most what fits")
+        });
+        let memory_mib = match wishes.memory {
+            Some(memory) => memory.mib(),
+            None => memory(limit, machine)?,
+        };
+        Ok(Self { vcpus: wishes.vcpus.unwrap_or(vcpus), memory_mib })
     }
 }
 
-/// The limit, rounded up, and the guest's own need.
-fn memory(limit: Option<i64>) -> Result<u64, ConfigError> {
+/// The limit, rounded up, and the guest's own need: in MiB.
+fn memory(limit: Option<i64>, machine: &Machine) -> Result<u64, ConfigError> {
     let bytes = match limit.map(|bytes| (bytes, u64::try_from(bytes))) {
         // Zero and negative: no limit.
-        None | Some((0, _) | (_, Err(_)) | (UNLIMITED.., _)) => return Ok(DEFAULT_MEMORY_MIB),
+        None | Some((0, _) | (_, Err(_)) | (UNLIMITED.., _)) => return Ok(machine.memory.mib()),
         Some((_, Ok(bytes))) => bytes,
     };
-    let mib = bytes.div_ceil(1 << 20) + GUEST_OVERHEAD_MIB;
-    if mib > MAX_MEMORY_MIB {
-        return Err(ConfigError::MemoryLimit { bytes: limit.unwrap_or_default() });
+    let limited =
+        Bytes(bytes.saturating_add(bytes / PAGES_PER_PAGE_TABLE).saturating_add(machine.overhead.0));
+    if limited > machine.max_memory {
+        return Err(ConfigError::MemoryLimit { bytes: limit.unwrap_or_default(), most: machine.max_memory });
     }
-    Ok(mib.max(MIN_MEMORY_MIB))
+    Ok(limited.max(MIN_MEMORY).mib())
 }
 
-/// As many as the quota can keep busy, and no more than the list of processors has; one if neither is given.
-fn vcpus(cpu: &LinuxCpu) -> Result<u8, ConfigError> {
+/// As many as the quota can keep busy, and no more than the list of processors has; none if neither is given.
+fn vcpus(cpu: &LinuxCpu) -> Result<Option<u64>, ConfigError> {
     let quota = cpu.quota().and_then(|quota| u64::try_from(quota).ok()).filter(|quota| *quota > 0);
     let period = cpu.period().filter(|period| *period > 0).unwrap_or(DEFAULT_PERIOD);
     let by_quota = quota.map(|quota| quota.div_ceil(period));
     let by_list = cpu.cpus().as_deref().filter(|list| !list.trim().is_empty()).map(count).transpose()?;
-    let wanted = match (by_quota, by_list) {
-        (Some(quota), Some(list)) => quota.min(list),
-        (Some(one), None) | (None, Some(one)) => one,
-        (None, None) => 1,
-    };
-    Ok(u8::try_from(wanted.clamp(1, MAX_VCPUS)).expect("at most 32"))
+    Ok(match (by_quota, by_list) {
+        (Some(quota), Some(list)) => Some(quota.min(list)),
+        (one, other) => one.or(other),
+    })
 }
 
 /// How many processors a list like `0-3,5` names.
@@ -105,29 +102,30 @@ mod tests {
 
     #[test]
     fn memory_is_the_limit_and_the_guest() {
-        assert_eq!(memory(None), Ok(1024));
-        assert_eq!(memory(Some(0)), Ok(1024));
-        assert_eq!(memory(Some(-1)), Ok(1024));
-        assert_eq!(memory(Some(i64::MAX)), Ok(1024));
-        assert_eq!(memory(Some(256 << 20)), Ok(320));
-        assert_eq!(memory(Some((256 << 20) + 1)), Ok(321));
+        let memory = |limit| memory(limit, &Machine::default());
+        for none in [None, Some(0), Some(-1), Some(i64::MAX)] {
+            assert_eq!(memory(none), Ok(1024));
+        }
+        assert_eq!(memory(Some(256 << 20)), Ok(324));
+        assert_eq!(memory(Some((256 << 20) + 1)), Ok(325));
         assert_eq!(memory(Some(4 << 20)), Ok(128));
-        assert_eq!(memory(Some(1 << 50)), Err(ConfigError::MemoryLimit { bytes: 1 << 50 }));
+        assert_eq!(memory(Some(64 << 30)), Ok((64 << 10) + (1 << 10) + 64));
+        assert!(
+            matches!(memory(Some(1 << 50)), Err(ConfigError::MemoryLimit { bytes, .. }) if bytes == 1 << 50)
+        );
     }
 
     #[test]
     fn processors_follow_quota_and_list() {
         for (quota, period, list, expected) in [
-            (0, 0, "", 1),
-            (-1, 100_000, "", 1),
-            (50_000, 100_000, "", 1),
-            (150_000, 100_000, "", 2),
-            (400_000, 0, "", 4),
-            (0, 0, "0-3,5", 5),
-            (150_000, 100_000, "0-3", 2),
-            (800_000, 100_000, "1", 1),
-            (i64::MAX, 1, "", 32),
-            (0, 0, "0-4294967295", 32),
+            (0, 0, "", None),
+            (-1, 100_000, "", None),
+            (50_000, 100_000, "", Some(1)),
+            (150_000, 100_000, "", Some(2)),
+            (400_000, 0, "", Some(4)),
+            (0, 0, "0-3,5", Some(5)),
+            (150_000, 100_000, "0-3", Some(2)),
+            (800_000, 100_000, "1", Some(1)),
         ] {
             assert_eq!(vcpus(&cpu(quota, period, list)), Ok(expected), "{quota} {period} {list:?}");
         }
@@ -136,14 +134,34 @@ mod tests {
         }
     }
 
+    #[test]
+    fn wishes_win_and_limits_are_cut() {
+        let linux: Linux = serde_json::from_str(
+            r#"{"resources": {"cpu": {"quota": 9000000, "period": 100000}, "memory": {"limit": 1073741824}}}"#,
+        )
+        .unwrap();
+        let machine = Machine { max_vcpus: 8, ..Machine::default() };
+        let size = Size::of(&linux, &machine, &Wishes::default()).unwrap();
+        assert_eq!(size, Size { vcpus: 8, memory_mib: 1024 + 16 + 64 });
+        let wishes = Wishes { vcpus: Some(3), memory: Some(Bytes(200 << 20)), ..Wishes::default() };
+        assert_eq!(Size::of(&linux, &machine, &wishes).unwrap(), Size { vcpus: 3, memory_mib: 200 });
+        let size = Size::of(&Linux::default(), &machine, &Wishes::default()).unwrap();
+        assert_eq!(size.vcpus, machine.vcpus);
+    }
+
     proptest! {
         #[test]
         fn any_limits_give_a_machine_or_an_error(limit: i64, quota: i64, period: u64, list in "[0-9,-]{0,8}") {
-            if let Ok(mib) = memory(Some(limit)) {
-                prop_assert!((MIN_MEMORY_MIB..=MAX_MEMORY_MIB).contains(&mib));
+            let machine = Machine::default();
+            if let Ok(mib) = memory(Some(limit), &machine) {
+                prop_assert!((MIN_MEMORY.mib()..=machine.max_memory.mib()).contains(&mib));
             }
-            if let Ok(vcpus) = vcpus(&cpu(quota, period, &list)) {
-                prop_assert!((1..=32).contains(&vcpus));
+            let mut linux = Linux::default();
+            let mut resources = oci_spec::runtime::LinuxResources::default();
+            resources.set_cpu(Some(cpu(quota, period, &list)));
+            linux.set_resources(Some(resources));
+            if let Ok(size) = Size::of(&linux, &machine, &Wishes::default()) {
+                prop_assert!((1..=32).contains(&size.vcpus));
             }
         }
     }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use msb_agent::protocol::{Container, MountSource};
 
-use super::{Config, DiskConfig, FileSystem, HostConfig, RootDisks, Size};
+use super::{Config, DiskConfig, FileSystem, HostConfig, RootDisks, Settings, Size};
 use crate::bundle::Spec;
 
 /// What came out, with each bind mount standing for a file that holds its own path.
@@ -18,7 +18,7 @@ struct Outcome {
 
 fn outcome(text: &str) -> Outcome {
     let spec = Spec::check(serde_json::from_str(text).unwrap(), "/root".into()).unwrap();
-    let config = Config::new(&spec, false).unwrap();
+    let config = Config::new(&spec, &Settings::default(), false).unwrap();
     let disk = |path: &str, read_only| DiskConfig::Raw { path: path.into(), read_only };
     let disks = RootDisks {
         layers: vec![(disk("root", true), FileSystem::Erofs)],

@@ -19,9 +19,6 @@ const RUNS: usize = 11;
 /// Guest memory of every machine here, as in the published numbers of the peers.
 const GUEST_MIB: u64 = 128;
 
-/// The container's memory limit that makes a guest of [`GUEST_MIB`]: the rest is the guest's own.
-const LIMIT_BYTES: u64 = (GUEST_MIB - 64) << 20;
-
 /// How long one case may take by the clock on the wall: a host that hangs must not hang its user.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -36,8 +33,8 @@ mount -t tmpfs -o exec tmpfs /bench
 mount -t tmpfs tmpfs /var/lib/msb
 cp -a /opt/busybox/bundle /bench/bundle
 cd /bench/bundle
-jq --argjson limit "$LIMIT" --arg marker "$MARKER" \
-    '.process.args = ["echo", $marker] | .linux.resources.memory.limit = $limit
+jq --arg memory "${GUEST_MIB}M" --arg marker "$MARKER" \
+    '.process.args = ["echo", $marker] | .annotations["dev.msb.memory"] = $memory
      | .linux.namespaces |= map(select(.type != "network"))' config.json > new
 mv new config.json
 cp -a /bench/bundle /bench/idle
@@ -51,7 +48,7 @@ sleep 30
 /// # Errors
 /// The first command that can't be run or does not end as it should.
 pub fn measure(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str)) -> Result<()> {
-    let prepared = host.sh(PREPARE).env("LIMIT", &LIMIT_BYTES.to_string()).env("MARKER", MARKER).run()?;
+    let prepared = host.sh(PREPARE).env("GUEST_MIB", &GUEST_MIB.to_string()).env("MARKER", MARKER).run()?;
     ensure!(prepared.code == 0, "The host can't be prepared: {}", prepared.err());
     for (name, command) in [
         ("msb-runtime run", "msb-runtime --root /run/bench run --bundle /bench/bundle bench"),

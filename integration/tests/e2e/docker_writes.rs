@@ -184,7 +184,7 @@ fn sized(lab: &mut Lab) {
     .out("");
     lab.step("no size", "docker run --rm --annotation dev.msb.disk-size=big $D busybox true")
         .code(125)
-        .err_has("write it like 20G");
+        .err_has("like 20G");
 }
 
 /// The guest is root on its disk: nothing that it leaves there can do harm.

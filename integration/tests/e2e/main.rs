@@ -40,4 +40,5 @@ mod emulated;
 mod many;
 mod podman;
 mod refusals;
+mod sizing;
 mod wall;

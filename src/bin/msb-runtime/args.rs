@@ -5,8 +5,8 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{ArgAction, Parser, Subcommand, ValueEnum, error::ErrorKind};
 
 use crate::{
-    attach, create, delete, doctor, exec, features, kill, list, pause, ps, report::Report, resume, run, spec,
-    start, state, vmm,
+    attach, config, create, delete, doctor, exec, features, kill, list, pause, ps, report::Report, resume,
+    run, spec, start, state, vmm,
 };
 
 /// The newest version of the specification that is understood.
@@ -87,6 +87,8 @@ pub enum Verb {
     Ps(ps::Ps),
     /// Write a config.json to begin with.
     Spec(spec::Spec),
+    /// Print the host's settings that are in force, as TOML.
+    Config(config::Config),
     /// Print what this runtime can do as JSON.
     Features(features::Features),
     /// Check whether this machine can run containers, and say what to do if not.
@@ -117,6 +119,7 @@ impl Verb {
             Self::List(_) => "list",
             Self::Ps(_) => "ps",
             Self::Spec(_) => "spec",
+            Self::Config(_) => "config",
             Self::Features(_) => "features",
             Self::Doctor(_) => "doctor",
         }

@@ -14,6 +14,8 @@ use nix::{
     unistd::geteuid,
 };
 
+use crate::{report, settings};
+
 /// Check whether this machine can run containers, and say what to do if not.
 #[derive(Debug, Args)]
 pub struct Doctor {}
@@ -24,10 +26,15 @@ type Finding = Result<String, String>;
 impl Doctor {
     /// Prints all lines; fails if one of them is bad.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let assets = Assets::from_variables(|name| std::env::var_os(name));
+        let settings = settings::load();
+        // What is wrong with the file is one finding; the others go on as if it were not there.
+        let found = settings.as_ref().cloned().unwrap_or_default();
+        let assets = Assets::of(&found, |name| std::env::var_os(name));
+        let settings = settings.map(|_| settings::path().display().to_string());
         let findings = [
             ("user", user()),
             ("kvm", kvm()),
+            ("settings", settings.map_err(|error| report::chain(&error.into()))),
             ("kernel", asset(&assets.kernel, b"\x7fELF", Assets::KERNEL_VARIABLE)),
             ("initramfs", asset(&assets.initramfs, b"070701", Assets::INITRAMFS_VARIABLE)),
             ("cgroup", cgroup()),

@@ -32,7 +32,7 @@ use crate::{
     clock, console,
     context::Context,
     lent::{Guard, Lent},
-    show,
+    settings, show,
 };
 
 /// What `create` and `run` are given.
@@ -85,12 +85,13 @@ pub fn launch(options: &Options, detached: bool, context: &Context) -> anyhow::R
 
     let reservation = context.store.reserve(&id)?;
     let entry = reservation.entry();
-    let Config { size, wishes, host, plan } = Config::new(&spec, console.stdin)?;
+    let settings = settings::load()?;
+    let Config { size, disk, kernel_args, host, plan } = Config::new(&spec, &settings, console.stdin)?;
     let lent = Lent::new(entry, &host, spec.root(), context.systemd_cgroup)?;
     lent.save(entry)?;
     lent.rescue()?;
     let guard = Guard::new(lent.clone());
-    let disks = image::prepare(&lent.disks, spec.root(), wishes.disk_bytes)?;
+    let disks = image::prepare(&lent.disks, spec.root(), disk.0)?;
     let container = plan.complete(&disks, file)?;
     let cgroup = lent.cgroup()?;
     if let Some(cgroup) = &cgroup {
@@ -98,8 +99,8 @@ pub fn launch(options: &Options, detached: bool, context: &Context) -> anyhow::R
     }
 
     let dir = entry.directory().to_owned();
-    let assets = Assets::from_variables(|name| std::env::var_os(name));
-    let machine = assets.machine(size, disks.disks(), &dir);
+    let assets = Assets::of(&settings, |name| std::env::var_os(name));
+    let machine = assets.machine(size, kernel_args, disks.disks(), &dir);
     let sandbox = SandboxConfig { dir, machine, network: host.network, container };
     let mut vmm = Starting::spawn("vmm", &sandbox, console.stdio)?;
     vmm.expect(&Word::Ready)?;

@@ -6,6 +6,7 @@
 mod args;
 mod attach;
 mod clock;
+mod config;
 mod console;
 mod context;
 mod create;
@@ -23,6 +24,7 @@ mod ps;
 mod report;
 mod resume;
 mod run;
+mod settings;
 mod show;
 mod spec;
 mod start;
@@ -71,6 +73,7 @@ fn carry_out(verb: Verb, context: &Context) -> anyhow::Result<ExitCode> {
         Verb::List(verb) => verb.run(context),
         Verb::Ps(verb) => verb.run(context),
         Verb::Spec(verb) => verb.run(),
+        Verb::Config(verb) => verb.run(),
         Verb::Features(verb) => verb.run(),
         Verb::Doctor(verb) => verb.run(),
     }

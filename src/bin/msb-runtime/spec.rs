@@ -45,7 +45,10 @@ impl Spec {
 
 #[cfg(test)]
 mod tests {
-    use msb_runtime::{bundle, config::Config};
+    use msb_runtime::{
+        bundle,
+        config::{Config, Settings},
+    };
 
     use super::*;
 
@@ -57,7 +60,7 @@ mod tests {
         write().unwrap();
         let spec = bundle::Spec::load(bundle.path()).unwrap();
         assert!(spec.process().terminal());
-        Config::new(&spec, true).unwrap();
+        Config::new(&spec, &Settings::default(), true).unwrap();
         assert!(write().unwrap_err().to_string().contains("exists"));
     }
 }

@@ -1,0 +1,220 @@
+//! `/etc/msb/config.toml`: what the owner of a host decides for all of its containers.
+//!
+//! Enters: the file's text, read at the edge. Leaves: [`Settings`], with the built-in default for whatever the file
+//! leaves out, and nothing in it that can't be had. A key that isn't known is an error: one that is misspelt would
+//! otherwise do nothing.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::Bytes;
+
+/// The most processors that a machine has.
+pub const MAX_VCPUS: u8 = 32;
+/// The smallest machine: the guest's kernel and the initramfs fit with room to run.
+pub const MIN_MEMORY: Bytes = Bytes(128 << 20);
+/// The largest machine.
+pub const MAX_MEMORY: Bytes = Bytes(1 << 40);
+/// The smallest disk for what a container writes: a file system with a journal and some room.
+pub const MIN_DISK: Bytes = Bytes(64 << 20);
+/// The largest: what a file can have on an ext4 host, in whole TiB.
+pub const MAX_DISK: Bytes = Bytes(15 << 40);
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Settings {
+    /// The guest's kernel: an uncompressed ELF file.
+    pub kernel: PathBuf,
+    /// The guest's first file system: a cpio archive whose `/init` is the agent.
+    pub initramfs: PathBuf,
+    /// Which annotations count, without their prefix `dev.msb.`; the others are refused.
+    pub annotations: Vec<Annotation>,
+    /// How large machines are.
+    pub machine: Machine,
+    /// How large disks are.
+    pub disk: Disk,
+}
+
+/// `[machine]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Machine {
+    /// Processors of a machine whose container has no limit of its own.
+    pub vcpus: u8,
+    /// Memory of a machine whose container has no limit of its own. Not taken from the host before it is used.
+    pub memory: Bytes,
+    /// The most processors that limits and annotations give; more of them are cut.
+    pub max_vcpus: u8,
+    /// The most memory that limits and annotations may ask for; more is refused.
+    pub max_memory: Bytes,
+    /// Added to a container's limit for the guest's own kernel and agent; its page tables come on top of this.
+    pub overhead: Bytes,
+}
+
+/// `[disk]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Disk {
+    /// Of the disk for what a container writes. Sparse: it takes what is written and not deleted, and no more.
+    pub size: Bytes,
+}
+
+/// Annotations that can be allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Annotation {
+    /// `dev.msb.vcpus`
+    Vcpus,
+    /// `dev.msb.memory`
+    Memory,
+    /// `dev.msb.disk-size`
+    DiskSize,
+    /// `dev.msb.kernel-args`
+    KernelArgs,
+}
+
+/// Why a file can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// It is no TOML, or has a key or a value that means nothing.
+    #[error(transparent)]
+    Toml(#[from] toml::de::Error),
+    /// A number that can't be had.
+    #[error("{key} = {value} is out of range: give {least} to {most}")]
+    Range {
+        /// As in the file.
+        key: &'static str,
+        /// As given.
+        value: String,
+        /// The least that can be had.
+        least: String,
+        /// The most that can be had.
+        most: String,
+    },
+}
+
+impl Settings {
+    /// Where the file is.
+    pub const PATH: &str = "/etc/msb/config.toml";
+    /// Environment variable that names another file.
+    pub const VARIABLE: &str = "MSB_CONFIG";
+
+    /// From the text of a file; of an empty one, all is as built in.
+    ///
+    /// # Errors
+    /// [`SettingsError`].
+    pub fn parse(text: &str) -> Result<Self, SettingsError> {
+        let settings: Self = toml::from_str(text)?;
+        let Machine { vcpus, memory, max_vcpus, max_memory, overhead } = settings.machine;
+        within("machine.max-vcpus", max_vcpus, 1, MAX_VCPUS)?;
+        within("machine.vcpus", vcpus, 1, max_vcpus)?;
+        within("machine.max-memory", max_memory, MIN_MEMORY, MAX_MEMORY)?;
+        within("machine.memory", memory, MIN_MEMORY, max_memory)?;
+        within("machine.overhead", overhead, Bytes(32 << 20), max_memory)?;
+        within("disk.size", settings.disk.size, MIN_DISK, MAX_DISK)?;
+        Ok(settings)
+    }
+
+    /// As a file that gives the same.
+    ///
+    /// # Panics
+    /// Never: every value has its TOML.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("settings are plain tables, strings and numbers")
+    }
+}
+
+fn within<T: PartialOrd + ToString>(
+    key: &'static str,
+    value: T,
+    least: T,
+    most: T,
+) -> Result<(), SettingsError> {
+    if (&least..=&most).contains(&&value) {
+        return Ok(());
+    }
+    let [value, least, most] = [value, least, most].map(|bound| bound.to_string());
+    Err(SettingsError::Range { key, value, least, most })
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            kernel: "/usr/lib/msb/vmlinux".into(),
+            initramfs: "/usr/lib/msb/initramfs".into(),
+            annotations: vec![Annotation::Vcpus, Annotation::Memory, Annotation::DiskSize],
+            machine: Machine::default(),
+            disk: Disk::default(),
+        }
+    }
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self {
+            vcpus: 1,
+            memory: Bytes(1 << 30),
+            max_vcpus: MAX_VCPUS,
+            max_memory: MAX_MEMORY,
+            overhead: Bytes(64 << 20),
+        }
+    }
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self { size: Bytes(16 << 30) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        assert_eq!(Settings::parse("").unwrap(), Settings::default());
+        assert_eq!(Settings::parse(&Settings::default().to_toml()).unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn what_is_given_counts_and_the_rest_stays() {
+        let text = "kernel = '/k'\nannotations = ['kernel-args']\n[machine]\nmemory = '512m'\nvcpus = 4\n";
+        let settings = Settings::parse(text).unwrap();
+        let machine = Machine { memory: Bytes(512 << 20), vcpus: 4, ..Machine::default() };
+        let annotations = vec![Annotation::KernelArgs];
+        let expected = Settings { kernel: "/k".into(), annotations, machine, ..Settings::default() };
+        assert_eq!(settings, expected);
+    }
+
+    #[test]
+    fn what_can_not_be_had_is_refused_by_its_name() {
+        for (text, word) in [
+            ("kernal = '/k'", "kernal"),
+            ("annotations = ['anything']", "anything"),
+            ("[machine]\nvcpus = 0", "machine.vcpus"),
+            ("[machine]\nvcpus = 33", "machine.vcpus"),
+            ("[machine]\nmax-vcpus = 2\nvcpus = 3", "1 to 2"),
+            ("[machine]\nmemory = '1M'", "128M"),
+            ("[machine]\nmemory = 'much'", "much"),
+            ("[machine]\noverhead = '1M'", "machine.overhead"),
+            ("[disk]\nsize = '16T'", "disk.size"),
+            ("[disk", "TOML"),
+        ] {
+            let error = Settings::parse(text).unwrap_err().to_string();
+            assert!(error.contains(word), "{text}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_decided(text in "[a-z\\[\\]=\"' \n0-9-]{0,60}") {
+            let _ = Settings::parse(&text);
+        }
+    }
+}
