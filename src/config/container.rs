@@ -57,11 +57,12 @@ impl Config {
             readonly_paths: linux.readonly_paths().clone().unwrap_or_default(),
             init: process::process(spec.process(), stdin),
         };
+        let size = Size::of(linux, &settings.machine, &wishes)?;
         Ok(Self {
-            size: Size::of(linux, &settings.machine, &wishes)?,
+            size,
             disk: wishes.disk.unwrap_or(settings.disk.size),
             kernel_args: wishes.kernel_args,
-            host: host::host(spec, network)?,
+            host: host::host(spec, size, network)?,
             plan: Plan { container, mounts: mounts::mounts(spec.mounts())? },
         })
     }

@@ -109,6 +109,20 @@ pub enum ConfigError {
         /// Without its prefix.
         short: String,
     },
+    /// A block device that can't be.
+    #[error("linux.resources.blockIO: there is no device {major}:{minor}")]
+    Device {
+        /// As given.
+        major: i64,
+        /// As given.
+        minor: i64,
+    },
+    /// A key of `linux.resources.unified` that is no file of a controller.
+    #[error("linux.resources.unified: {file:?} is no file of a cgroup controller: write it like memory.high")]
+    Unified {
+        /// As given.
+        file: String,
+    },
     /// `linux.cgroupsPath` is not UTF-8.
     #[error("linux.cgroupsPath {} is not valid text", path.display())]
     CgroupsPath {

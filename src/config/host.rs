@@ -2,10 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use oci_spec::runtime::{Hook as OciHook, Hooks as OciHooks, Linux, LinuxCpu, LinuxMemory, LinuxPids};
+use oci_spec::runtime::{Hook as OciHook, Hooks as OciHooks, Linux};
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, NodeRule, nodes::nodes};
+use super::{ConfigError, Limits, NodeRule, Size, nodes::nodes};
 use crate::bundle::Spec;
 
 /// The network namespace of the VMM.
@@ -45,23 +45,13 @@ pub struct HostConfig {
     pub nodes: Vec<NodeRule>,
 }
 
-/// The container's cgroup and its limits. Absent limits are left as they are.
+/// The container's cgroup.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CgroupConfig {
     /// `linux.cgroupsPath` as it stands: a path, or `slice:prefix:name` with systemd.
     pub path: Option<String>,
-    /// `memory.limit` in bytes; -1: none.
-    pub memory_limit: Option<i64>,
-    /// `cpu.quota` in microseconds of each period; -1: none.
-    pub cpu_quota: Option<i64>,
-    /// `cpu.period` in microseconds.
-    pub cpu_period: Option<u64>,
-    /// `cpu.shares`
-    pub cpu_shares: Option<u64>,
-    /// `cpu.cpus`, as a list like `0-3,5`.
-    pub cpus: Option<String>,
-    /// `pids.limit`; -1: none. It counts the container's processes, which are the guest's matter.
-    pub pids: Option<i64>,
+    /// What it is held to.
+    pub limits: Limits,
 }
 
 /// `hooks`, by their moment.
@@ -79,21 +69,20 @@ pub struct Hooks {
     pub poststop: Vec<Hook>,
 }
 
-/// What the configuration asks of the host.
-pub(super) fn host(spec: &Spec, network: NetworkNamespace) -> Result<HostConfig, ConfigError> {
+/// What the configuration asks of the host for a machine of `size`.
+pub(super) fn host(spec: &Spec, size: Size, network: NetworkNamespace) -> Result<HostConfig, ConfigError> {
     if spec.hooks().is_some_and(|hooks| !list(hooks.start_container()).is_empty()) {
         return Err(ConfigError::StartContainerHook);
     }
     Ok(HostConfig {
-        cgroup: cgroup(spec.linux())?,
+        cgroup: cgroup(spec.linux(), size)?,
         network,
         hooks: spec.hooks().map(hooks).unwrap_or_default(),
         nodes: nodes(spec.linux()),
     })
 }
 
-/// Zero means "not given" in every limit: Docker writes it so.
-fn cgroup(linux: &Linux) -> Result<CgroupConfig, ConfigError> {
+fn cgroup(linux: &Linux, size: Size) -> Result<CgroupConfig, ConfigError> {
     let path = match linux.cgroups_path() {
         None => None,
         Some(path) => {
@@ -101,17 +90,8 @@ fn cgroup(linux: &Linux) -> Result<CgroupConfig, ConfigError> {
             (!text.is_empty()).then(|| text.to_owned())
         }
     };
-    let Some(resources) = linux.resources() else { return Ok(CgroupConfig { path, ..Default::default() }) };
-    let cpu = resources.cpu().as_ref();
-    Ok(CgroupConfig {
-        path,
-        memory_limit: resources.memory().as_ref().and_then(LinuxMemory::limit).filter(|limit| *limit != 0),
-        cpu_quota: cpu.and_then(LinuxCpu::quota).filter(|quota| *quota != 0),
-        cpu_period: cpu.and_then(LinuxCpu::period).filter(|period| *period != 0),
-        cpu_shares: cpu.and_then(LinuxCpu::shares).filter(|shares| *shares != 0),
-        cpus: cpu.and_then(|cpu| cpu.cpus().clone()).filter(|cpus| !cpus.is_empty()),
-        pids: resources.pids().as_ref().map(LinuxPids::limit).filter(|limit| *limit != 0),
-    })
+    let limits = linux.resources().as_ref().map(|resources| Limits::of(resources, size)).transpose()?;
+    Ok(CgroupConfig { path, limits: limits.unwrap_or_default() })
 }
 
 fn hooks(hooks: &OciHooks) -> Hooks {

@@ -7,7 +7,7 @@
 //! What is valid but can't be had in a machine with a kernel of its own is refused here ([`ConfigError`]).
 //! Not yet applied, and for now silently so: `linux.seccomp`, `process.apparmorProfile`, `process.selinuxLabel`,
 //! `linux.mountLabel`, `linux.rootfsPropagation`, `linux.intelRdt`, `process.scheduler`, `process.ioPriority` and
-//! the resources that [`CgroupConfig`] does not name.
+//! the resources that [`Limits`] does not name.
 
 mod annotations;
 mod assets;
@@ -15,6 +15,7 @@ mod bytes;
 mod container;
 mod error;
 mod host;
+mod limits;
 mod machine;
 mod mounts;
 mod namespaces;
@@ -30,6 +31,7 @@ pub use bytes::Bytes;
 pub use container::{Config, Plan};
 pub use error::ConfigError;
 pub use host::{CgroupConfig, Hook, Hooks, HostConfig, NetworkNamespace};
+pub use limits::{Device, Limits, Rate, RateKind};
 pub use machine::{DiskConfig, MachineConfig};
 pub use mounts::{BindMount, MountPlan};
 pub use nodes::NodeRule;

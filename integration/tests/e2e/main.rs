@@ -30,6 +30,7 @@ macro_rules! conformance {
 
 pub(crate) use conformance;
 
+mod cgroups;
 mod containerd;
 mod direct;
 mod docker_exec;

@@ -94,9 +94,6 @@ pub fn launch(options: &Options, detached: bool, context: &Context) -> anyhow::R
     let disks = image::prepare(&lent.disks, spec.root(), disk.0)?;
     let container = plan.complete(&disks, file)?;
     let cgroup = lent.cgroup()?;
-    if let Some(cgroup) = &cgroup {
-        cgroup.create()?;
-    }
 
     let dir = entry.directory().to_owned();
     let assets = Assets::of(&settings, |name| std::env::var_os(name));
@@ -105,7 +102,7 @@ pub fn launch(options: &Options, detached: bool, context: &Context) -> anyhow::R
     let mut vmm = Starting::spawn("vmm", &sandbox, console.stdio)?;
     vmm.expect(&Word::Ready)?;
     if let Some(cgroup) = &cgroup {
-        cgroup.add(vmm.pid())?;
+        cgroup.enter(vmm.pid(), &host.cgroup.limits)?;
     }
 
     let mut record = record(&spec, id, bundle, vmm.pid(), context)?;
