@@ -100,11 +100,14 @@ fn build(dir: &Path, root: &Path, scratch_bytes: u64) -> Result<RootDisks, Image
     Ok(RootDisks { layers, scratch: DiskConfig::Raw { path: scratch, read_only: false }, read_only })
 }
 
-/// Removes what [`prepare`] made. What is gone is as good.
+/// Removes what [`prepare`] made. What is gone is as good. The writable disk goes first: as long as it is there, so is what
+/// tells where its content belongs, and which of it came back already.
 ///
 /// # Errors
 /// [`ImageError::Remove`].
 pub fn remove(dir: &Path) -> Result<(), ImageError> {
+    // If that fails, so does the rest, and tells.
+    let _ = fs::remove_file(dir.join(SCRATCH));
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(ImageError::Remove { path: dir.to_owned(), source: error })
