@@ -38,6 +38,7 @@ mod docker_lifecycle;
 mod docker_run;
 mod docker_writes;
 mod emulated;
+mod faults;
 mod many;
 mod podman;
 mod refusals;
