@@ -37,6 +37,7 @@ mod docker_exec;
 mod docker_lifecycle;
 mod docker_run;
 mod docker_writes;
+mod durability;
 mod emulated;
 mod faults;
 mod many;
