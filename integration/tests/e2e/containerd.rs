@@ -2,7 +2,7 @@
 
 use integration::check::Lab;
 
-crate::conformance!(both: [core], ours: []);
+crate::conformance!(both: [core, written], ours: []);
 
 fn core(lab: &mut Lab) {
     lab.define(
@@ -70,4 +70,22 @@ fn core(lab: &mut Lab) {
     lab.step("removed while it runs", "ctr task rm -f i; ctr container rm i").code(0).out("");
     lab.step("none is left", "ctr container ls -q; ctr task ls -q").code(0).out("").err("");
     lab.nothing_left("after all", &before);
+}
+
+/// What a container writes is in its snapshot, for containerd and for its next task.
+fn written(lab: &mut Lab) {
+    lab.step(
+        "a container that writes and ends",
+        r#"ctr run --runc-binary "$P" docker.io/library/busybox:latest box1 sh -c '
+            echo $(($(cat /runs 2>/dev/null) + 1)) > /runs; chmod 640 /runs; rm -rf /home; cat /runs'"#,
+    )
+    .code(0)
+    .out("1\n")
+    .err("");
+    lab.step("another task of the same container", "ctr task start box1").code(0).out("2\n").err("");
+    lab.must("its snapshot", "mkdir see; eval \"$(ctr snapshots mounts /root/see box1)\"");
+    lab.step("holds all of that", "cat see/runs; stat -c %a see/runs; ls -d see/home; umount see")
+        .out("2\n640\n")
+        .err_has("see/home");
+    lab.step("removed", "ctr container rm box1; ctr snapshots ls | grep -c box1").code(1).out("0\n").err("");
 }
