@@ -2,7 +2,7 @@
 
 use integration::check::Lab;
 
-crate::conformance!(both: [core], ours: []);
+crate::conformance!(both: [core, written], ours: []);
 
 fn core(lab: &mut Lab) {
     lab.define(r#"pod() { podman --runtime "$P" "$@"; }"#);
@@ -71,4 +71,37 @@ fn core(lab: &mut Lab) {
     lab.step("removed while it runs", "pod rm -f -t 0 box2").code(0).out("box2\n").err("");
     lab.step("none is left", "pod ps --all --quiet").code(0).out("").err("");
     lab.nothing_left("after all", &before);
+}
+
+/// What a container writes is in its root on the host, for podman's own commands and for its next start.
+fn written(lab: &mut Lab) {
+    lab.define(r#"pod() { podman --runtime "$P" "$@"; }"#);
+    lab.must(
+        "a container that writes and ends",
+        r#"pod run --name box1 $N busybox sh -c '
+            mkdir -p /dir/sub; echo $(($(cat /dir/runs 2>/dev/null) + 1)) > /dir/runs; chmod 640 /dir/runs; rm -rf /home; ln -s dir /link'"#,
+    );
+    // Whoever ran it is told of the end before podman has deleted it in the runtime, which then is in the state `exited`.
+    let deleted = "podman inspect -f '{{.State.Status}}' box1 | grep -q exited";
+    lab.wait("podman has cleaned up", deleted);
+    let changes = "A /dir\nA /dir/runs\nA /dir/sub\nA /link\nD /home\n";
+    lab.step("what podman sees", "pod diff box1 | grep -E '/(dir|link|home|one|two)' | sort")
+        .code(0)
+        .out(changes)
+        .err("");
+    lab.step("a file copied out", "pod cp box1:/dir/runs runs; cat runs").code(0).out("1\n").err("");
+    lab.step("started again", "pod start -a box1").code(0).out("").err("");
+    lab.wait("podman has cleaned up", deleted);
+    lab.step("it found what it had written", "pod cp box1:/dir/runs runs; cat runs")
+        .code(0)
+        .out("2\n")
+        .err("");
+    lab.step("a commit", "pod commit -q box1 next > id").code(0).err("");
+    lab.step(
+        "what it holds",
+        "pod run --rm $N next sh -c 'cat /link/runs; stat -c %a /dir/runs; ls -d /home 2>&1'",
+    )
+    .code(1)
+    .out("2\n640\nls: /home: No such file or directory\n");
+    lab.step("removed", "pod rm box1; pod ps --all --quiet").code(0).out("box1\n").err("");
 }
