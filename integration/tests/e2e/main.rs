@@ -32,6 +32,7 @@ pub(crate) use conformance;
 
 mod cgroups;
 mod containerd;
+mod differential;
 mod direct;
 mod docker_exec;
 mod docker_lifecycle;
