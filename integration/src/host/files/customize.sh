@@ -11,7 +11,7 @@ printf '127.0.0.1 localhost msb-host\n::1 localhost\n' > "$root/etc/hosts"
 # A login prompt hangs up the console that logs go to; timers steal the one processor from measurements.
 for unit in getty@tty1.service serial-getty@ttyS0.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
     e2scrub_all.timer e2scrub_reap.service fstrim.timer systemd-pstore.service remote-fs.target \
-    systemd-tmpfiles-clean.timer systemd-networkd.service netavark-dhcp-proxy.socket netavark-firewalld-reload.service; do
+    systemd-tmpfiles-clean.timer systemd-networkd.service netavark-dhcp-proxy.socket netavark-firewalld-reload.service redis-server.service iperf3.service; do
     ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
 ln -sf /usr/lib/systemd/system/multi-user.target "$root/etc/systemd/system/default.target"
