@@ -4,8 +4,8 @@ use msb_agent::protocol::{Container, Device, DeviceKind, Mount, MountSource, Roo
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType};
 
 use super::{
-    BindMount, Bytes, ConfigError, HostConfig, MountPlan, RootDisks, Settings, Size, Wishes, host, mounts,
-    namespaces, process,
+    BindMount, Bytes, ConfigError, HostConfig, MountPlan, RootDisks, Settings, Size, Wishes, guest_limits,
+    host, mounts, namespaces, process,
 };
 use crate::bundle::Spec;
 
@@ -55,6 +55,7 @@ impl Config {
             sysctls: sysctls(linux),
             masked_paths: linux.masked_paths().clone().unwrap_or_default(),
             readonly_paths: linux.readonly_paths().clone().unwrap_or_default(),
+            limits: linux.resources().as_ref().map(guest_limits).transpose()?.unwrap_or_default(),
             init: process::process(spec.process(), stdin),
         };
         let size = Size::of(linux, &settings.machine, &wishes)?;

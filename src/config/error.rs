@@ -70,6 +70,27 @@ pub enum ConfigError {
         /// As given.
         text: String,
     },
+    /// Swap counts memory too.
+    #[error(
+        "linux.resources.memory.swap of {both} bytes is memory and swap together: give at least the limit of {memory}"
+    )]
+    Swap {
+        /// `limit`
+        memory: i64,
+        /// `swap`
+        both: i64,
+    },
+    /// Huge pages of a size that isn't, or less than none.
+    #[error(
+        "linux.resources.hugepageLimits: {limit} bytes of {page_size:?} can't be: give a pageSize such as 2MB and a \
+         limit of at least 0"
+    )]
+    HugePages {
+        /// As given.
+        page_size: String,
+        /// As given.
+        limit: i64,
+    },
     /// More memory than a machine may have.
     #[error(
         "linux.resources.memory.limit of {bytes} bytes is more than a machine may have: stay below {most}, or raise \

@@ -17,7 +17,7 @@ const VMM_MEMORY: u64 = 32 << 20;
 const TABLES: u64 = 128;
 
 /// Keys of `unified` that limit the container and not its machine.
-const THE_GUESTS: [&str; 5] = ["memory.", "pids.", "hugetlb.", "misc.", "rdma."];
+pub(super) const THE_GUESTS: [&str; 5] = ["memory.", "pids.", "hugetlb.", "misc.", "rdma."];
 
 /// Absent: left as it is. Negative amounts: no limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,7 +115,10 @@ impl Limits {
             io_weight: io.and_then(LinuxBlockIo::weight).filter(|weight| *weight != 0),
             io_weights: io.map(weights).transpose()?.unwrap_or_default(),
             io_rates: io.map(rates).transpose()?.unwrap_or_default(),
-            unified: unified(resources)?,
+            unified: unified(resources)?
+                .into_iter()
+                .filter(|(file, _)| !THE_GUESTS.iter().any(|prefix| file.starts_with(prefix)))
+                .collect(),
         })
     }
 }
@@ -155,17 +158,15 @@ fn rates(io: &LinuxBlockIo) -> Result<Vec<Rate>, ConfigError> {
     .collect()
 }
 
-/// In one order: the map has none.
-fn unified(resources: &LinuxResources) -> Result<Vec<(String, String)>, ConfigError> {
+/// All of `unified`, in one order: the map has none.
+pub(super) fn unified(resources: &LinuxResources) -> Result<Vec<(String, String)>, ConfigError> {
     let mut files = Vec::new();
     for (file, value) in resources.unified().iter().flatten() {
         let plain = file.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._".contains(&byte));
         if !plain || !file.contains('.') || file.starts_with("cgroup.") || file.starts_with('.') {
             return Err(ConfigError::Unified { file: file.clone() });
         }
-        if !THE_GUESTS.iter().any(|prefix| file.starts_with(prefix)) {
-            files.push((file.clone(), value.clone()));
-        }
+        files.push((file.clone(), value.clone()));
     }
     files.sort_unstable();
     Ok(files)

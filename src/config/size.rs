@@ -75,7 +75,7 @@ fn vcpus(cpu: &LinuxCpu) -> Result<Option<u64>, ConfigError> {
 }
 
 /// How many processors a list like `0-3,5` names.
-fn count(list: &str) -> Result<u64, ConfigError> {
+pub(super) fn count(list: &str) -> Result<u64, ConfigError> {
     let broken = || ConfigError::CpuList { text: list.into() };
     let number = |text: &str| text.trim().parse::<u32>().map_err(|_| broken());
     let mut total = 0_u64;

@@ -116,7 +116,7 @@ impl Agent {
     pub fn order(&mut self, request: Request) -> Result<(), AgentError> {
         match self.call(request)? {
             Reply::Done => Ok(()),
-            Reply::Created { .. } | Reply::Processes(_) => Err(AgentError::Unexpected),
+            Reply::Created { .. } | Reply::Processes(_) | Reply::Statistics(_) => Err(AgentError::Unexpected),
         }
     }
 

@@ -137,8 +137,10 @@ impl Session {
     }
 
     fn ended(&self, event: &Event) -> Option<ExitStatus> {
-        let Event::Exited { process, status } = event;
-        (*process == self.process).then_some(*status)
+        match event {
+            Event::Exited { process, status } => (*process == self.process).then_some(*status),
+            Event::OutOfMemory { .. } => None,
+        }
     }
 
     fn wait(&self, other: Option<BorrowedFd>) -> Result<(bool, bool, bool), SessionError> {

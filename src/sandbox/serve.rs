@@ -54,8 +54,10 @@ pub(super) fn one(
 fn answered(result: Result<Reply, AgentError>) -> Result<Answer, AgentError> {
     match result {
         Ok(Reply::Done) => Ok(Answer::Done),
-        Ok(Reply::Processes(pids)) => Ok(Answer::Processes(pids)),
-        Ok(Reply::Created { .. }) => Err(AgentError::Unexpected),
+        Ok(Reply::Processes(processes)) => {
+            Ok(Answer::Processes(processes.iter().map(|process| process.pid).collect()))
+        }
+        Ok(Reply::Created { .. } | Reply::Statistics(_)) => Err(AgentError::Unexpected),
         Err(AgentError::Failed(failure)) => Ok(Answer::Guest(failure)),
         Err(error) => Err(error),
     }

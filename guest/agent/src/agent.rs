@@ -7,7 +7,7 @@ use msb_agent::protocol::{Failure, Namespace, ProcessId};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::container::cgroup::Cgroup;
+use crate::container::cgroup::{Cgroup, oom};
 use crate::container::root::Mounted;
 use crate::process::record::Record;
 use crate::serve::Channel;
@@ -28,13 +28,15 @@ pub struct Made {
     pub cgroup: Cgroup,
     /// What an exec has to join.
     pub namespaces: Vec<Namespace>,
+    /// Who is killed for want of memory.
+    pub oom: oom::Watch,
     init: OnceLock<Arc<Record>>,
 }
 
 impl Made {
     /// A container without a process.
-    pub fn new(root: Mounted, cgroup: Cgroup, namespaces: Vec<Namespace>) -> Self {
-        Self { root, cgroup, namespaces, init: OnceLock::new() }
+    pub fn new(root: Mounted, cgroup: Cgroup, namespaces: Vec<Namespace>, oom: oom::Watch) -> Self {
+        Self { root, cgroup, namespaces, oom, init: OnceLock::new() }
     }
 
     /// Its first process, once that is ready.

@@ -70,6 +70,12 @@ fn finish(agent: &Agent, record: &Record, status: ExitStatus) {
     {
         log::failure("end the container", &failure);
     }
+    if record.id == ProcessId::INIT
+        && let Ok(made) = made
+    {
+        // Before the end, or the host could not tell why it ended.
+        made.oom.tell();
+    }
     agent.registry().remove(record.id);
     if known {
         record.owner.send(&FromAgent::Event(Event::Exited { process: record.id, status }));

@@ -6,6 +6,7 @@ use msb_agent::protocol::{Failure, ProcessId, Reply, TerminalSize};
 use nix::errno::Errno;
 
 use crate::agent::Agent;
+use crate::container::processes::describe;
 use crate::container::{at, plain, setup};
 use crate::sys;
 
@@ -58,7 +59,7 @@ pub fn processes(agent: &Agent) -> Result<Reply, Failure> {
     let first = made.init().and_then(|init| u32::try_from(init.pid).ok());
     let mut pids = made.cgroup.processes();
     pids.sort_unstable_by_key(|pid| (Some(*pid) != first, *pid));
-    Ok(Reply::Processes(pids))
+    Ok(Reply::Processes(describe(&pids)))
 }
 
 fn sent(result: Result<(), Errno>) -> Result<Reply, Failure> {

@@ -10,7 +10,7 @@ use rustbus::{
 };
 
 use super::{path::Unit, v2};
-use crate::config::Limits;
+use crate::config::{Limits, cpu_weight};
 
 /// systemd may be busy; runc waits as long.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -192,7 +192,7 @@ fn properties(unit: &Unit, pid: u32, limits: &Limits) -> Vec<(String, Value)> {
     let bytes = |amount: i64| u64::try_from(amount).unwrap_or(u64::MAX);
     all.extend(limits.memory.map(|amount| ("MemoryMax", Value::Number(bytes(amount)))));
     all.extend(limits.reservation.map(|amount| ("MemoryLow", Value::Number(bytes(amount)))));
-    all.extend(limits.cpu_shares.map(|shares| ("CPUWeight", Value::Number(v2::weight(shares)))));
+    all.extend(limits.cpu_shares.map(|shares| ("CPUWeight", Value::Number(cpu_weight(shares)))));
     if let Some(quota) = limits.cpu_quota.and_then(|quota| u64::try_from(quota).ok()) {
         let period = limits.cpu_period.unwrap_or(v2::DEFAULT_PERIOD).max(1);
         all.push(("CPUQuotaPeriodUSec", Value::Number(period)));

@@ -1,7 +1,7 @@
 //! Limits as the files of cgroup version 2 (kernel, `Documentation/admin-guide/cgroup-v2.rst`).
 
 use super::Setting;
-use crate::config::{Limits, RateKind};
+use crate::config::{Limits, RateKind, cpu_weight};
 
 /// `cpu.max` and `cpu.cfs_period_us` where none is given, in microseconds.
 pub(super) const DEFAULT_PERIOD: u64 = 100_000;
@@ -23,7 +23,7 @@ pub(super) fn settings(limits: &Limits) -> Vec<Setting> {
         set("memory.swap.max", amount(swap));
     }
     if let Some(shares) = limits.cpu_shares {
-        set("cpu.weight", weight(shares).to_string());
+        set("cpu.weight", cpu_weight(shares).to_string());
     }
     if let Some(idle) = limits.cpu_idle {
         set("cpu.idle", idle.to_string());
@@ -70,11 +70,6 @@ pub(super) fn settings(limits: &Limits) -> Vec<Setting> {
 /// Negative: no limit.
 fn amount(bytes: i64) -> String {
     if bytes < 0 { "max".into() } else { bytes.to_string() }
-}
-
-/// Shares from 2 to 262144 on a scale from 1 to 10000, as runc and crun have it.
-pub(super) fn weight(shares: u64) -> u64 {
-    1 + (shares.clamp(2, 262_144) - 2) * 9_999 / 262_142
 }
 
 /// BFQ's weight from 10 to 1000 on the scale of the other controller, from 1 to 10000, as runc and crun have it.
@@ -144,6 +139,5 @@ mod tests {
     #[test]
     fn shares_cover_the_scale() {
         assert_eq!([0, 10, 100, 1000].map(io_weight), [1, 1, 910, 10_000]);
-        assert_eq!([0, 2, 1024, 262_144, u64::MAX].map(weight), [1, 1, 39, 10_000, 10_000]);
     }
 }

@@ -11,6 +11,7 @@ pub mod mounts;
 pub mod namespaces;
 mod options;
 pub mod paths;
+pub mod processes;
 pub mod root;
 
 use msb_agent::protocol::Failure;

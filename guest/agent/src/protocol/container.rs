@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::GuestLimits;
+
 /// The container and its first process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
@@ -23,6 +25,8 @@ pub struct Container {
     pub masked_paths: Vec<String>,
     /// Made read-only. What isn't there is skipped.
     pub readonly_paths: Vec<String>,
+    /// What it is held to from its first process on.
+    pub limits: GuestLimits,
     /// The first process.
     pub init: Process,
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Container, Failure, Process, TerminalSize};
+use super::{Container, Failure, GuestLimits, Process, ProcessInfo, Statistics, TerminalSize};
 
 /// The agent's first message on every channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,8 +49,13 @@ pub enum Request {
         /// The new size.
         size: TerminalSize,
     },
-    /// The container's processes, as pids of the guest.
+    /// The container's processes. Answered [`Reply::Processes`].
     Processes,
+    /// Hold the container to other limits from now on. Answered [`Reply::Done`]; a limit that is refused leaves those
+    /// before it changed.
+    Update(Box<GuestLimits>),
+    /// What the container uses. Answered [`Reply::Statistics`].
+    Statistics,
     /// Everything written is brought to the disks. Asked before the machine is ended.
     Sync,
     /// Stops every process of the container where it is, and brings all that it wrote to the disks. Answered when
@@ -95,8 +100,10 @@ pub enum Reply {
     },
     /// Nothing to add.
     Done,
-    /// Pids in the guest's first pid namespace, first process first.
-    Processes(Vec<u32>),
+    /// The container's processes, the first one first.
+    Processes(Vec<ProcessInfo>),
+    /// What the container uses.
+    Statistics(Box<Statistics>),
 }
 
 /// What the agent tells unasked.
@@ -110,6 +117,28 @@ pub enum Event {
         /// How.
         status: ExitStatus,
     },
+    /// Memory was short and the kernel killed processes of the container. Told on the sandbox's channel, at most once a
+    /// second; what was killed before the first process's end is told before that end.
+    OutOfMemory {
+        /// How many were killed since the last such event; at least one.
+        kills: u64,
+        /// Those of them that the kernel named, at most [`Victim::MAX`].
+        victims: Vec<Victim>,
+    },
+}
+
+/// A process that the kernel killed for want of memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Victim {
+    /// In the guest's first pid namespace.
+    pub pid: u32,
+    /// At most 15 bytes, as the kernel keeps it; nothing to trust.
+    pub name: String,
+}
+
+impl Victim {
+    /// Most victims that one event names.
+    pub const MAX: usize = 8;
 }
 
 /// How a process ended.

@@ -16,7 +16,9 @@
 mod container;
 mod failure;
 mod frame;
+mod limits;
 mod message;
+mod statistics;
 
 pub use container::{
     Capabilities, Container, Device, DeviceKind, Layer, Mount, MountSource, Namespace, Process, Rlimit, Root,
@@ -24,8 +26,13 @@ pub use container::{
 };
 pub use failure::{CommandProblem, Failure};
 pub use frame::{FrameError, MAX_FRAME, decode, encode, read, write};
+pub use limits::{Amount, GuestLimits, HugePages};
 pub use message::{
-    Event, ExitStatus, FromAgent, Hello, ProcessId, Reply, Request, Stream, StreamHello, ToAgent,
+    Event, ExitStatus, FromAgent, Hello, ProcessId, Reply, Request, Stream, StreamHello, ToAgent, Victim,
+};
+pub use statistics::{
+    CpuStatistics, HugePagesStatistics, IoStatistics, MemoryEvents, MemoryStatistics, PidsStatistics,
+    Pressure, PressureShares, ProcessInfo, Statistics,
 };
 
 /// Version of everything in this module; raised with every change of a message.

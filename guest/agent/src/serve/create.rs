@@ -1,23 +1,46 @@
 //! `Create` and `Start`: the container and its first process.
 
 use std::sync::Arc;
+use std::thread;
 
 use msb_agent::protocol::{Container, Failure, ProcessId, Reply};
 
 use super::{Answer, Channel};
 use crate::agent::{Agent, Made};
-use crate::container::{cgroup::Cgroup, root};
+use crate::container::cgroup::{Cgroup, limits, oom};
+use crate::container::root;
+use crate::log;
 use crate::process::helper::Job;
 use crate::process::spawn;
 
+/// Stack of the thread that watches the container's memory.
+const WATCH_STACK: usize = 48 << 10;
+
 /// Root, cgroup and first process, up to its execve.
-pub fn create(agent: &Agent, channel: &Arc<Channel>, container: Box<Container>) -> Answer {
+pub fn create(agent: &Arc<Agent>, channel: &Arc<Channel>, container: Box<Container>) -> Answer {
     agent.registry().claim()?;
     let mounted = root::mount_root(&container.root)?;
-    agent.set_container(Made::new(mounted, Cgroup::create()?, container.namespaces.clone()));
+    let cgroup = Cgroup::create()?;
+    limits::apply(&container.limits)?;
+    let watch = oom::Watch::new(channel);
+    agent.set_container(Made::new(mounted, cgroup, container.namespaces.clone(), watch));
+    watch_memory(agent);
     let record = spawn::create(agent, channel, &Job::Init(container))?;
     agent.container()?.set_init(&record);
     Ok((Reply::Created { process: record.id }, Some(record)))
+}
+
+/// On a thread of its own. Without it, kills are told when the first process ends.
+fn watch_memory(agent: &Arc<Agent>) {
+    let agent = Arc::clone(agent);
+    let watch = move || {
+        if let Ok(made) = agent.container() {
+            made.oom.run();
+        }
+    };
+    if let Err(error) = thread::Builder::new().stack_size(WATCH_STACK).spawn(watch) {
+        log::failure("watch the container's memory", &error);
+    }
 }
 
 /// Lets the first process go.

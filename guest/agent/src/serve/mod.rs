@@ -5,6 +5,7 @@
 mod create;
 mod exec;
 mod freeze;
+mod limits;
 
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -91,6 +92,8 @@ fn answer(
         Request::Sync => agent.container().and_then(|made| made.root.sync()).map(|()| Reply::Done),
         Request::Freeze => freeze::freeze(agent),
         Request::Thaw => freeze::thaw(agent),
+        Request::Update(new) => limits::update(agent, &new),
+        Request::Statistics => limits::statistics(agent),
     };
     reply.map(|reply| (reply, None))
 }

@@ -3,7 +3,9 @@
 use std::thread;
 use std::time::Duration;
 
-use msb_agent::protocol::{ExitStatus, Failure, ProcessId, Reply, Request, Stream, TerminalSize};
+use msb_agent::protocol::{
+    ExitStatus, Failure, GuestLimits, ProcessId, Reply, Request, Stream, TerminalSize,
+};
 
 use crate::harness::{Channel, Outcome, Sandbox, process, sandbox, text};
 
@@ -79,7 +81,7 @@ fn a_closed_channel_kills_its_exec() {
         let Ok(Reply::Processes(now)) = sandbox.boot.call(Request::Processes) else { panic!() };
         left = now.len();
         if left == 1 {
-            assert_eq!(now[0], before[0]);
+            assert_eq!(now[0].pid, before[0].pid);
             break;
         }
         thread::sleep(Duration::from_millis(20));
@@ -154,4 +156,45 @@ fn what_comes_too_early_or_twice_is_refused() {
     let mut channel = sandbox.channel();
     channel.created(Request::Exec(Box::new(process(&["true"]))));
     wrong(channel.call(Request::Exec(Box::new(process(&["true"])))));
+}
+
+#[test]
+fn processes_are_told_with_what_ps_shows() {
+    let mut sandbox = sandbox!();
+    sandbox.idle();
+    let mut channel = sandbox.channel();
+    let mut job =
+        process(&["sh", "-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; sleep 900", "a b"]);
+    job.user.uid = 33;
+    let id = channel.created(Request::Exec(Box::new(job)));
+    drop((sandbox.collect(id, Stream::Stdout), sandbox.collect(id, Stream::Stderr)));
+    channel.call(Request::Release).unwrap();
+    let Ok(Reply::Processes(found)) = sandbox.boot.call(Request::Processes) else { panic!() };
+    assert_eq!(
+        (found[0].name.as_str(), &found[0].args[..]),
+        ("sleep", &["sleep".to_owned(), "1000".into()][..])
+    );
+    let shell = found.iter().find(|process| process.uid == 33).expect("the shell is there");
+    assert_eq!((shell.args[0].as_str(), shell.args[3].as_str()), ("sh", "a b"));
+    assert!(found[0].resident > 0 && found[0].started > 1_000_000_000, "{found:?}");
+    // None is a child of another: both are the agent's.
+    assert_eq!(shell.parent, found[0].parent);
+    let Ok(Reply::Statistics(statistics)) = sandbox.boot.call(Request::Statistics) else { panic!() };
+    assert!(statistics.cpu.usage > 0, "{statistics:?}");
+}
+
+#[test]
+fn a_limit_that_is_refused_says_which() {
+    let mut sandbox = sandbox!();
+    sandbox.idle();
+    let none = GuestLimits::default();
+    assert_eq!(sandbox.boot.call(Request::Update(Box::new(none.clone()))), Ok(Reply::Done));
+    let wrong = GuestLimits { unified: vec![("memory.nonsense".into(), "1".into())], ..none };
+    let Err(Failure::Setup { step, reason }) = sandbox.boot.call(Request::Update(Box::new(wrong))) else {
+        panic!()
+    };
+    assert_eq!(
+        (step.as_str(), reason.as_str()),
+        ("set memory.nonsense to \"1\"", "the guest's kernel has no such limit")
+    );
 }

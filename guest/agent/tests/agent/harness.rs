@@ -16,8 +16,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use msb_agent::protocol::{
-    self, Capabilities, Container, Event, ExitStatus, Failure, FromAgent, Hello, Layer, Mount, MountSource,
-    Namespace, Process, ProcessId, Reply, Request, Root, Stream, StreamHello, ToAgent, User, VERSION,
+    self, Capabilities, Container, Event, ExitStatus, Failure, FromAgent, GuestLimits, Hello, Layer, Mount,
+    MountSource, Namespace, Process, ProcessId, Reply, Request, Root, Stream, StreamHello, ToAgent, User,
+    VERSION,
 };
 
 /// No message takes longer, even on a busy machine.
@@ -93,7 +94,8 @@ pub(crate) use sandbox;
 pub struct Channel {
     stream: UnixStream,
     last: u32,
-    events: Vec<Event>,
+    /// Told and not asked for yet.
+    pub events: Vec<Event>,
 }
 
 impl Channel {
@@ -128,9 +130,12 @@ impl Channel {
 
     pub fn exited(&mut self, awaited: ProcessId) -> ExitStatus {
         loop {
-            if let Some(at) = self.events.iter().position(|Event::Exited { process, .. }| *process == awaited)
-            {
-                let Event::Exited { status, .. } = self.events.remove(at);
+            let ended = self.events.iter().enumerate().find_map(|(at, event)| match event {
+                Event::Exited { process, status } if *process == awaited => Some((at, *status)),
+                _ => None,
+            });
+            if let Some((at, status)) = ended {
+                self.events.remove(at);
                 return status;
             }
             match protocol::read(&mut self.stream).unwrap() {
@@ -216,6 +221,7 @@ impl Sandbox {
                 "/nothing".into(),
             ],
             readonly_paths: vec!["/proc/sys".into(), "/proc/sysrq-trigger".into(), "/nothing".into()],
+            limits: GuestLimits::default(),
             init: process(args),
         }
     }

@@ -1,16 +1,22 @@
 //! The container's cgroup inside the guest: who is in it, and the one way to kill all of it.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use msb_agent::protocol::Failure;
 
-use super::at;
+use super::{at, setup};
 use crate::log;
 
+pub mod files;
+pub mod limits;
+pub mod oom;
+pub mod statistics;
+
+const ROOT: &str = "/sys/fs/cgroup";
 const DIRECTORY: &str = "/sys/fs/cgroup/container";
 /// A container may make cgroups of its own; further down nobody looks.
 const DEPTH: usize = 16;
@@ -31,6 +37,7 @@ impl Cgroup {
     /// # Errors
     /// [`Failure::Setup`].
     pub fn create() -> Result<Self, Failure> {
+        enable_controllers();
         fs::create_dir(DIRECTORY).map_err(at(|| format!("make the cgroup {DIRECTORY}")))?;
         let directory = File::open(DIRECTORY).map_err(at(|| format!("open the cgroup {DIRECTORY}")))?;
         Ok(Self { directory })
@@ -54,7 +61,7 @@ impl Cgroup {
     /// [`Failure::Setup`], also when some process does not stop in time; all go on then.
     pub fn freeze(&self) -> Result<(), Failure> {
         let frozen = || -> std::io::Result<()> {
-            write("cgroup.freeze", b"1")?;
+            files::write("cgroup.freeze", "1")?;
             let deadline = Instant::now() + PATIENCE;
             while !event("frozen 1") {
                 if Instant::now() > deadline {
@@ -76,12 +83,12 @@ impl Cgroup {
     /// # Errors
     /// [`Failure::Setup`].
     pub fn thaw(&self) -> Result<(), Failure> {
-        write("cgroup.freeze", b"0").map_err(at(|| "thaw the container".into()))
+        files::write("cgroup.freeze", "0").map_err(at(|| "thaw the container".into()))
     }
 
     /// Kills every process in it, also those being forked, and waits until they are gone or it takes too long.
     pub fn kill(&self) {
-        if let Err(error) = write("cgroup.kill", b"1") {
+        if let Err(error) = files::write("cgroup.kill", "1") {
             log::failure("kill the container", &error);
         }
         let deadline = Instant::now() + PATIENCE;
@@ -95,17 +102,19 @@ impl Cgroup {
     }
 }
 
-/// Writes one of its files.
-fn write(name: &str, value: &[u8]) -> std::io::Result<()> {
-    File::options().write(true).open(format!("{DIRECTORY}/{name}"))?.write_all(value)
+/// Every controller that the kernel has, for the container and for cgroups that it makes itself. Where one can't be
+/// had (the agent as an ordinary process), a limit that needs it says so.
+fn enable_controllers() {
+    let list = files::read_path(&format!("{ROOT}/cgroup.controllers")).unwrap_or_default();
+    let words: Vec<String> = list.split_whitespace().map(|name| format!("+{name}")).collect();
+    if !words.is_empty() {
+        let _ = files::write_path(&format!("{ROOT}/cgroup.subtree_control"), &words.join(" "));
+    }
 }
 
 /// Whether `cgroup.events` has this line.
 fn event(wanted: &str) -> bool {
-    let mut text = String::new();
-    File::open(format!("{DIRECTORY}/cgroup.events"))
-        .and_then(|file| file.take(4096).read_to_string(&mut text))
-        .is_ok_and(|_| text.lines().any(|line| line == wanted))
+    files::read("cgroup.events").is_ok_and(|text| text.lines().any(|line| line == wanted))
 }
 
 fn collect(directory: &Path, depth: usize, pids: &mut Vec<u32>) {
