@@ -8,7 +8,8 @@ use nix::time::{ClockId, clock_gettime};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::serial::Console;
-use super::vcpu::VcpuError;
+use super::vcpu::gate::Gate;
+use super::vcpu::{Stuck, VcpuError};
 pub use super::virtio::vsock::{ConnectError, VsockHandle};
 
 /// How a machine ended. The last lines of its console are in [`MachineHandle::console_tail`].
@@ -76,6 +77,7 @@ impl End {
 #[derive(Debug, Clone)]
 pub struct MachineHandle {
     pub(super) end: Arc<End>,
+    pub(super) gate: Arc<Gate>,
     pub(super) console: Arc<Console>,
     pub(super) vsock: VsockHandle,
 }
@@ -84,6 +86,25 @@ impl MachineHandle {
     /// Ends the machine at once, as if it lost power; `run` returns [`Ended::Stopped`].
     pub fn stop(&self) {
         self.end.set(Ok(Ended::Stopped));
+    }
+
+    /// Stops every processor; when it returns, none executes the guest's instructions. The devices go on with what they
+    /// were asked for.
+    ///
+    /// # Errors
+    /// [`Stuck`]; the guest goes on then.
+    pub fn pause(&self) -> Result<(), Stuck> {
+        self.gate.close()
+    }
+
+    /// Lets the processors go on.
+    pub fn resume(&self) {
+        self.gate.open();
+    }
+
+    /// Whether it is paused.
+    pub fn is_paused(&self) -> bool {
+        self.gate.is_closed()
     }
 
     /// Joins `stream` with a vsock stream to that port of the guest. It waits until the guest's driver is up; when

@@ -47,6 +47,8 @@ use self::handle::End;
 pub use self::handle::{ConnectError, Ended, MachineHandle, monotonic_ns};
 use self::reset::ResetPort;
 use self::serial::{Console, SerialPort};
+pub use self::vcpu::Stuck;
+use self::vcpu::gate::Gate;
 use self::vcpu::{Buses, Processor};
 use self::virtio::block::Block;
 use self::virtio::block::composed::{Composed, ComposedError};
@@ -203,7 +205,7 @@ impl Machine {
         });
         let processors = processors.collect::<Result<_, kvm::KvmProblem>>()?;
 
-        let handle = MachineHandle { end, console, vsock: vsock_handle };
+        let handle = MachineHandle { end, gate: Arc::new(Gate::default()), console, vsock: vsock_handle };
         let (vm, buses) = (ManuallyDrop::new(vm), Arc::new(buses));
         Ok(Self { vm, processors, buses, events, handle, listeners })
     }
@@ -227,7 +229,7 @@ impl Machine {
         let mut running = Vec::new();
         let mut result = Ok(());
         for processor in processors {
-            match processor.spawn(&buses, &handle.end) {
+            match processor.spawn(&buses, &handle.end, &handle.gate) {
                 Ok(thread) => running.push(thread),
                 Err(error) => {
                     result = Err(RunError::Thread(error));
@@ -240,6 +242,8 @@ impl Machine {
         }
         // Without effect when the end is what got us here.
         handle.stop();
+        // Who waits there looks at the end then.
+        handle.resume();
         vcpu::leave(running);
         events.close();
         handle.console.finish();

@@ -91,6 +91,16 @@ impl Agent {
         Ok(Self { stream, last_id: 0, events: VecDeque::new() })
     }
 
+    /// Waits for answers as long as it takes: a container that is paused gives them when it is resumed. The machine's end
+    /// still ends the wait.
+    ///
+    /// # Errors
+    /// [`AgentError::Stream`].
+    pub fn be_patient(&mut self) -> Result<(), AgentError> {
+        self.stream.set_read_timeout(None).map_err(AgentError::Stream)?;
+        self.stream.set_write_timeout(None).map_err(AgentError::Stream)
+    }
+
     /// Asks and awaits the answer; events that come before it are kept for [`Self::event`].
     ///
     /// # Errors

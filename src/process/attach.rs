@@ -53,6 +53,8 @@ pub fn create(door: Door, mut process: Process, signals: Signals) -> Result<Atta
     }
     let channel = door(CHANNEL_PORT).map_err(AttachError::Open)?;
     let mut agent = Agent::greet(channel, PATIENCE)?;
+    // From here on the container may be paused at any time.
+    agent.be_patient()?;
     let Reply::Created { process: id } = agent.call(Request::Exec(Box::new(process)))? else {
         return Err(AgentError::Unexpected.into());
     };

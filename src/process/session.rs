@@ -87,13 +87,20 @@ pub struct Session {
     pub agent: Agent,
     process: ProcessId,
     signals: Signals,
+    /// Whether signals wait.
+    held: bool,
 }
 
 impl Session {
     /// Watches `process`.
     #[must_use]
     pub fn new(agent: Agent, process: ProcessId, signals: Signals) -> Self {
-        Self { agent, process, signals }
+        Self { agent, process, signals, held: false }
+    }
+
+    /// While the guest stands still it answers nobody: signals wait then, as they do for a frozen process.
+    pub fn hold_signals(&mut self, held: bool) {
+        self.held = held;
     }
 
     /// Tells the guest the terminal's size, where this process's stdin is one.
@@ -144,9 +151,10 @@ impl Session {
     }
 
     fn wait(&self, other: Option<BorrowedFd>) -> Result<(bool, bool, bool), SessionError> {
+        let signals = if self.held { PollFlags::empty() } else { PollFlags::POLLIN };
         let mut fds = vec![
             PollFd::new(self.agent.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.signals.0.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.signals.0.as_fd(), signals),
         ];
         fds.extend(other.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         loop {

@@ -1,6 +1,14 @@
 //! The VMM's side of the control socket: one question of one caller at a time.
+//!
+//! A container that is paused stands still twice: its processes are frozen by the guest's kernel, so that nothing is half
+//! done, and then the machine's processors, so that nothing runs. What is asked of the guest meanwhile wakes only the
+//! processors, and only for the answer.
 
-use std::{io, os::unix::net::UnixListener, time::Duration};
+use std::{
+    io,
+    os::unix::net::UnixListener,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use msb_agent::protocol::{self, CHANNEL_PORT, ProcessId, Reply, Request, STREAM_PORT};
 
@@ -39,16 +47,55 @@ pub(super) fn one(
         }
         Question::Open { port } => Answer::Failed(format!("Port {port} of the guest is not open to callers")),
         Question::Start => answered(agent.call(Request::Start))?,
-        Question::Processes => answered(agent.call(Request::Processes))?,
-        Question::Freeze => answered(agent.call(Request::Freeze))?,
-        Question::Thaw => answered(agent.call(Request::Thaw))?,
+        Question::Processes => awake(agent, machine, Request::Processes)?,
+        Question::Freeze => freeze(agent, machine)?,
+        Question::Thaw => {
+            machine.resume();
+            answered(agent.call(Request::Thaw { realtime: realtime() }))?
+        }
         Question::Signal { signal, all } => {
-            answered(agent.call(Request::Signal { process: ProcessId::INIT, signal, all }))?
+            let request = Request::Signal { process: ProcessId::INIT, signal, all };
+            if signal == nix::libc::SIGKILL {
+                // Its processes die also where they are frozen, but not without a processor.
+                machine.resume();
+            }
+            awake(agent, machine, request)?
         }
     };
     // A caller that has gone does not want its answer.
     let _ = protocol::write(&mut stream, &answer);
     Ok(())
+}
+
+/// Asks the guest, whose processors run for the answer if they are paused.
+fn awake(agent: &mut Agent, machine: &MachineHandle, request: Request) -> Result<Answer, AgentError> {
+    let paused = machine.is_paused();
+    if paused {
+        machine.resume();
+    }
+    let answer = answered(agent.call(request))?;
+    Ok(match paused.then(|| machine.pause()) {
+        Some(Err(stuck)) => Answer::Failed(stuck.to_string()),
+        _ => answer,
+    })
+}
+
+/// The container's processes first, and with them what they wrote; then the processors.
+fn freeze(agent: &mut Agent, machine: &MachineHandle) -> Result<Answer, AgentError> {
+    let answer = answered(agent.call(Request::Freeze))?;
+    if answer == Answer::Done
+        && let Err(stuck) = machine.pause()
+    {
+        // Not half paused: the first error is the one to tell.
+        let _ = answered(agent.call(Request::Thaw { realtime: realtime() }))?;
+        return Ok(Answer::Failed(stuck.to_string()));
+    }
+    Ok(answer)
+}
+
+/// The host's clock, for the guest to follow.
+fn realtime() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 fn answered(result: Result<Reply, AgentError>) -> Result<Answer, AgentError> {

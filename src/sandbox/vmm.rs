@@ -198,6 +198,7 @@ fn prepare(
 
 fn supervise(sandbox: Sandbox, mut session: Session) -> Result<ExitStatus, VmmError> {
     let watched = loop {
+        session.hold_signals(sandbox.machine.is_paused());
         match session.turn(Some(sandbox.control.as_fd())) {
             Ok(Turn::Exited(status)) => break Ok(status),
             Ok(Turn::Other) => {

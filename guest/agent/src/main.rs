@@ -8,6 +8,7 @@
 
 mod agent;
 mod boot;
+mod clock;
 mod container;
 mod log;
 mod process;

@@ -6,9 +6,9 @@
 
 use std::cell::Cell;
 use std::marker::PhantomData;
-use std::os::unix::thread::JoinHandleExt;
+use std::os::unix::thread::RawPthread;
 use std::ptr;
-use std::thread::JoinHandle;
+use std::sync::atomic::{Ordering, compiler_fence};
 
 use kvm_ioctls::VcpuFd;
 use libc::{c_int, c_void, siginfo_t};
@@ -44,14 +44,34 @@ pub(super) fn enter(processor: &mut VcpuFd) -> Kickable {
     Kickable(PhantomData)
 }
 
+impl Kickable {
+    /// Takes back earlier kicks. Call it before looking at what a kick may be about: whoever sets that before this kicks
+    /// after it.
+    pub(super) fn clear(&self) {
+        let flag = EXIT_FLAG.get();
+        if !flag.is_null() {
+            // SAFETY: as in the handler.
+            unsafe { flag.write_volatile(0) };
+        }
+        // The handler runs in this same thread.
+        compiler_fence(Ordering::SeqCst);
+    }
+}
+
 impl Drop for Kickable {
     fn drop(&mut self) {
         EXIT_FLAG.set(ptr::null_mut());
     }
 }
 
-/// Kicks the processor of that thread.
-pub(super) fn kick(thread: &JoinHandle<()>) {
-    // SAFETY: the thread is not joined yet, so that its id is valid; the handler is installed.
-    let _ = unsafe { libc::pthread_kill(thread.as_pthread_t(), SIGRTMIN()) };
+/// The calling thread, to be kicked by others.
+pub(super) fn own_thread() -> RawPthread {
+    // SAFETY: it takes nothing and can't fail.
+    unsafe { libc::pthread_self() }
+}
+
+/// Kicks the processor of that thread, which must not have been joined, nor ended where nobody joins it.
+pub(super) fn kick(thread: RawPthread) {
+    // SAFETY: the thread's id is valid as the caller says; the handler is installed.
+    let _ = unsafe { libc::pthread_kill(thread, SIGRTMIN()) };
 }

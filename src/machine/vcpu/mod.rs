@@ -7,12 +7,14 @@
 #[path = "cpuid_x86_64.rs"]
 pub mod cpuid;
 mod exits;
+pub(super) mod gate;
 mod kick;
 #[cfg(target_arch = "x86_64")]
 #[path = "setup_x86_64.rs"]
 pub mod setup;
 
 use std::io;
+use std::os::unix::thread::JoinHandleExt;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -24,6 +26,8 @@ use super::boot;
 use super::handle::End;
 use super::kvm::KvmProblem;
 pub use exits::Buses;
+use gate::Gate;
+pub use gate::Stuck;
 
 /// How long a processor may take to leave the guest. Microseconds are usual; a host that swaps takes longer.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -79,11 +83,11 @@ impl Processor {
     }
 
     /// Starts the thread.
-    pub(super) fn spawn(self, buses: &Arc<Buses>, end: &Arc<End>) -> io::Result<Running> {
-        let (buses, end) = (Arc::clone(buses), Arc::clone(end));
+    pub(super) fn spawn(self, buses: &Arc<Buses>, end: &Arc<End>, gate: &Arc<Gate>) -> io::Result<Running> {
+        let (buses, end, gate) = (Arc::clone(buses), Arc::clone(end), Arc::clone(gate));
         let name = format!("vcpu{}", self.id);
         let thread = std::thread::Builder::new().name(name).stack_size(STACK).spawn(move || {
-            if let Some(how) = self.run(&buses, &end) {
+            if let Some(how) = self.run(&buses, &end, &gate) {
                 end.set(how);
             }
         })?;
@@ -91,8 +95,9 @@ impl Processor {
     }
 
     /// Runs until the end of the machine; says how, if this processor is the one that saw it.
-    fn run(mut self, buses: &Buses, end: &End) -> Option<Result<super::Ended, VcpuError>> {
-        let _kickable = kick::enter(&mut self.fd);
+    fn run(mut self, buses: &Buses, end: &End, gate: &Gate) -> Option<Result<super::Ended, VcpuError>> {
+        let kickable = kick::enter(&mut self.fd);
+        let place = gate.enter();
         if let Some(start) = self.start {
             let ready = boot::check::run(&mut self.fd).and_then(|()| start.apply(&self.fd));
             if let Err(problem) = ready {
@@ -100,7 +105,14 @@ impl Processor {
             }
             end.entering();
         }
-        while !end.is_set() {
+        loop {
+            kickable.clear();
+            if end.is_set() {
+                return None;
+            }
+            if place.pass() {
+                self.stood_still();
+            }
             match self.fd.run() {
                 Ok(exit) => {
                     if let Some(how) = exits::serve(exit, buses) {
@@ -111,7 +123,13 @@ impl Processor {
                 Err(error) => return Some(Err(VcpuError::Run { errno: error.errno() })),
             }
         }
-        None
+    }
+
+    /// Tells the guest that it stood still, so that its watchdogs don't take the time for a fault of its own.
+    fn stood_still(&self) {
+        // One that has no kvm-clock has no watchdog that asks it.
+        #[cfg(target_arch = "x86_64")]
+        let _ = self.fd.kvmclock_ctrl();
     }
 }
 
@@ -128,7 +146,7 @@ pub(super) fn leave(processors: Vec<Running>) {
     let deadline = Instant::now() + PATIENCE;
     for Running(thread) in processors {
         while !thread.is_finished() && Instant::now() < deadline {
-            kick::kick(&thread);
+            kick::kick(thread.as_pthread_t());
             let again = Instant::now() + KICK_AGAIN;
             while !thread.is_finished() && Instant::now() < again {
                 std::thread::sleep(Duration::from_micros(50));

@@ -1,5 +1,7 @@
 //! The messages of a channel.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Container, Failure, GuestLimits, Process, ProcessInfo, Statistics, TerminalSize};
@@ -61,8 +63,11 @@ pub enum Request {
     /// Stops every process of the container where it is, and brings all that it wrote to the disks. Answered when
     /// both have happened: from then on nothing changes there.
     Freeze,
-    /// Lets them go on.
-    Thaw,
+    /// Lets them go on, at the right time: the machine may have stood still since.
+    Thaw {
+        /// The host's `CLOCK_REALTIME`, since 1970.
+        realtime: Duration,
+    },
 }
 
 /// A process the host asked for. The first is [`ProcessId::INIT`], each exec gets the next number.

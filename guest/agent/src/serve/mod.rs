@@ -91,7 +91,7 @@ fn answer(
         Request::Processes => signals::processes(agent),
         Request::Sync => agent.container().and_then(|made| made.root.sync()).map(|()| Reply::Done),
         Request::Freeze => freeze::freeze(agent),
-        Request::Thaw => freeze::thaw(agent),
+        Request::Thaw { realtime } => freeze::thaw(agent, realtime),
         Request::Update(new) => limits::update(agent, &new),
         Request::Statistics => limits::statistics(agent),
     };
