@@ -56,6 +56,7 @@ impl Config {
             masked_paths: linux.masked_paths().clone().unwrap_or_default(),
             readonly_paths: linux.readonly_paths().clone().unwrap_or_default(),
             limits: linux.resources().as_ref().map(guest_limits).transpose()?.unwrap_or_default(),
+            start_hooks: host::start_hooks(spec),
             init: process::process(spec.process(), stdin),
         };
         let size = Size::of(linux, &settings.machine, &wishes)?;
@@ -70,6 +71,12 @@ impl Config {
 }
 
 impl Plan {
+    /// Whether the guest runs hooks before the container's own program.
+    #[must_use]
+    pub fn has_start_hooks(&self) -> bool {
+        !self.container.start_hooks.hooks.is_empty()
+    }
+
     /// The container whose root is on these disks, with `read` called for each bind mount in order.
     ///
     /// # Errors

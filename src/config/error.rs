@@ -25,11 +25,6 @@ pub enum ConfigError {
          Remove the user namespace, linux.uidMappings and linux.gidMappings (--userns-remap, --userns)"
     )]
     UserNamespace,
-    /// `hooks.startContainer`
-    #[error(
-        "hooks.startContainer is not supported: it would run inside of the machine. Use createContainer or poststart"
-    )]
-    StartContainerHook,
     /// `linux.timeOffsets`
     #[error("linux.timeOffsets is not supported: remove it")]
     TimeOffsets,

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use msb_agent::protocol::{StartHook, StartHooks};
 use oci_spec::runtime::{Hook as OciHook, Hooks as OciHooks, Linux};
 use serde::{Deserialize, Serialize};
 
@@ -61,7 +62,8 @@ pub struct Hooks {
     pub prestart: Vec<Hook>,
     /// During create, after `prestart`.
     pub create_runtime: Vec<Hook>,
-    /// During create, after `createRuntime`; on the host, since the container's namespaces are the guest's.
+    /// During create, after `createRuntime`; in the container's namespaces as far as the host has them, which is the
+    /// network's. `startContainer` is the guest's ([`msb_agent::protocol::StartHooks`]).
     pub create_container: Vec<Hook>,
     /// After start.
     pub poststart: Vec<Hook>,
@@ -71,9 +73,6 @@ pub struct Hooks {
 
 /// What the configuration asks of the host for a machine of `size`.
 pub(super) fn host(spec: &Spec, size: Size, network: NetworkNamespace) -> Result<HostConfig, ConfigError> {
-    if spec.hooks().is_some_and(|hooks| !list(hooks.start_container()).is_empty()) {
-        return Err(ConfigError::StartContainerHook);
-    }
     Ok(HostConfig {
         cgroup: cgroup(spec.linux(), size)?,
         network,
@@ -102,6 +101,18 @@ fn hooks(hooks: &OciHooks) -> Hooks {
         poststart: list(hooks.poststart()),
         poststop: list(hooks.poststop()),
     }
+}
+
+/// `hooks.startContainer`, whose state is the caller's to fill in.
+pub(super) fn start_hooks(spec: &Spec) -> StartHooks {
+    let all = spec.hooks().map(|hooks| list(hooks.start_container())).unwrap_or_default();
+    let guests = |hook: Hook| StartHook {
+        path: hook.path.to_string_lossy().into_owned(),
+        args: hook.args,
+        env: hook.env,
+        timeout: hook.timeout,
+    };
+    StartHooks { hooks: all.into_iter().map(guests).collect(), state: Default::default() }
 }
 
 fn list(hooks: &Option<Vec<OciHook>>) -> Vec<Hook> {

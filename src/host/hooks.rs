@@ -1,24 +1,32 @@
 //! Hooks: programs of the host that run at moments of the container's life, with its state on their stdin.
 
 use std::{
-    io::{self, Write},
+    io::{self, Read as _, Write},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
 
-use crate::config::Hook;
+use super::netns::{self, NetnsError};
+use crate::config::{Hook, NetworkNamespace};
 
 /// How often a hook with a timeout is looked at.
 const LOOK: Duration = Duration::from_millis(2);
 
 /// How much of a failing hook's stderr is told.
-const MAX_WORDS: usize = 4096;
+const MAX_WORDS: u64 = 4096;
+
+/// How long a failed hook's stderr is waited for: it may have left a child that holds it.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Why a hook stops the container.
 #[derive(Debug, thiserror::Error)]
 pub enum HookError {
+    /// The container's network can't be entered.
+    #[error("A hook can't be run in the container's network namespace")]
+    Network(#[source] NetnsError),
     /// It can't be started.
     #[error("The hook {} can't be run", path.display())]
     Spawn {
@@ -56,6 +64,32 @@ pub fn run(hooks: &[Hook], state: &[u8], bundle: &Path) -> Result<(), HookError>
     hooks.iter().try_for_each(|hook| run_one(hook, state, bundle))
 }
 
+/// The same in the network namespace of process `pid`. Everything else is the caller's, the file system among it: a hook's
+/// path is the host's, and the container's mounts are made in the guest, where no program of the host can be.
+///
+/// # Errors
+/// As [`run`], and [`HookError::Network`].
+pub fn run_beside(pid: u32, hooks: &[Hook], state: &[u8], bundle: &Path) -> Result<(), HookError> {
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let network = NetworkNamespace::Existing(format!("/proc/{pid}/ns/net").into());
+    thread::scope(|scope| {
+        // A child is in the namespaces of the thread that made it.
+        let thread = scope.spawn(|| {
+            netns::enter(&network).map_err(HookError::Network)?;
+            run(hooks, state, bundle)
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Runs all hooks, whatever comes of them.
+#[must_use = "what failed is to be told"]
+pub fn run_all(hooks: &[Hook], state: &[u8], bundle: &Path) -> Vec<HookError> {
+    hooks.iter().filter_map(|hook| run_one(hook, state, bundle).err()).collect()
+}
+
 fn run_one(hook: &Hook, state: &[u8], bundle: &Path) -> Result<(), HookError> {
     let spawn = |source| HookError::Spawn { path: hook.path.clone(), source };
     let mut command = Command::new(&hook.path);
@@ -71,12 +105,16 @@ fn run_one(hook: &Hook, state: &[u8], bundle: &Path) -> Result<(), HookError> {
         // A hook need not read its state; the pipe holds more than a state has.
         let _ = stdin.write_all(state);
     }
-    let words = child.stderr.take().map(|pipe| thread::spawn(move || beginning(pipe)));
+    let words = child.stderr.take().map(|pipe| {
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || beginning(pipe, &tell));
+        told
+    });
     let status = wait(&mut child, hook.timeout).map_err(spawn)?;
     match (status, hook.timeout) {
         (Some(status), _) if status.success() => Ok(()),
         (Some(status), _) => {
-            let stderr = words.and_then(|thread| thread.join().ok()).unwrap_or_default();
+            let stderr = words.and_then(|told| told.recv_timeout(LAST_WORDS).ok()).unwrap_or_default();
             Err(HookError::Failed { path: hook.path.clone(), status, stderr })
         }
         (None, timeout) => {
@@ -102,15 +140,13 @@ fn wait(child: &mut Child, timeout: Option<Duration>) -> io::Result<Option<ExitS
     }
 }
 
-/// Reads all, so that the hook never blocks, and keeps the beginning.
-fn beginning(mut pipe: impl io::Read) -> String {
+/// Tells the beginning, and reads all, so that the hook never blocks.
+fn beginning(mut pipe: impl io::Read, tell: &mpsc::Sender<String>) {
     let mut kept = Vec::new();
-    let mut piece = [0; 1024];
-    while let Ok(count @ 1..) = pipe.read(&mut piece) {
-        let room = MAX_WORDS.saturating_sub(kept.len()).min(count);
-        kept.extend_from_slice(&piece[..room]);
-    }
-    String::from_utf8_lossy(&kept).trim_end().to_owned()
+    // An error ends it as an end does.
+    let _ = pipe.by_ref().take(MAX_WORDS).read_to_end(&mut kept);
+    let _ = tell.send(String::from_utf8_lossy(&kept).trim_end().to_owned());
+    let _ = io::copy(&mut pipe, &mut io::sink());
 }
 
 #[cfg(test)]
@@ -145,6 +181,21 @@ mod tests {
         let hook = shell("sleep 600", Some(Duration::from_millis(50)));
         let error = run(&[hook], b"", Path::new("/")).unwrap_err();
         assert!(matches!(error, HookError::Timeout { .. }));
+    }
+
+    #[test]
+    fn a_failed_hooks_child_holds_nobody_up() {
+        let started = Instant::now();
+        let error = run(&[shell("sleep 30 & exit 4", None)], b"", Path::new("/")).unwrap_err();
+        assert!(matches!(error, HookError::Failed { .. }) && started.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn all_are_run_where_no_failure_counts() {
+        let bundle = tempfile::tempdir().unwrap();
+        let hooks = [shell("exit 3", None), shell("touch second", None)];
+        assert_eq!(run_all(&hooks, b"", bundle.path()).len(), 1);
+        assert!(bundle.path().join("second").exists());
     }
 
     #[test]

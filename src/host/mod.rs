@@ -8,3 +8,4 @@ pub mod fds;
 pub mod files;
 pub mod hooks;
 pub mod netns;
+pub mod pidfd;

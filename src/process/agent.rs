@@ -101,6 +101,17 @@ impl Agent {
         self.stream.set_write_timeout(None).map_err(AgentError::Stream)
     }
 
+    /// As [`Self::call`], for what may take any time.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn call_patiently(&mut self, request: Request) -> Result<Reply, AgentError> {
+        self.stream.set_read_timeout(None).map_err(AgentError::Stream)?;
+        let result = self.call(request);
+        self.stream.set_read_timeout(Some(PATIENCE)).map_err(AgentError::Stream)?;
+        result
+    }
+
     /// Asks and awaits the answer; events that come before it are kept for [`Self::event`].
     ///
     /// # Errors

@@ -29,7 +29,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Question {
     /// Let the container's first process go.
-    Start,
+    Start {
+        /// It has hooks to run before, which may take any time.
+        hooks: bool,
+    },
     /// Send it a signal, or with `all` to every process of the container.
     Signal {
         /// Its number.
@@ -99,12 +102,13 @@ impl Control {
         Self { dir: dir.to_owned() }
     }
 
-    /// Lets the container's first process go; returns when it has called `execve`.
+    /// Lets the container's first process go; returns when it has called `execve`. With `hooks` it runs some before, and
+    /// may take any time.
     ///
     /// # Errors
     /// [`ControlError`].
-    pub fn start(&self) -> Result<(), ControlError> {
-        self.order(&Question::Start)
+    pub fn start(&self, hooks: bool) -> Result<(), ControlError> {
+        self.order(&Question::Start { hooks })
     }
 
     /// Sends a signal to the first process, or to all.
@@ -166,7 +170,8 @@ impl Control {
 
     fn ask(&self, question: &Question) -> Result<(Answer, UnixStream), ControlError> {
         let mut stream = at(&self.dir, |path| UnixStream::connect(path)).map_err(ControlError::Gone)?;
-        stream.set_read_timeout(Some(PATIENCE)).map_err(ControlError::Gone)?;
+        let patience = if *question == (Question::Start { hooks: true }) { None } else { Some(PATIENCE) };
+        stream.set_read_timeout(patience).map_err(ControlError::Gone)?;
         protocol::write(&mut stream, question).map_err(ControlError::Silent)?;
         match protocol::read(&mut stream).map_err(ControlError::Silent)? {
             Answer::Guest(failure) => Err(ControlError::Guest(failure)),
@@ -223,6 +228,6 @@ mod tests {
     #[test]
     fn nobody_there_is_a_container_not_running() {
         let (_guard, dir) = deep();
-        assert_eq!(Control::of(&dir).start().unwrap_err().to_string(), "container not running");
+        assert_eq!(Control::of(&dir).start(false).unwrap_err().to_string(), "container not running");
     }
 }

@@ -46,7 +46,8 @@ pub(super) fn one(
             return Ok(());
         }
         Question::Open { port } => Answer::Failed(format!("Port {port} of the guest is not open to callers")),
-        Question::Start => answered(agent.call(Request::Start))?,
+        Question::Start { hooks: false } => answered(agent.call(Request::Start))?,
+        Question::Start { hooks: true } => answered(agent.call_patiently(Request::Start))?,
         Question::Processes => awake(agent, machine, Request::Processes)?,
         Question::Freeze => freeze(agent, machine)?,
         Question::Thaw => {

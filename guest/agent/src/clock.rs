@@ -20,7 +20,11 @@ const AHEAD: Duration = Duration::from_secs(2);
 /// The kernel's.
 pub fn follow(host: Duration) -> Result<(), Errno> {
     let now = Duration::from(clock_gettime(ClockId::CLOCK_REALTIME)?);
-    if is_wrong(now, host) { clock_settime(ClockId::CLOCK_REALTIME, TimeSpec::from_duration(host)) } else { Ok(()) }
+    if is_wrong(now, host) {
+        clock_settime(ClockId::CLOCK_REALTIME, TimeSpec::from_duration(host))
+    } else {
+        Ok(())
+    }
 }
 
 fn is_wrong(now: Duration, host: Duration) -> bool {

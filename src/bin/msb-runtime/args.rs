@@ -5,8 +5,8 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{ArgAction, Parser, Subcommand, ValueEnum, error::ErrorKind};
 
 use crate::{
-    attach, config, create, delete, doctor, exec, features, kill, list, pause, ps, report::Report, resume,
-    run, spec, start, state, vmm,
+    attach, checkpoint, config, create, delete, doctor, exec, features, kill, list, pause, ps,
+    report::Report, resume, run, spec, start, state, vmm,
 };
 
 /// The newest version of the specification that is understood.
@@ -31,7 +31,7 @@ pub struct Cli {
     /// cgroupsPath is slice:prefix:name, as systemd has it.
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
     pub systemd_cgroup: bool,
-    /// Only `auto` and `false`: the runtime needs root.
+    /// Only `auto` and `false`: the runtime needs root, and `true` is refused.
     #[arg(long, value_enum, default_value_t = Rootless::Auto, value_name = "WHETHER")]
     pub rootless: Rootless,
     /// Print the version.
@@ -58,6 +58,8 @@ pub enum Rootless {
     Auto,
     /// Not rootless.
     False,
+    /// Refused.
+    True,
 }
 
 /// One file each.
@@ -70,7 +72,7 @@ pub enum Verb {
     /// Create a container, start it, and remove it when it ends.
     Run(run::Run),
     /// Run one more process in a container.
-    Exec(exec::Exec),
+    Exec(Box<exec::Exec>),
     /// Send a signal to a container's process.
     Kill(kill::Kill),
     /// Stop a container's processes where they are.
@@ -91,6 +93,10 @@ pub enum Verb {
     Config(config::Config),
     /// Print what this runtime can do as JSON.
     Features(features::Features),
+    /// Refused: a machine can't be written down by CRIU.
+    Checkpoint(checkpoint::Checkpoint),
+    /// Refused, as checkpoint is.
+    Restore(checkpoint::Checkpoint),
     /// Check whether this machine can run containers, and say what to do if not.
     Doctor(doctor::Doctor),
     /// For this program's own use.
@@ -121,6 +127,8 @@ impl Verb {
             Self::Spec(_) => "spec",
             Self::Config(_) => "config",
             Self::Features(_) => "features",
+            Self::Checkpoint(_) => "checkpoint",
+            Self::Restore(_) => "restore",
             Self::Doctor(_) => "doctor",
         }
     }

@@ -40,10 +40,10 @@ impl Delete {
         match entry.record() {
             Ok(record) => {
                 stop(&record, self.force)?;
-                remove(entry, Some(&record), self.force)?;
+                remove(entry, Some(&record), self.force, context)?;
             }
             // Its create was killed, or its record is of no use: what there is goes.
-            Err(_) if self.force => remove(entry, None, true)?,
+            Err(_) if self.force => remove(entry, None, true, context)?,
             Err(error) => return Err(error.into()),
         }
         Ok(ExitCode::SUCCESS)
@@ -51,9 +51,9 @@ impl Delete {
 }
 
 /// Removes a container that was made for nothing.
-pub fn by_force(entry: Entry, record: &Record) -> anyhow::Result<()> {
+pub fn by_force(entry: Entry, record: &Record, context: &Context) -> anyhow::Result<()> {
     stop(record, true)?;
-    remove(entry, Some(record), true)
+    remove(entry, Some(record), true, context)
 }
 
 /// Removes a container that has ended; another command may have done so already.
@@ -63,7 +63,7 @@ pub fn after_end(id: &Id, context: &Context) -> anyhow::Result<()> {
         entry => entry?,
     };
     let record = entry.record()?;
-    remove(entry, Some(&record), false)
+    remove(entry, Some(&record), false, context)
 }
 
 /// Makes sure that the VMM is gone. One that waits for `start` is ended, as runc does; one that runs only by force.
@@ -101,7 +101,7 @@ fn gone(vmm: Process) -> anyhow::Result<()> {
 ///
 /// While the host can't take what was written, the container stays, so that its delete can be tried again; by `force` it
 /// goes, and the disk is put aside. A disk that makes no sense is always put aside. Either is an error, told at the end.
-fn remove(entry: Entry, record: Option<&Record>, force: bool) -> anyhow::Result<()> {
+fn remove(entry: Entry, record: Option<&Record>, force: bool, context: &Context) -> anyhow::Result<()> {
     // A list of what was lent that can't be read must not keep the id for ever.
     let lent = Lent::load(&entry).unwrap_or_default();
     let mut lost = Ok(());
@@ -119,7 +119,8 @@ fn remove(entry: Entry, record: Option<&Record>, force: bool) -> anyhow::Result<
     entry.remove()?;
     if let (Some(lent), Some(record)) = (lent, record) {
         let state = show::for_hooks(record, Status::Stopped);
-        hooks::run(&lent.hooks.poststop, &state, &record.bundle)?;
+        // It is gone: what they make of it can't undo that.
+        context.report.warnings(hooks::run_all(&lent.hooks.poststop, &state, &record.bundle));
     }
     lost
 }

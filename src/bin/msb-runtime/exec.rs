@@ -1,19 +1,22 @@
 //! `exec ID COMMAND…`
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, thread, time::Duration};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 use msb_runtime::{
     bundle::{Process, Spec},
     config,
-    host::fds,
+    host::{fds, pidfd},
     sandbox::child::{Starting, Word},
-    state::{Id, Record, Status},
+    state::{Entry, Id, Record, Status},
 };
 use oci_spec::runtime as oci;
 
 use crate::{attach::Order, console, context::Context, foreground, launch, lent::Lent};
+
+/// How often a paused container is looked at.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Run one more process in a container.
 #[derive(Debug, Args)]
@@ -51,9 +54,21 @@ pub struct Exec {
     /// Adds a capability.
     #[arg(short, long, value_name = "CAP_NAME")]
     cap: Vec<String>,
+    /// Unix socket that is sent a descriptor of the process that stands for the new one.
+    #[arg(long, value_name = "SOCKET")]
+    pidfd_socket: Option<PathBuf>,
+    /// SELinux label of the process.
+    #[arg(long, value_name = "LABEL")]
+    process_label: Option<String>,
+    /// AppArmor profile of the process.
+    #[arg(long, value_name = "PROFILE")]
+    apparmor: Option<String>,
+    /// Only the container's own (/): its groups beneath are the guest's.
+    #[arg(long, value_name = "[CONTROLLER:]PATH", value_parser = own_cgroup)]
+    cgroup: Vec<()>,
     /// Only 0: descriptors can't be handed into a machine.
-    #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u8).range(..=0))]
-    preserve_fds: u8,
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = launch::no_descriptors)]
+    preserve_fds: u32,
     /// Also in a paused container, where it waits until that is resumed.
     #[arg(long)]
     ignore_paused: bool,
@@ -64,6 +79,18 @@ pub struct Exec {
     command: Vec<String>,
 }
 
+/// `--cgroup`
+fn own_cgroup(text: &str) -> Result<(), String> {
+    match text.rsplit_once(':').map_or(text, |(_, path)| path) {
+        "/" | "" => Ok(()),
+        _ => Err(
+            "a group beneath the container's own can't be entered from the host: leave it out, and have the \
+                  command write its pid to the group's cgroup.procs"
+                .into(),
+        ),
+    }
+}
+
 impl Exec {
     /// Runs it.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
@@ -71,13 +98,7 @@ impl Exec {
             .context("Inherited descriptors can't be closed: a kernel from 5.11 on is needed")?;
         let id: Id = self.id.parse()?;
         let entry = context.store.look(&id)?;
-        let record = entry.record()?;
-        if record.status() == Status::Stopped {
-            bail!("cannot exec in a stopped container");
-        }
-        if record.status() == Status::Paused && !self.ignore_paused {
-            bail!("cannot exec in a paused container (use --ignore-paused to override)");
-        }
+        let record = self.ready(&entry)?;
         let process = self.process(&record)?;
         let console = console::prepare(process.terminal(), self.detach, self.console_socket.as_deref())?;
         let order =
@@ -87,6 +108,9 @@ impl Exec {
         if let Some(cgroup) = Lent::load(&entry)?.map(|lent| lent.cgroup()).transpose()?.flatten() {
             cgroup.add(child.pid())?;
         }
+        if let Some(path) = &self.pidfd_socket {
+            pidfd::send(child.pid(), "setns", path)?;
+        }
         if let Some(path) = &self.pid_file {
             launch::write_pid(path, child.pid())?;
         }
@@ -94,6 +118,21 @@ impl Exec {
         child.expect(&Word::Running)?;
         let child = child.release();
         if self.detach { Ok(ExitCode::SUCCESS) } else { foreground::stay(child, console.master) }
+    }
+
+    /// The container, once something can run in it.
+    fn ready(&self, entry: &Entry) -> anyhow::Result<Record> {
+        loop {
+            let record = entry.record()?;
+            match record.status() {
+                Status::Stopped => bail!("cannot exec in a stopped container"),
+                Status::Paused if self.ignore_paused => thread::sleep(LOOK),
+                Status::Paused => {
+                    bail!("cannot exec in a paused container (use --ignore-paused to override)")
+                }
+                Status::Creating | Status::Created | Status::Running => return Ok(record),
+            }
+        }
     }
 
     /// From the file; or the container's own process with another command and what the flags change.
@@ -108,15 +147,26 @@ impl Exec {
         }
         process.env_mut().get_or_insert_default().extend(self.env.iter().cloned());
         if let Some(user) = &self.user {
-            let (uid, gid) = user.split_once(':').unwrap_or((user, "0"));
+            let (uid, gid) = user.split_once(':').map_or((&**user, None), |(uid, gid)| (uid, Some(gid)));
             let number = |text: &str| {
                 text.parse::<u32>()
                     .with_context(|| format!("--user {user:?} must be numbers: UID or UID:GID"))
             };
-            process.user_mut().set_uid(number(uid)?).set_gid(number(gid)?);
+            process.user_mut().set_uid(number(uid)?);
+            if let Some(gid) = gid {
+                process.user_mut().set_gid(number(gid)?);
+            }
         }
         if !self.additional_gids.is_empty() {
-            process.user_mut().set_additional_gids(Some(self.additional_gids.clone()));
+            let had = process.user().additional_gids().iter().flatten();
+            let gids = had.chain(&self.additional_gids).copied().collect();
+            process.user_mut().set_additional_gids(Some(gids));
+        }
+        if let Some(label) = &self.process_label {
+            process.set_selinux_label(Some(label.clone()));
+        }
+        if let Some(profile) = &self.apparmor {
+            process.set_apparmor_profile(Some(profile.clone()));
         }
         if self.no_new_privs {
             process.set_no_new_privileges(Some(true));

@@ -9,15 +9,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context as _;
-use msb_agent::protocol::MountSource;
+use anyhow::{Context as _, bail};
+use msb_agent::protocol::{MountSource, Namespace};
 use msb_runtime::{
     bundle::Spec,
     config::{Assets, BindMount, Config},
     host::{
         fds,
         files::{self, FileError},
-        hooks,
+        hooks, pidfd,
     },
     image,
     sandbox::{
@@ -26,7 +26,7 @@ use msb_runtime::{
     },
     state::{Entry, Id, Process, Record, Stage, Status, VERSION},
 };
-use nix::unistd::getuid;
+use nix::unistd::{gethostname, getuid};
 
 use crate::{
     clock, console,
@@ -53,9 +53,12 @@ pub struct Options {
     /// Accepted: the guest's kernel has keyrings of its own.
     #[arg(long)]
     no_new_keyring: bool,
+    /// Unix socket that is sent a descriptor of the VMM's process.
+    #[arg(long, value_name = "SOCKET")]
+    pidfd_socket: Option<PathBuf>,
     /// Only 0: descriptors can't be handed into a machine.
-    #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u8).range(..=0))]
-    preserve_fds: u8,
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = no_descriptors)]
+    preserve_fds: u32,
     /// The new container's id.
     pub id: String,
 }
@@ -78,6 +81,7 @@ pub fn launch(options: &Options, detached: bool, context: &Context) -> anyhow::R
     // Before anything of our own is opened: what the caller leaked to us must not live as long as the VMM.
     fds::forget_inherited()
         .context("Inherited descriptors can't be closed: a kernel from 5.11 on is needed")?;
+    no_sockets()?;
     let id: Id = options.id.parse()?;
     let bundle = absolute(options.bundle.as_deref())?;
     let spec = Spec::load(&bundle)?;
@@ -87,12 +91,17 @@ pub fn launch(options: &Options, detached: bool, context: &Context) -> anyhow::R
     let entry = reservation.entry();
     let settings = settings::load()?;
     let Config { size, disk, kernel_args, host, plan } = Config::new(&spec, &settings, console.stdin)?;
-    let lent = Lent::new(entry, &host, spec.root(), context.systemd_cgroup)?;
+    let lent = Lent::new(entry, &host, spec.root(), plan.has_start_hooks(), context.systemd_cgroup)?;
     lent.save(entry)?;
     lent.rescue()?;
     let guard = Guard::new(lent.clone());
     let disks = image::prepare(&lent.disks, spec.root(), disk.0)?;
-    let container = plan.complete(&disks, file)?;
+    let mut container = plan.complete(&disks, file)?;
+    container.start_hooks.state = show::for_start_hooks(&spec, &id, &bundle);
+    if container.hostname.is_none() && !container.namespaces.contains(&Namespace::Uts) {
+        // Who shares the host's names sees at least this one.
+        container.hostname = gethostname()?.into_string().ok();
+    }
     let cgroup = lent.cgroup()?;
 
     let dir = entry.directory().to_owned();
@@ -107,16 +116,14 @@ pub fn launch(options: &Options, detached: bool, context: &Context) -> anyhow::R
 
     let mut record = record(&spec, id, bundle, vmm.pid(), context)?;
     entry.set_record(&record)?;
-    run_hooks(&record, &host.hooks)?;
-    vmm.go()?;
-    let moments = vmm.created()?;
-    context.report.moments(&moments);
-
-    if let Some(path) = &options.pid_file {
-        write_pid(path, vmm.pid())?;
+    if let Err(error) = boot(options, &mut record, &lent, entry, &mut vmm, context) {
+        // It was there as far as hooks know, and is not any more.
+        drop(vmm);
+        drop(guard);
+        let state = show::for_hooks(&record, Status::Stopped);
+        context.report.warnings(hooks::run_all(&lent.hooks.poststop, &state, &record.bundle));
+        return Err(error);
     }
-    record.stage = Stage::Created;
-    entry.set_record(&record)?;
     guard.keep();
     Ok(Launched { entry: reservation.keep(), record, vmm: vmm.release(), master: console.master })
 }
@@ -152,11 +159,56 @@ fn record(spec: &Spec, id: Id, bundle: PathBuf, pid: u32, context: &Context) -> 
     })
 }
 
-/// Those of create. The network's are among them: they find the new namespace through the VMM's pid.
-fn run_hooks(record: &Record, all: &msb_runtime::config::Hooks) -> anyhow::Result<()> {
+/// From the hooks of create to the container that waits.
+fn boot(
+    options: &Options,
+    record: &mut Record,
+    lent: &Lent,
+    entry: &Entry,
+    vmm: &mut Starting,
+    context: &Context,
+) -> anyhow::Result<()> {
     let state = show::for_hooks(record, Status::Creating);
-    for list in [&all.prestart, &all.create_runtime, &all.create_container] {
-        hooks::run(list, &state, &record.bundle)?;
+    // The network's are among the first: they find the new namespace through the VMM's pid.
+    hooks::run(&lent.hooks.prestart, &state, &record.bundle)?;
+    hooks::run(&lent.hooks.create_runtime, &state, &record.bundle)?;
+    hooks::run_beside(vmm.pid(), &lent.hooks.create_container, &state, &record.bundle)?;
+    vmm.go()?;
+    let moments = vmm.created()?;
+    context.report.moments(&moments);
+
+    if let Some(path) = &options.pidfd_socket {
+        pidfd::send(vmm.pid(), "standard", path)?;
+    }
+    if let Some(path) = &options.pid_file {
+        write_pid(path, vmm.pid())?;
+    }
+    record.stage = Stage::Created;
+    Ok(entry.set_record(record)?)
+}
+
+/// `--preserve-fds`
+pub fn no_descriptors(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(0) => Ok(0),
+        Ok(_) => {
+            Err("open files of the host can't be handed into a machine; leave it out, and have the program \
+                      open what it needs, or listen, inside"
+                .into())
+        }
+        Err(_) => Err("it is a number".into()),
+    }
+}
+
+/// Sockets that systemd hands to a service (sd_listen_fds(3)): runc passes them on, which here can't be done.
+fn no_sockets() -> anyhow::Result<()> {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    if number("LISTEN_PID") == Some(std::process::id()) && number("LISTEN_FDS").is_some_and(|count| count > 0)
+    {
+        bail!(
+            "LISTEN_FDS is set: sockets of the host can't be handed into a machine. Unset it, and have the \
+             program listen inside"
+        );
     }
     Ok(())
 }

@@ -29,6 +29,9 @@ pub struct Lent {
     pub systemd: bool,
     /// Those that run after create are still needed.
     pub hooks: Hooks,
+    /// Whether hooks of the start run in the guest.
+    #[serde(default)]
+    pub start_hooks: bool,
     /// Where what the container writes belongs.
     pub root: Root,
     /// Device nodes that may appear there.
@@ -37,12 +40,19 @@ pub struct Lent {
 
 impl Lent {
     /// What `host` asks for, for the container of `entry` whose root is `root`.
-    pub fn new(entry: &Entry, host: &HostConfig, root: &Path, systemd: bool) -> anyhow::Result<Self> {
+    pub fn new(
+        entry: &Entry,
+        host: &HostConfig,
+        root: &Path,
+        start_hooks: bool,
+        systemd: bool,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
             disks: disks(entry.directory()),
             cgroup: host.cgroup.path.clone(),
             systemd,
             hooks: host.hooks.clone(),
+            start_hooks,
             root: Root::of(root).with_context(|| format!("The root {} can't be opened", root.display()))?,
             nodes: host.nodes.clone(),
         })

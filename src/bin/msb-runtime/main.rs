@@ -5,6 +5,7 @@
 
 mod args;
 mod attach;
+mod checkpoint;
 mod clock;
 mod config;
 mod console;
@@ -33,7 +34,7 @@ mod vmm;
 
 use std::process::ExitCode;
 
-use args::{Parsed, Verb};
+use args::{Parsed, Rootless, Verb};
 use context::Context;
 
 fn main() -> ExitCode {
@@ -47,7 +48,8 @@ fn main() -> ExitCode {
     };
     let context = Context::new(&cli);
     let verb = cli.verb.name();
-    match carry_out(cli.verb, &context) {
+    let rootless = cli.rootless == Rootless::True;
+    match rootful(rootless).and_then(|()| carry_out(cli.verb, &context)) {
         Ok(code) => code,
         Err(error) => {
             context.report.error(verb, &error);
@@ -55,6 +57,15 @@ fn main() -> ExitCode {
             if matches!(verb, "exec" | "vmm" | "attach") { ExitCode::from(255) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// `--rootless=true`
+fn rootful(rootless: bool) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        !rootless,
+        "--rootless=true is not supported: the runtime needs root. Leave it out, and run as root"
+    );
+    Ok(())
 }
 
 fn carry_out(verb: Verb, context: &Context) -> anyhow::Result<ExitCode> {
@@ -75,6 +86,8 @@ fn carry_out(verb: Verb, context: &Context) -> anyhow::Result<ExitCode> {
         Verb::Spec(verb) => verb.run(),
         Verb::Config(verb) => verb.run(),
         Verb::Features(verb) => verb.run(),
+        Verb::Checkpoint(verb) => verb.run("checkpoint"),
+        Verb::Restore(verb) => verb.run("restore"),
         Verb::Doctor(verb) => verb.run(),
     }
 }

@@ -74,14 +74,30 @@ impl Report {
         }
     }
 
+    /// Tells what went wrong without making the verb fail. Callers take what is on stderr for an error, so that it is only
+    /// there if there is no log.
+    pub fn warnings<E: Into<anyhow::Error>>(&self, problems: impl IntoIterator<Item = E>) {
+        for problem in problems {
+            let line = self.line("warning", &chain(&problem.into()));
+            let logged = self.log.as_ref().map(|log| append(log, &line));
+            if !matches!(logged, Some(Ok(()))) {
+                let _ = writeln!(io::stderr(), "{line}");
+            }
+        }
+    }
+
+    fn line(&self, level: &str, message: &str) -> String {
+        match self.format {
+            LogFormat::Text => {
+                format!("time={} level={level} msg={}", json!(clock::now()), json!(message))
+            }
+            LogFormat::Json => json!({ "level": level, "msg": message, "time": clock::now() }).to_string(),
+        }
+    }
+
     /// Tells a text as an error.
     pub fn text(&self, message: &str) {
-        let line = match self.format {
-            LogFormat::Text => {
-                format!("time={} level=error msg={}", json!(clock::now()), json!(message))
-            }
-            LogFormat::Json => json!({ "level": "error", "msg": message, "time": clock::now() }).to_string(),
-        };
+        let line = self.line("error", message);
         // As runc: without a log the line itself is printed, with one the bare text.
         let printed = match &self.log {
             None => line,

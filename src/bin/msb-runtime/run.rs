@@ -31,9 +31,9 @@ impl Run {
     /// Runs it.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
         let Launched { entry, record, vmm, master } = launch::launch(&self.options, self.detach, context)?;
-        if let Err(error) = start::start(&entry, record.clone()) {
+        if let Err(error) = start::start(&entry, record.clone(), context) {
             // It was made for this start only. The start's error is the one to tell.
-            let _ = delete::by_force(entry, &record);
+            let _ = delete::by_force(entry, &record, context);
             return Err(error);
         }
         if self.detach {

@@ -2,7 +2,10 @@
 
 use std::{fs, path::Path};
 
-use msb_runtime::state::{Record, Status};
+use msb_runtime::{
+    bundle::Spec,
+    state::{Id, Record, Status},
+};
 use serde_json::{Value, json};
 
 /// runc's `state` object.
@@ -46,17 +49,34 @@ pub fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// What a hook reads on its stdin (OCI runtime-spec, runtime.md, "State").
+/// What a hook reads on its stdin (OCI runtime-spec, runtime.md, "State"). A container that has ended has no pid.
 pub fn for_hooks(record: &Record, status: Status) -> Vec<u8> {
-    let state = json!({
+    let mut state = json!({
         "ociVersion": record.oci_version,
         "id": record.id,
         "status": status,
-        "pid": record.vmm.pid,
         "bundle": record.bundle,
         "annotations": record.annotations,
     });
+    if status != Status::Stopped {
+        state["pid"] = record.vmm.pid.into();
+    }
     state.to_string().into_bytes()
+}
+
+/// The same for hooks of the start, which run in the container: before its pid there, and after it.
+pub fn for_start_hooks(spec: &Spec, id: &Id, bundle: &Path) -> [String; 2] {
+    let state = json!({
+        "ociVersion": spec.version(),
+        "id": id,
+        "status": Status::Created,
+        "bundle": bundle,
+        "annotations": spec.annotations(),
+    });
+    let mut before = state.to_string();
+    before.truncate(before.len() - 1);
+    before.push_str(",\"pid\":");
+    [before, "}".into()]
 }
 
 #[cfg(test)]

@@ -24,23 +24,26 @@ impl Start {
         let id: Id = self.id.parse()?;
         let entry = context.store.lock(&id)?;
         let record = entry.record()?;
-        start(&entry, record)?;
+        start(&entry, record, context)?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
 /// Starts the container of a locked entry.
-pub fn start(entry: &Entry, mut record: Record) -> anyhow::Result<()> {
+pub fn start(entry: &Entry, mut record: Record, context: &Context) -> anyhow::Result<()> {
     let status = record.status();
     if status != Status::Created {
         return Err(StateError::NotCreated { status }.into());
     }
-    Control::of(entry.directory()).start()?;
+    let lent = Lent::load(entry)?;
+    let hooks = lent.as_ref().is_some_and(|lent| lent.start_hooks);
+    Control::of(entry.directory()).start(hooks)?;
     record.stage = Stage::Running;
     entry.set_record(&record)?;
-    if let Some(lent) = Lent::load(entry)? {
+    if let Some(lent) = lent {
         let state = show::for_hooks(&record, Status::Running);
-        hooks::run(&lent.hooks.poststart, &state, &record.bundle)?;
+        // It runs: what they make of it can't undo that.
+        context.report.warnings(hooks::run_all(&lent.hooks.poststart, &state, &record.bundle));
     }
     Ok(())
 }

@@ -7,13 +7,13 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 
-use msb_agent::protocol::{self, Container, Failure, Namespace, Process};
+use msb_agent::protocol::{self, Container, Failure, Namespace, Process, StartHooks};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl;
 use nix::sys::stat::{Mode, umask};
 use serde::{Deserialize, Serialize};
 
-use super::{lookup, setup};
+use super::{hooks, lookup, setup};
 use crate::container::beneath::Beneath;
 use crate::container::{at, devices, mounts, namespaces, paths, plain, root};
 use crate::stdio::terminal;
@@ -66,8 +66,12 @@ fn become_process(control: &mut File) -> Result<std::convert::Infallible, Failur
     let job: Job = protocol::read(control).map_err(at(|| "read the job".into()))?;
     sys::reset_signals().map_err(plain).map_err(at(|| "reset the signals".into()))?;
     umask(Mode::empty());
+    let mut start_hooks = StartHooks::default();
     let (process, terminal) = match job {
-        Job::Init(container) => make(*container)?,
+        Job::Init(mut container) => {
+            start_hooks = std::mem::take(&mut container.start_hooks);
+            make(*container)?
+        }
         Job::Exec { process, namespaces } => join(*process, &namespaces)?,
     };
     let ready = setup::prepare(process)?;
@@ -78,6 +82,7 @@ fn become_process(control: &mut File) -> Result<std::convert::Infallible, Failur
         Ok(1) => {}
         Ok(_) | Err(_) => return Err(crate::container::setup("wait for the start", &"the agent is gone")),
     }
+    hooks::run(&start_hooks)?;
     Err(lookup::execute(&ready))
 }
 

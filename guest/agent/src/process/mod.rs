@@ -6,6 +6,7 @@
 
 mod capabilities;
 pub mod helper;
+mod hooks;
 mod lookup;
 pub mod record;
 mod rlimits;

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use msb_agent::protocol::{self, Failure, FrameError, Process};
+use msb_agent::protocol::{self, Failure, FrameError, Process, ProcessId};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
@@ -86,9 +86,14 @@ pub fn release(record: &Record) -> Result<(), Failure> {
     drop(slot);
     // A helper that was killed meanwhile shows by its exit, like a process killed right after its start.
     let _ = control.write_all(&[1]);
-    match protocol::read::<Report>(&mut control) {
-        Ok(Report::Failed(failure)) => Err(failure),
-        Ok(Report::Ready { .. }) | Err(_) => Ok(()),
+    loop {
+        match protocol::read::<Report>(&mut control) {
+            Ok(Report::Failed(failure)) => return Err(failure),
+            // The first process may have hooks to run, which take as long as they are given.
+            Err(FrameError::Stream(error))
+                if error.kind() == std::io::ErrorKind::WouldBlock && record.id == ProcessId::INIT => {}
+            Ok(Report::Ready { .. }) | Err(_) => return Ok(()),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::GuestLimits;
+use super::{GuestLimits, StartHooks};
 
 /// The container and its first process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,8 @@ pub struct Container {
     pub readonly_paths: Vec<String>,
     /// What it is held to from its first process on.
     pub limits: GuestLimits,
+    /// Run in the container before the first process's `execve`.
+    pub start_hooks: StartHooks,
     /// The first process.
     pub init: Process,
 }

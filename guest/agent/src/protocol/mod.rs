@@ -16,6 +16,7 @@
 mod container;
 mod failure;
 mod frame;
+mod hooks;
 mod limits;
 mod message;
 mod statistics;
@@ -26,6 +27,7 @@ pub use container::{
 };
 pub use failure::{CommandProblem, Failure};
 pub use frame::{FrameError, MAX_FRAME, decode, encode, read, write};
+pub use hooks::{StartHook, StartHooks};
 pub use limits::{Amount, GuestLimits, HugePages};
 pub use message::{
     Event, ExitStatus, FromAgent, Hello, ProcessId, Reply, Request, Stream, StreamHello, ToAgent, Victim,

@@ -222,6 +222,7 @@ impl Sandbox {
             ],
             readonly_paths: vec!["/proc/sys".into(), "/proc/sysrq-trigger".into(), "/nothing".into()],
             limits: GuestLimits::default(),
+            start_hooks: protocol::StartHooks::default(),
             init: process(args),
         }
     }
