@@ -127,7 +127,8 @@ mod tests {
     #[test]
     fn who_comes_to_a_closed_gate_waits_until_it_opens() {
         kick::install().unwrap();
-        let (gate, turns, end) = (Arc::new(Gate::default()), Arc::new(AtomicU32::new(0)), AtomicBool::new(false));
+        let (gate, turns, end) =
+            (Arc::new(Gate::default()), Arc::new(AtomicU32::new(0)), AtomicBool::new(false));
         let end = Arc::new(end);
         let processors: Vec<_> = (0..3)
             .map(|_| {
