@@ -129,6 +129,11 @@ impl Lab {
         }
     }
 
+    /// Failures found in what a step printed.
+    pub(super) fn note(&mut self, failures: impl IntoIterator<Item = String>) {
+        self.failures.extend(failures);
+    }
+
     fn command(&self, script: &str) -> HostCommand<'_> {
         // The path is looked up there: distributions differ on where runc is.
         let whole = format!("P=$(command -v $R)\n{}{script}", self.prelude);

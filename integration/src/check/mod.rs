@@ -9,10 +9,12 @@
 mod lab;
 mod leftovers;
 mod step;
+mod table;
 
 pub use lab::Lab;
 pub use leftovers::Snapshot;
 pub use step::Step;
+pub use table::{DOCKERS_WORDS, Row};
 
 /// A runtime under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

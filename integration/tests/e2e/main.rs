@@ -44,6 +44,7 @@ mod faults;
 mod many;
 mod pause;
 mod podman;
+mod process;
 mod refusals;
 mod sizing;
 mod wall;

@@ -1,19 +1,10 @@
 //! Bad input: an error that says what to do, on standard error and in the log, and nothing left behind.
 
-use integration::check::{Lab, Runtime};
+use integration::check::{DOCKERS_WORDS, Lab, Runtime};
 
 use super::direct::BUNDLE;
 
 crate::conformance!(both: [bundles, states], ours: [machines, doctor]);
-
-/// Words by which Docker takes an error for one of the container's command, and gives 126 or 127.
-const DOCKERS_WORDS: [&str; 5] = [
-    "executable file not found",
-    "no such file or directory",
-    "permission denied",
-    "is a directory",
-    "not a directory",
-];
 
 /// Takes back what [`refused`] looks at. `msb` calls the runtime as its callers do.
 const LOGGED: &str = r#"rt() { rm -f /root/log; "$R" --log /root/log --log-format json "$@"; }"#;
