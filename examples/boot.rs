@@ -1,6 +1,6 @@
 //! Boots a kernel and an initramfs in a virtual machine and prints the console: for benchmarks of the machine alone.
 //!
-//! `boot --kernel K --initramfs I [--vcpus N] [--memory MIB] [--disk IMAGE]… [--read-only-disk IMAGE]… [--stop-after MS] [-- WORD…]`
+//! `boot --kernel K --initramfs I [--vcpus N] [--memory MIB] [--shared-memory] [--disk IMAGE]… [--read-only-disk IMAGE]… [--stop-after MS] [-- WORD…]`
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,6 +23,9 @@ struct Args {
     /// Guest memory in MiB.
     #[arg(long, default_value_t = 128)]
     memory: u64,
+    /// In a memfd, as for devices in another process.
+    #[arg(long)]
+    shared_memory: bool,
     /// Comes behind the read-only ones.
     #[arg(long)]
     disk: Vec<PathBuf>,
@@ -47,6 +50,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let config = MachineConfig {
         vcpus: args.vcpus,
         memory_mib: args.memory,
+        shared_memory: args.shared_memory,
         kernel: args.kernel,
         initramfs: args.initramfs,
         kernel_args: args.kernel_args,

@@ -61,6 +61,7 @@ impl Assets {
         MachineConfig {
             vcpus: size.vcpus,
             memory_mib: size.memory_mib,
+            shared_memory: false,
             kernel: self.kernel.clone(),
             initramfs: self.initramfs.clone(),
             kernel_args: KERNEL_WORDS.map(str::to_owned).into_iter().chain(kernel_args).collect(),

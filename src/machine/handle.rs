@@ -7,9 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::time::{ClockId, clock_gettime};
 use vmm_sys_util::eventfd::EventFd;
 
+use super::memory::Pages;
 use super::serial::Console;
 use super::vcpu::gate::Gate;
 use super::vcpu::{Stuck, VcpuError};
+use super::virtio::balloon::BalloonHandle;
 pub use super::virtio::vsock::{ConnectError, VsockHandle};
 
 /// How a machine ended. The last lines of its console are in [`MachineHandle::console_tail`].
@@ -80,7 +82,11 @@ pub struct MachineHandle {
     pub(super) gate: Arc<Gate>,
     pub(super) console: Arc<Console>,
     pub(super) vsock: VsockHandle,
+    pub(super) balloon: BalloonHandle,
 }
+
+/// Pages of a MiB.
+const PAGES_PER_MIB: u64 = (1 << 20) / Pages::SIZE;
 
 impl MachineHandle {
     /// Ends the machine at once, as if it lost power; `run` returns [`Ended::Stopped`].
@@ -111,6 +117,18 @@ impl MachineHandle {
     /// nothing listens on the port then, the stream is closed.
     pub fn connect(&self, guest_port: u32, stream: UnixStream) -> Result<(), ConnectError> {
         self.vsock.connect(guest_port, stream)
+    }
+
+    /// Asks the guest to give up so many MiB of its memory in all, in place of what it was asked for before. Whatever is
+    /// asked, it keeps the least that a guest has, and it takes back what it can't do without. Its driver works on it
+    /// from then on: see [`Self::balloon_mib`].
+    pub fn set_balloon_mib(&self, mib: u64) {
+        self.balloon.want(mib.saturating_mul(PAGES_PER_MIB));
+    }
+
+    /// How much of its memory the guest says that it has given up, in whole MiB.
+    pub fn balloon_mib(&self) -> u64 {
+        u64::from(self.balloon.actual()) / PAGES_PER_MIB
     }
 
     /// When the guest's first instruction was about to be executed: `CLOCK_MONOTONIC` in nanoseconds, 0 before.

@@ -22,6 +22,7 @@ use kvm_ioctls::VmFd;
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+use nix::unistd::{SysconfVar, sysconf};
 use thiserror::Error;
 use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{
@@ -197,6 +198,62 @@ pub fn register(vm: &VmFd, memory: &GuestMemoryMmap) -> Result<(), MemoryError> 
     Ok(())
 }
 
+/// Whole pages of guest memory, all in one region.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pages {
+    start: GuestAddress,
+    bytes: usize,
+}
+
+impl Pages {
+    /// Size of the pages that guests speak of.
+    pub const SIZE: u64 = 4096;
+
+    /// The pages of that range; none when it has a part of a page, is empty or is not all in one region.
+    pub fn new(memory: &GuestMemoryMmap, start: GuestAddress, bytes: u64) -> Option<Self> {
+        let whole = start.raw_value().is_multiple_of(Self::SIZE) && bytes.is_multiple_of(Self::SIZE);
+        let region = memory.find_region(start).filter(|_| whole && bytes > 0)?;
+        let behind = region.len() - start.unchecked_offset_from(region.start_addr());
+        (bytes <= behind).then_some(Self { start, bytes: usize::try_from(bytes).ok()? })
+    }
+
+    /// The first address.
+    pub fn start(self) -> GuestAddress {
+        self.start
+    }
+
+    /// How many bytes.
+    pub fn bytes(self) -> usize {
+        self.bytes
+    }
+}
+
+/// Gives pages back to the host, as far as they are whole pages of the host's too. The guest reads zeroes there until it
+/// writes again; of shared memory they are gone for every process that has mapped it.
+pub fn give_back(memory: &GuestMemoryMmap, pages: Pages) {
+    let host_page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| u64::try_from(size).ok());
+    let host_page = host_page.expect("every Linux says how large its pages are");
+    let (start, bytes) = (pages.start.raw_value(), u64::try_from(pages.bytes).unwrap_or(0));
+    // Regions and their mappings begin on a boundary of every page size.
+    let (from, to) = (start.next_multiple_of(host_page), (start + bytes) / host_page * host_page);
+    let (Some(region), Ok(length)) =
+        (memory.find_region(pages.start), usize::try_from(to.saturating_sub(from)))
+    else {
+        return;
+    };
+    let Some(address) = memory.get_host_address(GuestAddress(from)).ok().and_then(NonNull::new) else {
+        return;
+    };
+    let advice = match region.file_offset() {
+        None => MmapAdvise::MADV_DONTNEED,
+        Some(_) => MmapAdvise::MADV_REMOVE,
+    };
+    // What can't be given back stays: the guest does without it all the same.
+    // SAFETY: inside the region's mapping, which is never unmapped. Its contents change as the guest could change them:
+    // all of this process reads guest memory as volatile.
+    let _ = unsafe { madvise(address.cast(), length, advice) };
+}
+
 #[cfg(test)]
 mod tests {
     use vm_memory::Bytes;
@@ -237,5 +294,82 @@ mod tests {
     #[test]
     fn hundreds_of_gib_cost_nothing_until_touched() {
         reserve(300 << 10, Backing::Anonymous).unwrap();
+    }
+
+    /// Resident memory of this process, in MiB; each test has a process of its own.
+    fn resident_mib() -> u64 {
+        let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+        pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() >> 8
+    }
+
+    #[test]
+    fn kvm_takes_hundreds_of_gib_and_touches_none() {
+        let vm = match crate::machine::kvm::open().map(|kvm| kvm.create_vm()) {
+            Ok(Ok(vm)) => vm,
+            Ok(Err(error)) => panic!("{error}"),
+            Err(problem) => return eprintln!("skipped: {problem}"),
+        };
+        let before = resident_mib();
+        for backing in [Backing::Anonymous, Backing::Memfd] {
+            let memory = reserve(256 << 10, backing).unwrap();
+            let regions: Vec<_> = memory.iter().map(|region| (region.start_addr().0, region.len())).collect();
+            assert_eq!(regions, [(0, 3 << 30), (4 << 30, 253 << 30)]);
+            register(&vm, &memory).unwrap();
+            // The next one takes its slots.
+            for slot in 0..2 {
+                let none = kvm_userspace_memory_region { slot, ..Default::default() };
+                // SAFETY: without processors nothing uses the slot.
+                unsafe { vm.set_user_memory_region(none) }.unwrap();
+            }
+        }
+        assert!(resident_mib() < before + 16);
+    }
+
+    #[test]
+    fn pages_are_whole_and_of_one_region() {
+        let memory = reserve(4096, Backing::Anonymous).unwrap();
+        let pages = |start, bytes| Pages::new(&memory, GuestAddress(start), bytes).is_some();
+        for (start, bytes) in [(0, 4096), (0, 3 << 30), (0xbfff_f000, 4096), (4 << 30, 1 << 30)] {
+            assert!(pages(start, bytes), "{start:#x} {bytes}");
+        }
+        for (start, bytes) in [
+            (0, 0),
+            (1, 4096),
+            (0, 4095),
+            (0, (3 << 30) + 4096),
+            (0xbfff_f000, 8192),
+            (0xc000_0000, 4096),
+            (0xffff_f000, 8192),
+            (5 << 30, 4096),
+            (4 << 30, !4095),
+            (!4095, 4096),
+        ] {
+            assert!(!pages(start, bytes), "{start:#x} {bytes}");
+        }
+    }
+
+    /// How many of the 1024 pages at `address` the host holds.
+    fn resident(memory: &GuestMemoryMmap, address: u64) -> usize {
+        let start = memory.get_host_address(GuestAddress(address)).unwrap();
+        let mut present = [0_u8; 1024];
+        // SAFETY: the range is inside the mapping, and the array has a byte for each of its pages.
+        let code = unsafe { libc::mincore(start.cast(), present.len() * 4096, present.as_mut_ptr()) };
+        assert_eq!(code, 0);
+        present.iter().filter(|byte| **byte & 1 == 1).count()
+    }
+
+    #[test]
+    fn what_is_given_back_is_the_hosts_again() {
+        for backing in [Backing::Anonymous, Backing::Memfd] {
+            let memory = reserve(64, backing).unwrap();
+            let (start, bytes) = (8 << 20, 4 << 20);
+            memory.write_slice(&vec![0xaa; bytes + 4096], GuestAddress(start)).unwrap();
+            assert_eq!(resident(&memory, start), 1024, "{backing:?}");
+            give_back(&memory, Pages::new(&memory, GuestAddress(start), 4 << 20).unwrap());
+            assert_eq!(resident(&memory, start), 0, "{backing:?}");
+            assert_eq!(memory.read_obj::<u64>(GuestAddress(start + 4096)).unwrap(), 0);
+            assert_eq!(memory.read_obj::<u8>(GuestAddress(start + (4 << 20))).unwrap(), 0xaa);
+            memory.write_obj(1_u8, GuestAddress(start)).unwrap();
+        }
     }
 }

@@ -45,11 +45,13 @@ use vm_memory::GuestMemoryMmap;
 use self::events::EventLoop;
 use self::handle::End;
 pub use self::handle::{ConnectError, Ended, MachineHandle, monotonic_ns};
+use self::memory::Backing;
 use self::reset::ResetPort;
 use self::serial::{Console, SerialPort};
 pub use self::vcpu::Stuck;
 use self::vcpu::gate::Gate;
 use self::vcpu::{Buses, Processor};
+use self::virtio::balloon::{Balloon, BalloonError};
 use self::virtio::block::Block;
 use self::virtio::block::composed::{Composed, ComposedError};
 use self::virtio::block::disk::{Disk, DiskError, RawFile};
@@ -98,6 +100,9 @@ pub enum BuildError {
     /// No socket device.
     #[error(transparent)]
     Vsock(#[from] VsockError),
+    /// No balloon.
+    #[error(transparent)]
+    Balloon(#[from] BalloonError),
     /// No interrupt.
     #[error(transparent)]
     Irq(#[from] irq::IrqError),
@@ -165,7 +170,8 @@ impl Machine {
             return Err(BuildError::Vcpus { count });
         }
         let kvm = kvm::open()?;
-        let memory = memory::reserve(config.memory_mib, memory::Backing::Anonymous)?;
+        let backing = if config.shared_memory { Backing::Memfd } else { Backing::Anonymous };
+        let memory = memory::reserve(config.memory_mib, backing)?;
         let kernel = boot::kernel::load(&memory, &config.kernel)?;
         let initramfs = boot::initramfs::load(&memory, &config.initramfs, kernel.end)?;
 
@@ -184,6 +190,8 @@ impl Machine {
         }
         devices.push(("vsock".into(), Box::new(vsock)));
         devices.push(("rng".into(), Box::new(Rng::default())));
+        let (balloon, balloon_handle) = Balloon::new(config.memory_mib)?;
+        devices.push(("balloon".into(), Box::new(balloon)));
 
         let mut buses = Buses::default();
         let serial = SerialPort::new(irq::bind(&vm, layout::SERIAL_IRQ)?, Arc::clone(&console));
@@ -205,7 +213,13 @@ impl Machine {
         });
         let processors = processors.collect::<Result<_, kvm::KvmProblem>>()?;
 
-        let handle = MachineHandle { end, gate: Arc::new(Gate::default()), console, vsock: vsock_handle };
+        let handle = MachineHandle {
+            end,
+            gate: Arc::new(Gate::default()),
+            console,
+            vsock: vsock_handle,
+            balloon: balloon_handle,
+        };
         let (vm, buses) = (ManuallyDrop::new(vm), Arc::new(buses));
         Ok(Self { vm, processors, buses, events, handle, listeners })
     }

@@ -384,10 +384,11 @@ impl BusDevice for Transport {
     }
 
     fn write(&self, offset: u64, data: &[u8]) {
-        // The configuration is read-only: no device of ours has fields for the driver to write.
-        if let (Ok(data), Ok(offset)) = (<[u8; 4]>::try_from(data), u32::try_from(offset))
-            && offset < register::VIRTIO_MMIO_CONFIG
-        {
+        if let Some(at) = offset.checked_sub(u64::from(register::VIRTIO_MMIO_CONFIG)) {
+            if let Some(device) = &mut self.lock().device {
+                device.write_config(at, data);
+            }
+        } else if let (Ok(data), Ok(offset)) = (<[u8; 4]>::try_from(data), u32::try_from(offset)) {
             self.write_register(offset, u32::from_le_bytes(data));
         }
     }

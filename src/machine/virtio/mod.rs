@@ -7,6 +7,7 @@
 //!
 //! Source of all constants: Virtual I/O Device (VIRTIO) 1.2, OASIS; sections are named beside each use.
 
+pub mod balloon;
 pub mod block;
 mod interrupt;
 pub mod mmio;
@@ -38,6 +39,8 @@ pub enum DeviceType {
     Block = 2,
     /// Entropy device (section 5.4).
     Entropy = 4,
+    /// Traditional memory balloon device (section 5.5).
+    Balloon = 5,
     /// Socket device (section 5.10).
     Vsock = 19,
 }
@@ -54,8 +57,11 @@ pub trait VirtioDevice: Send {
     /// `VIRTIO_RING_F_INDIRECT_DESC`).
     fn features(&self) -> u64;
 
-    /// The device-specific configuration space, little-endian. Read-only for the driver.
+    /// The device-specific configuration space, little-endian.
     fn config(&self) -> &[u8];
+
+    /// The driver writes `data` at that offset of the configuration space. Of most devices it is read-only.
+    fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
 
     /// The driver set `DRIVER_OK`: the queues were checked and are the device's until [`Self::reset`].
     /// An error makes the transport set `DEVICE_NEEDS_RESET`.
