@@ -42,6 +42,7 @@ mod durability;
 mod emulated;
 mod faults;
 mod many;
+mod memory;
 mod pause;
 mod podman;
 mod process;
