@@ -64,7 +64,7 @@ impl Config {
             size,
             disk: wishes.disk.unwrap_or(settings.disk.size),
             kernel_args: wishes.kernel_args,
-            host: host::host(spec, size, network)?,
+            host: host::host(spec, size, settings.machine.overhead, network)?,
             plan: Plan { container, mounts: mounts::mounts(spec.mounts())? },
         })
     }

@@ -98,6 +98,17 @@ pub enum ConfigError {
         /// With the guest's own part.
         most: Bytes,
     },
+    /// More memory than a running machine has.
+    #[error(
+        "linux.resources.memory.limit of {bytes} bytes is more than this container's machine has room for: up to {most} \
+         can be had while it runs. For more, create it anew with a larger limit or the annotation dev.msb.memory"
+    )]
+    Room {
+        /// As given.
+        bytes: i64,
+        /// The largest.
+        most: Bytes,
+    },
     /// An annotation of ours with a value that can't be had.
     #[error("The annotation {name} can't be {text:?}: give {expected}")]
     AnnotationValue {

@@ -6,7 +6,7 @@ use msb_agent::protocol::{StartHook, StartHooks};
 use oci_spec::runtime::{Hook as OciHook, Hooks as OciHooks, Linux};
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, Limits, NodeRule, Size, nodes::nodes};
+use super::{Bytes, ConfigError, Limits, NodeRule, Room, Size, nodes::nodes};
 use crate::bundle::Spec;
 
 /// The network namespace of the VMM.
@@ -44,6 +44,8 @@ pub struct HostConfig {
     pub hooks: Hooks,
     /// Device nodes that may appear in the root.
     pub nodes: Vec<NodeRule>,
+    /// How its limit of memory can change.
+    pub room: Room,
 }
 
 /// The container's cgroup.
@@ -71,13 +73,19 @@ pub struct Hooks {
     pub poststop: Vec<Hook>,
 }
 
-/// What the configuration asks of the host for a machine of `size`.
-pub(super) fn host(spec: &Spec, size: Size, network: NetworkNamespace) -> Result<HostConfig, ConfigError> {
+/// What the configuration asks of the host for a machine of `size`, in which the guest itself needs `overhead`.
+pub(super) fn host(
+    spec: &Spec,
+    size: Size,
+    overhead: Bytes,
+    network: NetworkNamespace,
+) -> Result<HostConfig, ConfigError> {
     Ok(HostConfig {
         cgroup: cgroup(spec.linux(), size)?,
         network,
         hooks: spec.hooks().map(hooks).unwrap_or_default(),
         nodes: nodes(spec.linux()),
+        room: Room::of(size, overhead, spec.linux().resources().as_ref()),
     })
 }
 

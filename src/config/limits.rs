@@ -7,7 +7,7 @@
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, Size};
+use super::{Bytes, ConfigError, Size, size};
 
 /// Beside the guest's memory: the VMM's own, and files of its disks that the kernel keeps for it, in bytes.
 const VMM_MEMORY: u64 = 32 << 20;
@@ -85,6 +85,28 @@ pub enum RateKind {
     Writes,
 }
 
+/// What a container's limit of memory can become: a machine has the memory that it began with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Room {
+    /// The largest limit, in bytes.
+    pub most: u64,
+    /// What the machine and its VMM need beyond the limit, in bytes.
+    pub beyond: i64,
+}
+
+impl Room {
+    /// Of a machine of `size`, in which the guest itself needs `overhead`, and whose container has `resources` now.
+    #[must_use]
+    pub(super) fn of(size: Size, overhead: Bytes, resources: Option<&LinuxResources>) -> Self {
+        let limit = resources.and_then(|all| all.memory().as_ref()?.limit());
+        let now = limit.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default();
+        let guest = size.memory_mib.saturating_mul(1 << 20);
+        // No limit at all may be a very large one.
+        let most = size::room(size, overhead).max(now.min(guest));
+        Self { most, beyond: machine(size).saturating_sub(i64::try_from(most).unwrap_or(i64::MAX)) }
+    }
+}
+
 impl Limits {
     /// For a machine of `size` that serves a container with these resources. Zero means "not given" in every amount:
     /// Docker writes it so.
@@ -92,14 +114,33 @@ impl Limits {
     /// # Errors
     /// [`ConfigError::Unified`], [`ConfigError::Device`].
     pub fn of(resources: &LinuxResources, size: Size) -> Result<Self, ConfigError> {
+        let limit = resources.memory().as_ref().and_then(LinuxMemory::limit).filter(|limit| *limit != 0);
+        let whole = machine(size);
+        // What the guest has beyond the container's limit is the machine's as well.
+        let beyond = limit.map_or(whole, |limit| whole.saturating_sub(limit.max(0)));
+        Self::with(resources, beyond)
+    }
+
+    /// For a container that is there, whose machine has `room`.
+    ///
+    /// # Errors
+    /// As [`Self::of`], and [`ConfigError::Room`].
+    pub fn again(resources: &LinuxResources, room: Room) -> Result<Self, ConfigError> {
+        let limit = resources.memory().as_ref().and_then(LinuxMemory::limit).filter(|limit| *limit > 0);
+        match limit {
+            Some(bytes) if u64::try_from(bytes).is_ok_and(|bytes| bytes > room.most) => {
+                Err(ConfigError::Room { bytes, most: Bytes(room.most) })
+            }
+            _ => Self::with(resources, room.beyond),
+        }
+    }
+
+    fn with(resources: &LinuxResources, beyond: i64) -> Result<Self, ConfigError> {
         let memory = resources.memory().as_ref();
         let cpu = resources.cpu().as_ref();
         let io = resources.block_io().as_ref();
         let text = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
         let limit = memory.and_then(LinuxMemory::limit).filter(|limit| *limit != 0);
-        let whole = machine(size);
-        // What the guest has beyond the container's limit is the machine's as well.
-        let beyond = limit.map_or(whole, |limit| whole.saturating_sub(limit.max(0)));
         let more = |bytes: i64| if bytes < 0 { bytes } else { bytes.saturating_add(beyond) };
         Ok(Self {
             memory: limit.map(more),
@@ -192,6 +233,26 @@ mod tests {
         let found = limits(json!({"memory": {"limit": 64 << 20, "swap": -1}})).unwrap();
         assert_eq!(found.swap, Some(-1));
         assert_eq!(limits(json!({"memory": {"limit": -1}})).unwrap().memory, Some(-1));
+    }
+
+    #[test]
+    fn a_limit_can_grow_into_the_machine_and_no_further() {
+        let limited = |bytes: u64| -> LinuxResources {
+            serde_json::from_value(json!({"memory": {"limit": bytes}})).unwrap()
+        };
+        let before = limited(32 << 20);
+        let room = Room::of(SIZE, Bytes(64 << 20), Some(&before));
+        assert!((62 << 20..64 << 20).contains(&room.most), "{room:?}");
+        let whole = Limits::of(&before, SIZE).unwrap().memory.unwrap();
+        let most = Limits::again(&limited(room.most), room).unwrap().memory.unwrap();
+        assert_eq!(most, whole, "the whole machine may be used");
+        let less = Limits::again(&limited(16 << 20), room).unwrap().memory.unwrap();
+        assert!(less < whole && less > 64 << 20, "{less}");
+        let refused = Limits::again(&limited(room.most + 1), room);
+        assert!(matches!(refused, Err(ConfigError::Room { .. })));
+        assert_eq!(Limits::again(&limited(0), room), Ok(Limits::default()));
+        // Who was given more than fits keeps what it has.
+        assert_eq!(Room::of(SIZE, Bytes(64 << 20), Some(&limited(100 << 20))).most, 100 << 20);
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub use container::{Config, Plan};
 pub use error::ConfigError;
 pub use guest_limits::{cpu_weight, guest_limits};
 pub use host::{CgroupConfig, Hook, Hooks, HostConfig, NetworkNamespace};
-pub use limits::{Device, Limits, Rate, RateKind};
+pub use limits::{Device, Limits, Rate, RateKind, Room};
 pub use machine::{DiskConfig, MachineConfig};
 pub use mounts::{BindMount, MountPlan};
 pub use nodes::NodeRule;

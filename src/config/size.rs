@@ -62,6 +62,12 @@ fn memory(limit: Option<i64>, machine: &Machine) -> Result<u64, ConfigError> {
     Ok(limited.max(MIN_MEMORY).mib())
 }
 
+/// The largest limit, in bytes, for which [`memory`] gives a machine of this size.
+pub(super) fn room(size: Size, overhead: Bytes) -> u64 {
+    let own = size.memory_mib.saturating_mul(1 << 20).saturating_sub(overhead.0);
+    own - own.div_ceil(PAGES_PER_PAGE_TABLE + 1)
+}
+
 /// As many as the quota can keep busy, and no more than the list of processors has; none if neither is given.
 fn vcpus(cpu: &LinuxCpu) -> Result<Option<u64>, ConfigError> {
     let quota = cpu.quota().and_then(|quota| u64::try_from(quota).ok()).filter(|quota| *quota > 0);

@@ -82,7 +82,8 @@ impl Attached {
     pub fn wait(mut self) -> Result<ExitStatus, AttachError> {
         let status = match self.session.turn(None) {
             Ok(Turn::Exited(status)) => status,
-            Ok(Turn::Other) => return Err(AgentError::Unexpected.into()),
+            // Told on the sandbox's channel alone.
+            Ok(Turn::Other | Turn::OutOfMemory(..)) => return Err(AgentError::Unexpected.into()),
             Err(SessionError::Agent(error)) if error.is_closed() => ExitStatus::Signal(9),
             Err(error) => return Err(error.into()),
         };

@@ -8,7 +8,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd},
 };
 
-use msb_agent::protocol::{Event, ExitStatus, Failure, ProcessId, Request};
+use msb_agent::protocol::{Event, ExitStatus, Failure, ProcessId, Request, Victim};
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -76,6 +76,8 @@ impl Signals {
 pub enum Turn {
     /// The process ended.
     Exited(ExitStatus),
+    /// The guest's kernel killed for want of memory; how many, and who.
+    OutOfMemory(u64, Vec<Victim>),
     /// The other descriptor is readable.
     Other,
 }
@@ -121,8 +123,8 @@ impl Session {
     pub fn turn(&mut self, other: Option<BorrowedFd>) -> Result<Turn, SessionError> {
         loop {
             while let Some(event) = self.agent.kept_event() {
-                if let Some(status) = self.ended(&event) {
-                    return Ok(Turn::Exited(status));
+                if let Some(turn) = self.news(event) {
+                    return Ok(turn);
                 }
             }
             let (agent, signal, other) = self.wait(other)?;
@@ -133,8 +135,8 @@ impl Session {
             }
             if agent {
                 let event = self.agent.event()?;
-                if let Some(status) = self.ended(&event) {
-                    return Ok(Turn::Exited(status));
+                if let Some(turn) = self.news(event) {
+                    return Ok(turn);
                 }
             }
             if other {
@@ -143,10 +145,10 @@ impl Session {
         }
     }
 
-    fn ended(&self, event: &Event) -> Option<ExitStatus> {
+    fn news(&self, event: Event) -> Option<Turn> {
         match event {
-            Event::Exited { process, status } => (*process == self.process).then_some(*status),
-            Event::OutOfMemory { .. } => None,
+            Event::Exited { process, status } => (process == self.process).then_some(Turn::Exited(status)),
+            Event::OutOfMemory { kills, victims } => Some(Turn::OutOfMemory(kills, victims)),
         }
     }
 

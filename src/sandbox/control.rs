@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use msb_agent::protocol::{self, Failure, FrameError};
+use msb_agent::protocol::{self, Failure, FrameError, GuestLimits, ProcessInfo, Statistics};
 use serde::{Deserialize, Serialize};
 
 /// The socket's name in the sandbox's directory.
@@ -40,8 +40,12 @@ pub enum Question {
         /// To all.
         all: bool,
     },
-    /// The container's processes, by their pids in the guest.
+    /// The container's processes, as the guest has them.
     Processes,
+    /// Hold the container to other limits.
+    Update(Box<GuestLimits>),
+    /// What the container uses.
+    Statistics,
     /// Stop every process of the container, with all that it wrote on its disks.
     Freeze,
     /// Let them go on.
@@ -58,8 +62,10 @@ pub enum Question {
 pub enum Answer {
     /// It is done. After [`Question::Open`], the guest's bytes follow.
     Done,
-    /// Pids of the guest.
-    Processes(Vec<u32>),
+    /// As the guest has them.
+    Processes(Vec<ProcessInfo>),
+    /// What is used.
+    Statistics(Box<Statistics>),
     /// The guest's agent says no.
     Guest(Failure),
     /// The VMM says no, in its words.
@@ -135,13 +141,32 @@ impl Control {
         self.order(&Question::Thaw)
     }
 
-    /// The container's processes, by their pids in the guest.
+    /// The container's processes, as the guest has them, the first one first.
     ///
     /// # Errors
     /// [`ControlError`].
-    pub fn processes(&self) -> Result<Vec<u32>, ControlError> {
+    pub fn processes(&self) -> Result<Vec<ProcessInfo>, ControlError> {
         match self.ask(&Question::Processes)? {
-            (Answer::Processes(pids), _) => Ok(pids),
+            (Answer::Processes(processes), _) => Ok(processes),
+            _ => Err(ControlError::Unexpected),
+        }
+    }
+
+    /// Holds the container to other limits inside the guest.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub fn update(&self, limits: GuestLimits) -> Result<(), ControlError> {
+        self.order(&Question::Update(Box::new(limits)))
+    }
+
+    /// What the container uses.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub fn statistics(&self) -> Result<Statistics, ControlError> {
+        match self.ask(&Question::Statistics)? {
+            (Answer::Statistics(found), _) => Ok(*found),
             _ => Err(ControlError::Unexpected),
         }
     }

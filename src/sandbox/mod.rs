@@ -12,6 +12,7 @@
 
 pub mod child;
 pub mod control;
+pub mod oom;
 pub mod serve;
 pub mod vmm;
 
@@ -20,7 +21,10 @@ use std::path::PathBuf;
 use msb_agent::protocol::Container;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{MachineConfig, NetworkNamespace};
+use crate::{
+    config::{MachineConfig, NetworkNamespace},
+    host::cgroup::Place,
+};
 
 /// All that the VMM process is told, once, by the process that starts it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,8 +33,33 @@ pub struct SandboxConfig {
     pub dir: PathBuf,
     /// The machine.
     pub machine: MachineConfig,
+    /// The container's cgroup on the host, if it has one.
+    pub cgroup: Option<Place>,
+    /// Where what concerns the container's caller is told while it runs.
+    pub log: Option<Log>,
     /// The network namespace that the VMM lives in.
     pub network: NetworkNamespace,
     /// What the agent makes of it.
     pub container: Container,
+}
+
+/// `--log` and `--log-format`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Log {
+    /// The file, absolute.
+    pub path: PathBuf,
+    /// Whether its lines are JSON.
+    pub json: bool,
+}
+
+/// An error with all its causes, in one line as far as they are.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
 }

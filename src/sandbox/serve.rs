@@ -49,6 +49,8 @@ pub(super) fn one(
         Question::Start { hooks: false } => answered(agent.call(Request::Start))?,
         Question::Start { hooks: true } => answered(agent.call_patiently(Request::Start))?,
         Question::Processes => awake(agent, machine, Request::Processes)?,
+        Question::Update(limits) => awake(agent, machine, Request::Update(limits))?,
+        Question::Statistics => awake(agent, machine, Request::Statistics)?,
         Question::Freeze => freeze(agent, machine)?,
         Question::Thaw => {
             machine.resume();
@@ -102,10 +104,9 @@ fn realtime() -> Duration {
 fn answered(result: Result<Reply, AgentError>) -> Result<Answer, AgentError> {
     match result {
         Ok(Reply::Done) => Ok(Answer::Done),
-        Ok(Reply::Processes(processes)) => {
-            Ok(Answer::Processes(processes.iter().map(|process| process.pid).collect()))
-        }
-        Ok(Reply::Created { .. } | Reply::Statistics(_)) => Err(AgentError::Unexpected),
+        Ok(Reply::Processes(processes)) => Ok(Answer::Processes(processes)),
+        Ok(Reply::Statistics(found)) => Ok(Answer::Statistics(found)),
+        Ok(Reply::Created { .. }) => Err(AgentError::Unexpected),
         Err(AgentError::Failed(failure)) => Ok(Answer::Guest(failure)),
         Err(error) => Err(error),
     }

@@ -13,9 +13,11 @@ use msb_agent::protocol::{CHANNEL_PORT, Container, ExitStatus, FrameError, Proce
 use nix::{errno::Errno, unistd};
 
 use super::{
-    SandboxConfig,
+    Log, SandboxConfig, chain,
     child::{Moments, Parent, Word},
-    control, serve,
+    control,
+    oom::Showing,
+    serve,
 };
 use crate::{
     host::netns::{self, NetnsError},
@@ -93,11 +95,12 @@ fn console(tail: &str) -> String {
 /// The exit code of a VMM whose parent tells what went wrong.
 const UNTOLD: u8 = 1;
 
-/// The hidden verb `vmm`: is the sandbox until the container ends, and returns its exit code.
+/// The hidden verb `vmm`: is the sandbox until the container ends, and returns its exit code. `warn` writes a line to the
+/// caller's log.
 ///
 /// # Errors
 /// Only those that no parent can tell: before there is one, and after the container was made.
-pub fn run(fd: RawFd) -> Result<u8, VmmError> {
+pub fn run(fd: RawFd, warn: &dyn Fn(&Log, &str)) -> Result<u8, VmmError> {
     let (mut parent, config) = Parent::take::<SandboxConfig>(fd).map_err(VmmError::Parent)?;
     let (sandbox, session, moments) = match create(&config, &mut parent) {
         Ok(created) => created,
@@ -112,7 +115,12 @@ pub fn run(fd: RawFd) -> Result<u8, VmmError> {
     };
     parent.say(&Word::Created(moments));
     drop(parent);
-    Ok(supervise(sandbox, session)?.exit_code())
+    let tell = |text: &str| {
+        if let Some(log) = &config.log {
+            warn(log, text);
+        }
+    };
+    Ok(supervise(sandbox, session, &tell)?.exit_code())
 }
 
 /// What lives as long as the container.
@@ -122,6 +130,7 @@ struct Sandbox {
     ended: mpsc::Receiver<Result<Ended, RunError>>,
     control: std::os::unix::net::UnixListener,
     relays: Relays,
+    oom: Showing,
 }
 
 fn create(config: &SandboxConfig, parent: &mut Parent) -> Result<(Sandbox, Session, Moments), VmmError> {
@@ -163,7 +172,9 @@ fn create(config: &SandboxConfig, parent: &mut Parent) -> Result<(Sandbox, Sessi
                 agent_hello_ns,
                 container_created_ns: monotonic_ns(),
             };
-            Ok((Sandbox { machine: handle, ended, control, relays }, session, moments))
+            // The container's place may be wrong in ways that its create finds out first.
+            let oom = Showing::new(config.cgroup.as_ref().and_then(|place| place.cgroup().ok()));
+            Ok((Sandbox { machine: handle, ended, control, relays, oom }, session, moments))
         }
         Err(error) => Err(cause(error, &handle, &ended)),
     }
@@ -196,11 +207,16 @@ fn prepare(
     Ok((Session::new(agent, ProcessId::INIT, signals), relays, agent_hello_ns))
 }
 
-fn supervise(sandbox: Sandbox, mut session: Session) -> Result<ExitStatus, VmmError> {
+fn supervise(
+    mut sandbox: Sandbox,
+    mut session: Session,
+    tell: &dyn Fn(&str),
+) -> Result<ExitStatus, VmmError> {
     let watched = loop {
         session.hold_signals(sandbox.machine.is_paused());
         match session.turn(Some(sandbox.control.as_fd())) {
             Ok(Turn::Exited(status)) => break Ok(status),
+            Ok(Turn::OutOfMemory(kills, victims)) => sandbox.oom.show(kills, &victims, tell),
             Ok(Turn::Other) => {
                 if let Err(error) = serve::one(&sandbox.control, &mut session.agent, &sandbox.machine) {
                     break Err(error.into());
@@ -241,16 +257,4 @@ fn cause(
         Err(_) => return error,
     };
     VmmError::MachineEnded { reason, tail: machine.console_tail() }
-}
-
-/// An error with all its causes, in one line as far as they are.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

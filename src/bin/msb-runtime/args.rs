@@ -5,8 +5,8 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{ArgAction, Parser, Subcommand, ValueEnum, error::ErrorKind};
 
 use crate::{
-    attach, checkpoint, config, create, delete, doctor, exec, features, kill, list, pause, ps,
-    report::Report, resume, run, spec, start, state, vmm,
+    attach, checkpoint, config, create, delete, doctor, events, exec, features, kill, list, pause, ps,
+    report::Report, resume, run, spec, start, state, update, victim, vmm,
 };
 
 /// The newest version of the specification that is understood.
@@ -85,8 +85,12 @@ pub enum Verb {
     State(state::State),
     /// List the containers.
     List(list::List),
-    /// List a container's processes on the host.
+    /// List a container's processes: what stands for them on the host, or with --guest themselves.
     Ps(ps::Ps),
+    /// Change a container's limits.
+    Update(Box<update::Update>),
+    /// Print what a container uses, again and again.
+    Events(events::Events),
     /// Write a config.json to begin with.
     Spec(spec::Spec),
     /// Print the host's settings that are in force, as TOML.
@@ -105,6 +109,9 @@ pub enum Verb {
     /// For this program's own use.
     #[command(hide = true)]
     Attach(attach::Attach),
+    /// For this program's own use.
+    #[command(hide = true)]
+    Victim(victim::Victim),
 }
 
 impl Verb {
@@ -121,9 +128,12 @@ impl Verb {
             Self::Delete(_) => "delete",
             Self::Vmm(_) => "vmm",
             Self::Attach(_) => "attach",
+            Self::Victim(_) => "victim",
             Self::State(_) => "state",
             Self::List(_) => "list",
             Self::Ps(_) => "ps",
+            Self::Update(_) => "update",
+            Self::Events(_) => "events",
             Self::Spec(_) => "spec",
             Self::Config(_) => "config",
             Self::Features(_) => "features",

@@ -107,7 +107,8 @@ pub fn launch(options: &Options, detached: bool, context: &Context) -> anyhow::R
     let dir = entry.directory().to_owned();
     let assets = Assets::of(&settings, |name| std::env::var_os(name));
     let machine = assets.machine(size, kernel_args, disks.disks(), &dir);
-    let sandbox = SandboxConfig { dir, machine, network: host.network, container };
+    let (cgroup_place, log) = (lent.place(), context.report.log());
+    let sandbox = SandboxConfig { dir, machine, cgroup: cgroup_place, log, network: host.network, container };
     let mut vmm = Starting::spawn("vmm", &sandbox, console.stdio)?;
     vmm.expect(&Word::Ready)?;
     if let Some(cgroup) = &cgroup {

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use msb_runtime::{
-    config::{Hooks, HostConfig, NodeRule},
-    host::cgroup::Cgroup,
+    config::{Hooks, HostConfig, NodeRule, Room},
+    host::cgroup::{Cgroup, Place},
     image::{self, BringBackError, Moment, Root},
     state::Entry,
 };
@@ -32,6 +32,8 @@ pub struct Lent {
     /// Whether hooks of the start run in the guest.
     #[serde(default)]
     pub start_hooks: bool,
+    /// How its limit of memory can change.
+    pub room: Room,
     /// Where what the container writes belongs.
     pub root: Root,
     /// Device nodes that may appear there.
@@ -53,6 +55,7 @@ impl Lent {
             systemd,
             hooks: host.hooks.clone(),
             start_hooks,
+            room: host.room,
             root: Root::of(root).with_context(|| format!("The root {} can't be opened", root.display()))?,
             nodes: host.nodes.clone(),
         })
@@ -70,7 +73,12 @@ impl Lent {
 
     /// The container's cgroup.
     pub fn cgroup(&self) -> anyhow::Result<Option<Cgroup>> {
-        Ok(self.cgroup.as_deref().map(|path| Cgroup::named(path, self.systemd)).transpose()?)
+        Ok(self.place().map(|place| place.cgroup()).transpose()?)
+    }
+
+    /// Where that is.
+    pub fn place(&self) -> Option<Place> {
+        self.cgroup.clone().map(|path| Place { path, systemd: self.systemd })
     }
 
     /// Brings what the container wrote back to its root.

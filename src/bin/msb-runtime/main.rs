@@ -13,6 +13,7 @@ mod context;
 mod create;
 mod delete;
 mod doctor;
+mod events;
 mod exec;
 mod features;
 mod foreground;
@@ -30,6 +31,9 @@ mod show;
 mod spec;
 mod start;
 mod state;
+mod statistics;
+mod update;
+mod victim;
 mod vmm;
 
 use std::process::ExitCode;
@@ -83,6 +87,9 @@ fn carry_out(verb: Verb, context: &Context) -> anyhow::Result<ExitCode> {
         Verb::State(verb) => verb.run(context),
         Verb::List(verb) => verb.run(context),
         Verb::Ps(verb) => verb.run(context),
+        Verb::Update(verb) => verb.run(context),
+        Verb::Events(verb) => verb.run(context),
+        Verb::Victim(verb) => verb.run(),
         Verb::Spec(verb) => verb.run(),
         Verb::Config(verb) => verb.run(),
         Verb::Features(verb) => verb.run(),

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use msb_runtime::sandbox::child::Moments;
+use msb_runtime::sandbox::{Log, child::Moments};
 use nix::errno::Errno;
 use serde_json::json;
 
@@ -38,6 +38,21 @@ impl Report {
     /// As the global flags say.
     pub fn of(cli: &Cli) -> Self {
         Self { debug: cli.debug, ..Self::new(cli.log.as_deref(), cli.log_format) }
+    }
+
+    /// The same for a process that outlives this one.
+    pub fn log(&self) -> Option<Log> {
+        let path = std::path::absolute(self.log.as_ref()?).ok()?;
+        Some(Log { path, json: self.format == LogFormat::Json })
+    }
+
+    /// Adds a warning to a log that is there: where it is not any more, its owner has gone.
+    pub fn warn(log: &Log, text: &str) {
+        let format = if log.json { LogFormat::Json } else { LogFormat::Text };
+        let line = Self { log: None, format, debug: false }.line("warning", text);
+        let file = OpenOptions::new().append(true).open(&log.path);
+        // There is nowhere else to tell it.
+        let _ = file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
     }
 
     /// With `--debug`, logs when the machine was how far.

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 use msb_runtime::sandbox::vmm;
 
+use crate::report::Report;
+
 /// For this program's own use.
 #[derive(Debug, Args)]
 pub struct Vmm {
@@ -15,6 +17,6 @@ pub struct Vmm {
 impl Vmm {
     /// Ends with the container's exit code.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        Ok(ExitCode::from(vmm::run(self.fd)?))
+        Ok(ExitCode::from(vmm::run(self.fd, &Report::warn)?))
     }
 }

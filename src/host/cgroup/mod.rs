@@ -4,6 +4,7 @@
 //! Version 2, one directory; version 1, one in each mounted hierarchy. With systemd (`slice:prefix:name`) a scope is
 //! started around the VMM first: a directory that systemd does not know loses its controllers when systemd looks again.
 
+mod oom;
 mod path;
 mod systemd;
 mod v1;
@@ -18,7 +19,10 @@ use std::{
 
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::Limits;
+pub use oom::OomError;
 use path::Unit;
 pub use systemd::SystemdError;
 
@@ -27,6 +31,9 @@ const MOUNT: &str = "/sys/fs/cgroup";
 
 /// How long a killed VMM may take to leave its cgroup.
 const LEAVE: Duration = Duration::from_secs(10);
+
+/// How long it may hold no process because some step aside.
+const ASIDE: Duration = Duration::from_secs(5);
 
 /// Controllers handed down to the container's cgroup, where the host has them.
 const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
@@ -99,6 +106,25 @@ pub enum CgroupError {
         #[source]
         source: io::Error,
     },
+}
+
+/// Which cgroup a container has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// `linux.cgroupsPath`
+    pub path: String,
+    /// Whether that is in systemd's form.
+    pub systemd: bool,
+}
+
+impl Place {
+    /// That cgroup.
+    ///
+    /// # Errors
+    /// [`CgroupError::Path`].
+    pub fn cgroup(&self) -> Result<Cgroup, CgroupError> {
+        Cgroup::named(&self.path, self.systemd)
+    }
 }
 
 /// A container's cgroup: one directory, or one for each hierarchy of version 1.
@@ -198,6 +224,18 @@ impl Cgroup {
         self.add(pid)
     }
 
+    /// Holds it to other limits from now on; what they leave out stays.
+    ///
+    /// # Errors
+    /// [`CgroupError::Limit`], [`CgroupError::Systemd`].
+    pub fn change(&self, limits: &Limits) -> Result<(), CgroupError> {
+        if let Some(unit) = &self.unit {
+            systemd::change(unit, limits)
+                .map_err(|source| CgroupError::Systemd { unit: unit.name.clone(), source })?;
+        }
+        self.limit(limits)
+    }
+
     /// Holds it to `limits`; what they leave out stays.
     ///
     /// # Errors
@@ -225,12 +263,20 @@ impl Cgroup {
     /// # Errors
     /// [`CgroupError::Add`].
     pub fn add(&self, pid: u32) -> Result<(), CgroupError> {
+        let deadline = Instant::now() + ASIDE;
         for Directory { path, .. } in &self.directories {
-            write(&path.join("cgroup.procs"), &pid.to_string()).map_err(|source| CgroupError::Add {
-                path: path.clone(),
-                pid,
-                source,
-            })?;
+            loop {
+                match write(&path.join("cgroup.procs"), &pid.to_string()) {
+                    Ok(()) => break,
+                    // For a moment it may hold none ([`oom`]).
+                    Err(error)
+                        if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline =>
+                    {
+                        thread::sleep(Duration::from_millis(1));
+                    }
+                    Err(source) => return Err(CgroupError::Add { path: path.clone(), pid, source }),
+                }
+            }
         }
         Ok(())
     }
@@ -243,6 +289,8 @@ impl Cgroup {
         let deadline = Instant::now() + LEAVE;
         for Directory { path, .. } in &self.directories {
             loop {
+                // Left where a VMM was killed at the wrong moment. If one can't be removed, neither can this.
+                oom::CHILDREN.iter().for_each(|child| drop(fs::remove_dir(path.join(child))));
                 match fs::remove_dir(path) {
                     Ok(()) => break,
                     Err(error) if error.kind() == io::ErrorKind::NotFound => break,

@@ -83,6 +83,18 @@ pub(super) fn start(unit: &Unit, pid: u32, limits: &Limits) -> Result<(), System
     }
 }
 
+/// Holds the scope to other limits.
+///
+/// # Errors
+/// [`SystemdError`].
+pub(super) fn change(unit: &Unit, limits: &Limits) -> Result<(), SystemdError> {
+    let mut call = named("SetUnitProperties", unit, None)?;
+    // Only until the next boot, as the scope itself.
+    call.body.push_param(true)?;
+    call.body.push_param(limiting(limits))?;
+    Bus::connect()?.call(call).map(drop)
+}
+
 /// Lets systemd forget a scope that has failed. One that it does not know is as good.
 ///
 /// # Errors
@@ -189,6 +201,14 @@ fn properties(unit: &Unit, pid: u32, limits: &Limits) -> Vec<(String, Value)> {
     for accounting in ["CPUAccounting", "MemoryAccounting", "TasksAccounting", "IOAccounting"] {
         all.push((accounting, Value::Flag(true)));
     }
+    let mut all: Vec<_> = all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    all.extend(limiting(limits));
+    all
+}
+
+/// Limits as systemd has them.
+fn limiting(limits: &Limits) -> Vec<(String, Value)> {
+    let mut all = Vec::new();
     let bytes = |amount: i64| u64::try_from(amount).unwrap_or(u64::MAX);
     all.extend(limits.memory.map(|amount| ("MemoryMax", Value::Number(bytes(amount)))));
     all.extend(limits.reservation.map(|amount| ("MemoryLow", Value::Number(bytes(amount)))));
