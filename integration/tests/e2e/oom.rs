@@ -13,10 +13,10 @@ fn seen(lab: &mut Lab) {
     lab.define(r#"pod() { podman --runtime "$P" "$@"; }"#);
     lab.define("eventually() { i=0; until eval \"$1\"; do i=$((i+1)); [ $i -lt 100 ] || return 1; sleep 0.1; done; }");
     let before = lab.snapshot();
-    lab.step("the first process", &format!("docker run -m 64m --name x $N $D busybox {HOG}"))
+    lab.step("the first process", &format!("docker run -m 64m --name box1 $N $D busybox {HOG}"))
         .code(137)
         .out("");
-    lab.step("Docker knows why", "docker inspect -f '{{.State.OOMKilled}} {{.State.ExitCode}}' x")
+    lab.step("Docker knows why", "docker inspect -f '{{.State.OOMKilled}} {{.State.ExitCode}}' box1")
         .code(0)
         .out("true 137\n");
     lab.step(
@@ -25,28 +25,28 @@ fn seen(lab: &mut Lab) {
     )
     .code(0)
     .out("oom\n");
-    lab.step("the next time it is right again", "docker rm x; docker run -m 64m --name x $N $D busybox true; docker inspect -f '{{.State.OOMKilled}} {{.State.ExitCode}}' x; docker rm x")
+    lab.step("the next time it is right again", "docker rm box1; docker run -m 64m --name box1 $N $D busybox true; docker inspect -f '{{.State.OOMKilled}} {{.State.ExitCode}}' box1; docker rm box1")
         .code(0)
-        .out("x\nfalse 0\nx\n");
+        .out("box1\nfalse 0\nbox1\n");
     lab.must(
         "a container whose child wants too much",
         &format!(
             "cat > /root/y.sh <<'END'\n{HOG}; echo $? > /code; sleep 1000\nEND\n\
-             docker run -d -m 64m --name y $N $D busybox sh -c \"$(cat /root/y.sh)\" >&2"
+             docker run -d -m 64m --name box2 $N $D busybox sh -c \"$(cat /root/y.sh)\" >&2"
         ),
     );
-    lab.wait("only the child is killed", "docker exec y grep -q 137 /code");
+    lab.wait("only the child is killed", "docker exec box2 grep -q 137 /code");
     lab.step(
         "it runs on, and execs with it",
-        "docker exec y echo fine; docker inspect -f '{{.State.Running}}' y",
+        "docker exec box2 echo fine; docker inspect -f '{{.State.Running}}' box2",
     )
     .code(0)
     .out("fine\ntrue\n");
-    lab.must("removed", "docker rm -f y >&2");
-    lab.step("podman", &format!("pod run -m 64m --name z $N busybox {HOG}")).code(137).out("");
-    let podman = lab.read("podman's opinion", "eventually \"podman inspect -f '{{.State.Status}}' z | grep -q exited\"; podman inspect -f '{{.State.OOMKilled}} {{.State.ExitCode}}' z");
+    lab.must("removed", "docker rm -f box2 >&2");
+    lab.step("podman", &format!("pod run -m 64m --name box3 $N busybox {HOG}")).code(137).out("");
+    let podman = lab.read("podman's opinion", "eventually \"podman inspect -f '{{.State.Status}}' box3 | grep -q exited\"; podman inspect -f '{{.State.OOMKilled}} {{.State.ExitCode}}' box3");
     lab.step("podman knows why", &format!("echo '{podman}'")).out("true 137\n");
-    lab.must("removed", "pod rm z >&2");
+    lab.must("removed", "pod rm box3 >&2");
     lab.nothing_left("after all", &before);
 }
 

@@ -46,11 +46,11 @@ impl Report {
         Some(Log { path, json: self.format == LogFormat::Json })
     }
 
-    /// Adds a warning to a log that is there: where it is not any more, its owner has gone.
+    /// Adds a warning. Where the log's directory is not there any more, its owner has gone.
     pub fn warn(log: &Log, text: &str) {
         let format = if log.json { LogFormat::Json } else { LogFormat::Text };
         let line = Self { log: None, format, debug: false }.line("warning", text);
-        let file = OpenOptions::new().append(true).open(&log.path);
+        let file = OpenOptions::new().append(true).create(true).mode(0o644).open(&log.path);
         // There is nowhere else to tell it.
         let _ = file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
     }
