@@ -1,6 +1,6 @@
 //! Boots a kernel and an initramfs in a virtual machine and prints the console: for benchmarks of the machine alone.
 //!
-//! `boot --kernel K --initramfs I [--vcpus N] [--memory MIB] [--shared-memory] [--disk IMAGE]… [--read-only-disk IMAGE]… [--stop-after MS] [-- WORD…]`
+//! `boot --kernel K --initramfs I [--vcpus N] [--memory MIB] [--shared-memory] [--disk IMAGE]… [--read-only-disk IMAGE]… [--nics N] [--network] [--stop-after MS] [-- WORD…]`
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::Parser;
 use msb_runtime::config::{DiskConfig, MachineConfig};
-use msb_runtime::machine::{Ended, Machine};
+use msb_runtime::host::network::{self, Netlink, Tap};
+use msb_runtime::machine::{Ended, Machine, MachineHandle, NIC_HEADER, Nic};
 
 #[derive(Parser)]
 struct Args {
@@ -31,6 +32,12 @@ struct Args {
     disk: Vec<PathBuf>,
     #[arg(long)]
     read_only_disk: Vec<PathBuf>,
+    /// Empty slots for network interfaces.
+    #[arg(long, default_value_t = 0)]
+    nics: u8,
+    /// The links of this process's namespace are the guest's; it has to address them itself.
+    #[arg(long)]
+    network: bool,
     /// The console, while it runs; printed at the end as well.
     #[arg(long, default_value = "/dev/null")]
     console: PathBuf,
@@ -55,11 +62,15 @@ fn main() -> anyhow::Result<ExitCode> {
         initramfs: args.initramfs,
         kernel_args: args.kernel_args,
         disks: [disks(args.read_only_disk, true), disks(args.disk, false)].concat(),
+        nics: args.nics.max(u8::from(args.network)),
         host_ports: Vec::new(),
         console_log: args.console,
     };
     let machine = Machine::build(&config).context("Cannot build the machine")?;
     let handle = machine.handle();
+    if args.network {
+        plug(&handle).context("Cannot join the namespace's links with the machine")?;
+    }
     let stopped = args.stop_after.map(|after| {
         let handle = handle.clone();
         std::thread::spawn(move || {
@@ -77,4 +88,15 @@ fn main() -> anyhow::Result<ExitCode> {
         println!("Stopped in {:?}", returned.duration_since(stopped));
     }
     Ok(if ended == Ended::ShutDown { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Before the guest boots, so that its driver finds them.
+fn plug(machine: &MachineHandle) -> anyhow::Result<()> {
+    let mut netlink = Netlink::open()?;
+    for (slot, link) in network::links(&mut netlink)?.0.iter().take(machine.slots()).enumerate() {
+        let tap = Tap::new(NIC_HEADER)?;
+        network::join(&mut netlink, link, tap.index)?;
+        machine.plug(slot, Nic { tap: tap.fd, mac: link.mac, mtu: u16::try_from(link.mtu)? })?;
+    }
+    Ok(())
 }

@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use msb_agent::protocol;
+
 use super::{DiskConfig, MachineConfig, Settings, Size};
 
 /// The guest's kernel and initramfs.
@@ -66,7 +68,8 @@ impl Assets {
             initramfs: self.initramfs.clone(),
             kernel_args: KERNEL_WORDS.map(str::to_owned).into_iter().chain(kernel_args).collect(),
             disks,
-            host_ports: vec![msb_agent::protocol::CHANNEL_PORT],
+            nics: 4,
+            host_ports: vec![protocol::CHANNEL_PORT, protocol::NAMES_PORT],
             console_log: directory.join("console.log"),
         }
     }

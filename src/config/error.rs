@@ -19,6 +19,12 @@ pub enum ConfigError {
         /// `pid`, `ipc`, …
         name: String,
     },
+    /// The host's network, which has no end at which a machine could be plugged in.
+    #[error(
+        "The host's own network can't be given to a machine: use a network of its own and publish its ports \
+         (--network bridge -p …), or none (--network none)"
+    )]
+    HostNetwork,
     /// A user namespace.
     #[error(
         "User namespaces are not supported: users in the machine are never users of the host. \

@@ -12,8 +12,6 @@ use crate::bundle::Spec;
 /// The network namespace of the VMM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NetworkNamespace {
-    /// The caller's own (no `network` entry in `linux.namespaces`).
-    Host,
     /// A fresh, empty one.
     New,
     /// One that exists, by its path.

@@ -22,6 +22,8 @@ pub struct MachineConfig {
     pub kernel_args: Vec<String>,
     /// Block devices in the order of their names in the guest: `/dev/vda`, `/dev/vdb`, …
     pub disks: Vec<DiskConfig>,
+    /// Slots for network interfaces, which come and go while the machine runs.
+    pub nics: u8,
     /// vsock ports on which the guest may call the host; a call to any other port is refused.
     pub host_ports: Vec<u32>,
     /// Where the guest's console (early boot, panics) is kept, bounded in size.

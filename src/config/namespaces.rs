@@ -11,7 +11,7 @@ use super::{ConfigError, NetworkNamespace};
 /// Those of the guest, and the network's.
 ///
 /// # Errors
-/// [`ConfigError::JoinedNamespace`], [`ConfigError::UserNamespace`], [`ConfigError::TimeOffsets`]
+/// [`ConfigError::JoinedNamespace`], [`ConfigError::HostNetwork`], [`ConfigError::UserNamespace`], [`ConfigError::TimeOffsets`]
 pub fn namespaces(linux: &Linux) -> Result<(Vec<Namespace>, NetworkNamespace), ConfigError> {
     let mapped = |maps: &Option<Vec<_>>| maps.as_ref().is_some_and(|maps| !maps.is_empty());
     if mapped(linux.uid_mappings()) || mapped(linux.gid_mappings()) {
@@ -21,12 +21,12 @@ pub fn namespaces(linux: &Linux) -> Result<(Vec<Namespace>, NetworkNamespace), C
         return Err(ConfigError::TimeOffsets);
     }
     let mut guest = Vec::new();
-    let mut network = NetworkNamespace::Host;
+    let mut network = None;
     for namespace in linux.namespaces().as_deref().unwrap_or_default() {
         let path = namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty());
         let made = match namespace.typ() {
             LinuxNamespaceType::Network => {
-                network = path.cloned().map_or(NetworkNamespace::New, NetworkNamespace::Existing);
+                network = Some(path.cloned().map_or(NetworkNamespace::New, NetworkNamespace::Existing));
                 continue;
             }
             LinuxNamespaceType::User => return Err(ConfigError::UserNamespace),
@@ -42,7 +42,7 @@ pub fn namespaces(linux: &Linux) -> Result<(Vec<Namespace>, NetworkNamespace), C
         }
         guest.extend(made);
     }
-    Ok((guest, network))
+    Ok((guest, network.ok_or(ConfigError::HostNetwork)?))
 }
 
 /// As in `linux.namespaces[].type`.
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn the_network_is_the_hosts_matter() {
-        assert_eq!(decide(&json!([])), Ok((vec![], NetworkNamespace::Host)));
+        assert_eq!(decide(&json!([])), Err(ConfigError::HostNetwork));
         let (guest, network) =
             decide(&json!([{"type": "network"}, {"type": "pid"}, {"type": "mount"}])).unwrap();
         assert_eq!((guest, network), (vec![Namespace::Pid], NetworkNamespace::New));
@@ -79,6 +79,7 @@ mod tests {
             decide(&json!([{"type": "pid", "path": "/proc/7/ns/pid"}])).unwrap_err(),
             decide(&json!([{"type": "mount", "path": "/proc/7/ns/mnt"}])).unwrap_err(),
             decide(&json!([{"type": "user"}])).unwrap_err(),
+            decide(&json!([{"type": "pid"}])).unwrap_err(),
         ];
         for error in errors {
             let text = error.to_string().to_lowercase();

@@ -1,7 +1,7 @@
 //! The network namespace in which the VMM lives, which is the container's towards Docker, podman and CNI.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io,
     path::{Path, PathBuf},
 };
@@ -28,6 +28,17 @@ pub enum NetnsError {
         #[source]
         source: io::Error,
     },
+    /// A machine takes all that the namespace's links bring.
+    #[error(
+        "The network namespace {} is that of process {pid} already, and a microVM needs one for itself: \
+         leave --network container:… away, or put both containers into one network", path.display()
+    )]
+    Inhabited {
+        /// `linux.namespaces[].path`
+        path: PathBuf,
+        /// Who lives there.
+        pid: i32,
+    },
     /// The given one can't be joined.
     #[error("{} can't be joined as a network namespace", path.display())]
     Join {
@@ -42,23 +53,39 @@ pub enum NetnsError {
 /// Puts the calling thread, and every thread it starts later, into the namespace.
 ///
 /// # Errors
-/// [`NetnsError`]; the thread is then where it was.
+/// [`NetnsError`]; the thread is then where it was, or in a namespace that is not for it.
 pub fn enter(namespace: &NetworkNamespace) -> Result<(), NetnsError> {
     match namespace {
-        NetworkNamespace::Host => Ok(()),
         NetworkNamespace::New => unshare(CloneFlags::CLONE_NEWNET).map_err(NetnsError::New),
         NetworkNamespace::Existing(path) => join(path),
     }
 }
 
+/// Another process that lives in the namespace of the calling thread, if there is one. What the namespace's links bring
+/// in goes to the machine alone: nobody else there would hear anything any more.
+fn other_inhabitant() -> Option<i32> {
+    let here = fs::read_link("/proc/thread-self/ns/net").ok()?;
+    let own = std::process::id().cast_signed();
+    let processes = fs::read_dir("/proc").ok()?.flatten();
+    processes
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| *pid != own)
+        .find(|pid| fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|there| there == here))
+}
+
 fn join(path: &Path) -> Result<(), NetnsError> {
     let file = File::open(path).map_err(|source| NetnsError::Open { path: path.to_owned(), source })?;
-    setns(file, CloneFlags::CLONE_NEWNET).map_err(|source| NetnsError::Join { path: path.to_owned(), source })
+    setns(file, CloneFlags::CLONE_NEWNET)
+        .map_err(|source| NetnsError::Join { path: path.to_owned(), source })?;
+    match other_inhabitant() {
+        Some(pid) => Err(NetnsError::Inhabited { path: path.to_owned(), pid }),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, thread};
+    use std::{os::fd::AsRawFd, thread};
 
     use super::*;
 
@@ -74,15 +101,19 @@ mod tests {
         }
         thread::spawn(|| {
             let before = current();
-            let home = File::open("/proc/thread-self/ns/net").unwrap();
-            enter(&NetworkNamespace::Host).unwrap();
-            assert_eq!(current(), before);
+            let here = || File::open("/proc/thread-self/ns/net").unwrap();
+            let by_path = |file: &File| {
+                NetworkNamespace::Existing(PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())))
+            };
+            let home = here();
             enter(&NetworkNamespace::New).unwrap();
-            assert_ne!(current(), before);
-            use std::os::fd::AsRawFd;
-            let path = PathBuf::from(format!("/proc/self/fd/{}", home.as_raw_fd()));
-            enter(&NetworkNamespace::Existing(path)).unwrap();
-            assert_eq!(current(), before);
+            let (first, held) = (current(), here());
+            assert_ne!(first, before);
+            enter(&NetworkNamespace::New).unwrap();
+            enter(&by_path(&held)).unwrap();
+            assert_eq!(current(), first);
+            let error = enter(&by_path(&home)).unwrap_err();
+            assert!(matches!(error, NetnsError::Inhabited { .. }), "{error:?}");
         })
         .join()
         .unwrap();

@@ -12,6 +12,9 @@ use super::serial::Console;
 use super::vcpu::gate::Gate;
 use super::vcpu::{Stuck, VcpuError};
 use super::virtio::balloon::BalloonHandle;
+pub use super::virtio::mmio::SlotError;
+use super::virtio::mmio::Transport;
+use super::virtio::net::{Net, Nic};
 pub use super::virtio::vsock::{ConnectError, VsockHandle};
 
 /// How a machine ended. The last lines of its console are in [`MachineHandle::console_tail`].
@@ -83,6 +86,15 @@ pub struct MachineHandle {
     pub(super) console: Arc<Console>,
     pub(super) vsock: VsockHandle,
     pub(super) balloon: BalloonHandle,
+    pub(super) slots: Arc<[Slot]>,
+}
+
+/// A place for a network interface.
+#[derive(Debug)]
+pub(super) struct Slot {
+    /// What the guest's kernel calls it.
+    pub(super) device: String,
+    pub(super) transport: Arc<Transport>,
 }
 
 /// Pages of a MiB.
@@ -131,9 +143,34 @@ impl MachineHandle {
         u64::from(self.balloon.actual()) / PAGES_PER_MIB
     }
 
+    /// How many network interfaces the guest can have at the same time.
+    pub fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Puts an interface into an empty slot, counted from 0. Returns the name of the platform device to which the guest
+    /// has to bind its driver (`virtio-mmio`): until then it sees nothing.
+    pub fn plug(&self, slot: usize, nic: Nic) -> Result<&str, SlotError> {
+        let place = self.slots.get(slot).ok_or(SlotError::Unknown { slot })?;
+        place.transport.plug(Box::new(Net::new(nic)))?;
+        Ok(&place.device)
+    }
+
+    /// Takes a slot's interface away, whether the guest has unbound its driver (as it should) or not.
+    pub fn unplug(&self, slot: usize) {
+        if let Some(place) = self.slots.get(slot) {
+            place.transport.unplug();
+        }
+    }
+
     /// When the guest's first instruction was about to be executed: `CLOCK_MONOTONIC` in nanoseconds, 0 before.
     pub fn entered_ns(&self) -> u64 {
         self.end.entered_ns.load(Ordering::Relaxed)
+    }
+
+    /// Puts a line of our own into the console's log. Not for what a guest can cause at will.
+    pub fn note(&self, text: &str) {
+        self.console.note(text);
     }
 
     /// The last few KiB of the guest's console.

@@ -43,8 +43,8 @@ use thiserror::Error;
 use vm_memory::GuestMemoryMmap;
 
 use self::events::EventLoop;
-use self::handle::End;
-pub use self::handle::{ConnectError, Ended, MachineHandle, monotonic_ns};
+pub use self::handle::{ConnectError, Ended, MachineHandle, SlotError, monotonic_ns};
+use self::handle::{End, Slot};
 use self::memory::Backing;
 use self::reset::ResetPort;
 use self::serial::{Console, SerialPort};
@@ -56,6 +56,8 @@ use self::virtio::block::Block;
 use self::virtio::block::composed::{Composed, ComposedError};
 use self::virtio::block::disk::{Disk, DiskError, RawFile};
 use self::virtio::mmio::{QUEUE_NOTIFY, Transport};
+use self::virtio::net;
+pub use self::virtio::net::{HEADER as NIC_HEADER, Nic};
 use self::virtio::rng::Rng;
 use self::virtio::vsock::{Vsock, VsockError};
 use self::virtio::{Interrupt, VirtioDevice};
@@ -198,7 +200,9 @@ impl Machine {
         buses.ports.insert(layout::SERIAL_PORT, SerialPort::REGISTERS, Arc::new(serial))?;
         buses.ports.insert(layout::RESET_PORT, 1, Arc::new(ResetPort::new(Arc::clone(&end))))?;
         let mut events = EventLoop::new(Arc::clone(&end)).map_err(BuildError::Events)?;
-        let windows = attach(devices, &vm, &memory, &console, &mut buses, &mut events)?;
+        let plan = devices.into_iter().map(|(name, device)| (name, Some(device)));
+        let plan = plan.chain((0..config.nics).map(|number| (format!("nic{number}"), None)));
+        let Attached { windows, slots } = attach(plan, &vm, &memory, &console, &mut buses, &mut events)?;
 
         let line = boot::cmdline::build(&windows, &config.kernel_args)?;
         let start = boot::arch::prepare(&memory, kernel, initramfs, &line, count)
@@ -219,6 +223,7 @@ impl Machine {
             console,
             vsock: vsock_handle,
             balloon: balloon_handle,
+            slots,
         };
         let (vm, buses) = (ManuallyDrop::new(vm), Arc::new(buses));
         Ok(Self { vm, processors, buses, events, handle, listeners })
@@ -281,24 +286,35 @@ fn console(config: &MachineConfig) -> Result<Console, BuildError> {
     log.map(Console::new).map_err(|error| BuildError::Console { path: path.clone(), problem: error.into() })
 }
 
-/// Gives each device its registers, interrupt, kicks and place in the event loop; returns (address, interrupt) for the
-/// kernel's command line.
+/// What [`attach`] has to tell.
+struct Attached {
+    /// (address, interrupt) of each, for the kernel's command line.
+    windows: Vec<(u64, u32)>,
+    /// Those without a device.
+    slots: Arc<[Slot]>,
+}
+
+/// Gives each device, or slot for one, its registers, interrupt, kicks and place in the event loop.
 fn attach(
-    devices: Vec<(String, Box<dyn VirtioDevice>)>,
+    plan: impl Iterator<Item = (String, Option<Box<dyn VirtioDevice>>)>,
     vm: &VmFd,
     memory: &GuestMemoryMmap,
     console: &Arc<Console>,
     buses: &mut Buses,
     events: &mut EventLoop,
-) -> Result<Vec<(u64, u32)>, BuildError> {
+) -> Result<Attached, BuildError> {
     let mut lines = irq::Lines::new();
-    let mut windows = Vec::new();
+    let (mut windows, mut slots) = (Vec::new(), Vec::new());
     let mut address = layout::VIRTIO_START;
-    for (name, device) in devices {
+    for (name, device) in plan {
         let line = lines.take()?;
         let interrupt = Interrupt::new(irq::bind(vm, line)?);
         let (memory, watcher, console) = (memory.clone(), events.watcher(), Arc::clone(console));
-        let transport = Transport::new(name, device, memory, interrupt, watcher, console);
+        let empty = device.is_none();
+        let transport = match device {
+            Some(device) => Transport::new(name, device, memory, interrupt, watcher, console),
+            None => Transport::slot(name, net::QUEUE_SIZES, memory, interrupt, watcher, console),
+        };
         let transport = Arc::new(transport.map_err(BuildError::Events)?);
         for (index, kick) in (0_u32..).zip(transport.kicks()) {
             vm.register_ioevent(kick, &IoEventAddress::Mmio(address + QUEUE_NOTIFY), index)
@@ -309,9 +325,13 @@ fn attach(
             layout::VIRTIO_WINDOW,
             Arc::clone(&transport) as Arc<dyn bus::BusDevice>,
         )?;
+        if empty {
+            let device = boot::cmdline::device_name(windows.len());
+            slots.push(Slot { device, transport: Arc::clone(&transport) });
+        }
         events.add(transport);
         windows.push((address, line));
         address += layout::VIRTIO_WINDOW;
     }
-    Ok(windows)
+    Ok(Attached { windows, slots: slots.into() })
 }

@@ -12,6 +12,8 @@
 
 pub mod child;
 pub mod control;
+mod names;
+mod network;
 pub mod oom;
 pub mod serve;
 pub mod vmm;

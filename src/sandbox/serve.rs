@@ -12,7 +12,11 @@ use std::{
 
 use msb_agent::protocol::{self, CHANNEL_PORT, ProcessId, Reply, Request, STREAM_PORT};
 
-use super::control::{Answer, Question};
+use super::{
+    chain,
+    control::{Answer, Question},
+    network::{self, Network},
+};
 use crate::{
     machine::MachineHandle,
     process::agent::{Agent, AgentError},
@@ -29,6 +33,7 @@ pub(super) fn one(
     listener: &UnixListener,
     agent: &mut Agent,
     machine: &MachineHandle,
+    network: &mut Option<Network>,
 ) -> Result<(), AgentError> {
     let Ok((mut stream, _)) = listener.accept() else { return Ok(()) };
     let timeout = Some(SAY_SOMETHING);
@@ -46,8 +51,7 @@ pub(super) fn one(
             return Ok(());
         }
         Question::Open { port } => Answer::Failed(format!("Port {port} of the guest is not open to callers")),
-        Question::Start { hooks: false } => answered(agent.call(Request::Start))?,
-        Question::Start { hooks: true } => answered(agent.call_patiently(Request::Start))?,
+        Question::Start { hooks } => start(agent, network, hooks)?,
         Question::Processes => awake(agent, machine, Request::Processes)?,
         Question::Update(limits) => awake(agent, machine, Request::Update(limits))?,
         Question::Statistics => awake(agent, machine, Request::Statistics)?,
@@ -68,6 +72,23 @@ pub(super) fn one(
     // A caller that has gone does not want its answer.
     let _ = protocol::write(&mut stream, &answer);
     Ok(())
+}
+
+/// The network is there when the first process begins: whoever made the namespace is done with it by now.
+fn start(agent: &mut Agent, network: &mut Option<Network>, hooks: bool) -> Result<Answer, AgentError> {
+    if let Some(network) = network
+        && let Err(error) = network.update(agent)
+    {
+        return Ok(Answer::Failed(chain(&error)));
+    }
+    let begun = if hooks { agent.call_patiently(Request::Start) } else { agent.call(Request::Start) };
+    let answer = answered(begun)?;
+    if answer == Answer::Done
+        && let Some(network) = network.take()
+    {
+        network::follow(network);
+    }
+    Ok(answer)
 }
 
 /// Asks the guest, whose processors run for the answer if they are paused.

@@ -9,13 +9,16 @@ use std::{
     time::Duration,
 };
 
-use msb_agent::protocol::{CHANNEL_PORT, Container, ExitStatus, FrameError, ProcessId, Reply, Request};
+use msb_agent::protocol::{
+    CHANNEL_PORT, Container, ExitStatus, FrameError, NAMES_PORT, ProcessId, Reply, Request,
+};
 use nix::{errno::Errno, unistd};
 
 use super::{
     Log, SandboxConfig, chain,
     child::{Moments, Parent, Word},
     control,
+    network::{Network, NetworkError},
     oom::Showing,
     serve,
 };
@@ -53,6 +56,9 @@ pub enum VmmError {
     /// The network namespace.
     #[error(transparent)]
     Netns(#[from] NetnsError),
+    /// The network's interfaces.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// The control socket.
     #[error("The sandbox's control socket can't be made")]
     Control(#[source] io::Error),
@@ -129,6 +135,7 @@ struct Sandbox {
     machine: MachineHandle,
     ended: mpsc::Receiver<Result<Ended, RunError>>,
     control: std::os::unix::net::UnixListener,
+    network: Option<Network>,
     relays: Relays,
     oom: Showing,
 }
@@ -150,6 +157,7 @@ fn create(config: &SandboxConfig, parent: &mut Parent) -> Result<(Sandbox, Sessi
     let mut machine = Machine::build(&config.machine)?;
     let handle = machine.handle();
     let hello = machine.take_listener(CHANNEL_PORT);
+    let questions = machine.take_listener(NAMES_PORT);
     let (tell, ended) = mpsc::channel();
     thread::Builder::new()
         .name("machine".into())
@@ -174,7 +182,8 @@ fn create(config: &SandboxConfig, parent: &mut Parent) -> Result<(Sandbox, Sessi
             };
             // The container's place may be wrong in ways that its create finds out first.
             let oom = Showing::new(config.cgroup.as_ref().and_then(|place| place.cgroup().ok()));
-            Ok((Sandbox { machine: handle, ended, control, relays, oom }, session, moments))
+            let network = Some(Network::new(handle.clone(), questions)?);
+            Ok((Sandbox { machine: handle, ended, control, network, relays, oom }, session, moments))
         }
         Err(error) => Err(cause(error, &handle, &ended)),
     }
@@ -218,7 +227,10 @@ fn supervise(
             Ok(Turn::Exited(status)) => break Ok(status),
             Ok(Turn::OutOfMemory(kills, victims)) => sandbox.oom.show(kills, &victims, tell),
             Ok(Turn::Other) => {
-                if let Err(error) = serve::one(&sandbox.control, &mut session.agent, &sandbox.machine) {
+                if let Err(error) = {
+                    let Sandbox { control, machine, network, .. } = &mut sandbox;
+                    serve::one(control, &mut session.agent, machine, network)
+                } {
                     break Err(error.into());
                 }
             }

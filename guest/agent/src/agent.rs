@@ -9,6 +9,7 @@ use nix::unistd::Pid;
 
 use crate::container::cgroup::{Cgroup, oom};
 use crate::container::root::Mounted;
+use crate::names;
 use crate::process::record::Record;
 use crate::serve::Channel;
 
@@ -17,6 +18,8 @@ use crate::serve::Channel;
 pub struct Agent {
     registry: Mutex<Registry>,
     container: OnceLock<Made>,
+    /// Names are served.
+    names: Mutex<bool>,
 }
 
 /// The container, from its creation to the guest's end.
@@ -64,6 +67,20 @@ impl Agent {
     /// Keeps the container. A second one is refused before anything is made, by [`Registry::claim`].
     pub fn set_container(&self, made: Made) {
         let _ = self.container.set(made);
+    }
+
+    /// Serves names to the container, once.
+    ///
+    /// # Errors
+    /// [`Failure::WrongState`] before the container is created, [`Failure::Setup`].
+    pub fn serve_names(&self) -> Result<(), Failure> {
+        let cgroup = self.container()?.cgroup.descriptor();
+        let mut served = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*served {
+            names::serve(cgroup)?;
+            *served = true;
+        }
+        Ok(())
     }
 
     /// The processes.

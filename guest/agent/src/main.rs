@@ -11,6 +11,8 @@ mod boot;
 mod clock;
 mod container;
 mod log;
+mod names;
+mod network;
 mod process;
 mod reaper;
 mod serve;

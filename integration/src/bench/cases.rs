@@ -34,8 +34,7 @@ mount -t tmpfs tmpfs /var/lib/msb
 cp -a /opt/busybox/bundle /bench/bundle
 cd /bench/bundle
 jq --arg memory "${GUEST_MIB}M" --arg marker "$MARKER" \
-    '.process.args = ["echo", $marker] | .annotations["dev.msb.memory"] = $memory
-     | .linux.namespaces |= map(select(.type != "network"))' config.json > new
+    '.process.args = ["echo", $marker] | .annotations["dev.msb.memory"] = $memory' config.json > new
 mv new config.json
 cp -a /bench/bundle /bench/idle
 jq '.process.args = ["sleep", "100000"]' config.json > /bench/idle/config.json

@@ -9,4 +9,5 @@ pub mod clock;
 pub mod disks;
 pub mod hello;
 pub mod memory;
+pub mod network;
 pub mod report;

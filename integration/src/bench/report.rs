@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
-use super::{disks::VMMS, memory::Memory};
+use super::{disks::VMMS, memory::Memory, network::RUNNERS};
 
 /// Medians of one command, in nanoseconds of the virtual host, which are instructions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -28,6 +28,8 @@ pub struct Report {
     pub moments_ns: Vec<(String, u64)>,
     /// Each case of the guest's disks, and how long it took with each VMM.
     pub disks: Vec<(String, Vec<u64>)>,
+    /// Each case of the guest's network, and how long it took with each runner.
+    pub network: Vec<(String, Vec<u64>)>,
     /// Of an idle sandbox.
     pub memory: Option<Memory>,
     /// Sizes of what is shipped, in bytes.
@@ -96,6 +98,17 @@ impl fmt::Display for Report {
             let percent = times.first().copied().unwrap_or(0).saturating_mul(100) / best;
             writeln!(f, " {percent:>9}%")?;
         }
+        if !self.network.is_empty() {
+            write!(f, "\n{:<30}", "network (wall clock, best)")?;
+            RUNNERS.iter().try_for_each(|(name, _)| write!(f, " {name:>12}"))?;
+            writeln!(f, " {:>14}", "speed of vhost")?;
+        }
+        for (name, times) in &self.network {
+            write!(f, "{name:<30}")?;
+            times.iter().try_for_each(|time| write!(f, " {:>12}", Ms(*time)))?;
+            let (ours, theirs) = (times.first().copied().unwrap_or(0), times.get(1).copied().unwrap_or(0));
+            writeln!(f, " {:>13}%", theirs.saturating_mul(100) / ours.max(1))?;
+        }
         if let Some(memory) = &self.memory {
             writeln!(
                 f,
@@ -138,6 +151,9 @@ mod tests {
         report.disks.push(("4k-random-read".to_owned(), vec![3_000_000, 5_000_000, 4_000_000]));
         let text = report.to_string();
         assert!(text.contains("runc run") && text.contains("45.70") && text.contains("150.80"), "{text}");
+        report.network.push(("tcp-send".to_owned(), vec![2_000_000, 1_000_000, 4_000_000, 500_000]));
+        let with_network = report.to_string();
+        assert!(with_network.contains("tcp-send") && with_network.contains("50%"), "{with_network}");
         assert!(text.contains("4k-random-read") && text.contains("75%"), "{text}");
     }
 }

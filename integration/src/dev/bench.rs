@@ -1,5 +1,5 @@
 //! `cargo dev bench`: in the virtual host, start-up counted in instructions, memory and size, and then, in another whose
-//! clock is the wall's, the guest's disks against QEMU's.
+//! clock is the wall's, the guest's disks and network against QEMU's.
 //!
 //! Leaves a table on standard output and the same as JSON in `target/bench.json`.
 
@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use super::Project;
 use super::progress::Step;
-use crate::bench::{cases, disks, report::Report};
+use crate::bench::{cases, disks, network, report::Report};
 use crate::host::{Fixture, Item, VirtualHost};
 
 /// Makes all that the benchmarks need, and runs them.
@@ -45,17 +45,21 @@ pub fn run(project: &Project) -> Result<i32> {
     Ok(0)
 }
 
-/// The guest's disks, in a host whose clock is the wall's.
+/// The guest's disks and its network, in a host whose clock is the wall's.
 fn disks(project: &Project, report: &mut Report) -> Result<(VirtualHost, Result<()>)> {
     let item = |source, target: &str, mode| Item { source, target: target.into(), mode };
+    let (guest_net, net) = project.guest_net()?;
     let payload = [
         item(project.machine_program()?, "/usr/local/bin/boot", 0o755),
         item(project.guest_kernel()?, "/usr/lib/msb/vmlinux", 0o644),
         item(project.guest_io()?, "/usr/lib/msb/guest-io", 0o644),
+        item(guest_net, "/usr/lib/msb/guest-net", 0o644),
+        item(net, "/usr/local/bin/guest-net", 0o755),
     ];
     let host =
         VirtualHost::start(Fixture::Plain, &project.host(Fixture::Plain)?, &payload)?.named("bench-disks");
-    let step = Step::begin("bench of disks");
-    let measured = disks::measure(&host, report, &|case| step.phase(case));
+    let step = Step::begin("bench of disks and network");
+    let measured = disks::measure(&host, report, &|case| step.phase(case))
+        .and_then(|()| network::measure(&host, report, &|case| step.phase(case)));
     Ok((host, measured))
 }

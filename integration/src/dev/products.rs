@@ -127,6 +127,16 @@ impl Project {
         self.initramfs("guest-io-initramfs", &program)
     }
 
+    /// The first file system of a guest that only measures its network, and the same program for beside it.
+    pub fn guest_net(&self) -> Result<(PathBuf, PathBuf)> {
+        let source = self.root.join("integration/src/bin/guest-net.rs");
+        let arguments = ["--profile=guest", "--package", "integration", "--bin", "guest-net"];
+        let program = self
+            .cargo("guest-net", self.tools()?.tree(&source)?, &arguments, Link::Static)?
+            .join("guest-net");
+        Ok((self.initramfs("guest-net-initramfs", &program)?, program))
+    }
+
     fn host_agent_sources(&self) -> [PathBuf; 3] {
         let folder = self.root.join("integration/src");
         ["host/agent.rs", "host/protocol.rs", "bin/host-agent.rs"].map(|name| folder.join(name))

@@ -45,6 +45,7 @@ mod hooks;
 mod many;
 mod memory;
 mod namespaces_host;
+mod network;
 mod oom;
 mod pause;
 mod podman;

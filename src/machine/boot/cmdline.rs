@@ -61,6 +61,11 @@ pub fn build(devices: &[(u64, u32)], extra: &[String]) -> Result<String, Command
     Ok(line)
 }
 
+/// What Linux calls the platform device of that place in `devices`: it counts them as it reads the line.
+pub fn device_name(index: usize) -> String {
+    format!("virtio-mmio.{index}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -51,7 +51,7 @@ pub struct Transport {
 }
 
 struct State {
-    /// `None` after [`Transport::close`].
+    /// `None` in an empty slot, and after [`Transport::close`].
     device: Option<Box<dyn VirtioDevice>>,
     offered: u64,
     accepted: u64,
@@ -62,6 +62,8 @@ struct State {
     queues: Vec<Queue>,
     /// The driver wrote a queue size that is not possible.
     bad_size: bool,
+    /// The machine has ended.
+    closed: bool,
 }
 
 impl std::fmt::Debug for Transport {
@@ -80,7 +82,20 @@ impl Transport {
         watcher: Watcher,
         console: Arc<Console>,
     ) -> io::Result<Self> {
-        let sizes = device.queue_sizes();
+        let transport = Self::slot(name, device.queue_sizes(), memory, interrupt, watcher, console)?;
+        transport.lock().put(device);
+        Ok(transport)
+    }
+
+    /// Registers without a device, for one with queues of these sizes: see `mmio_slot.rs`.
+    pub fn slot(
+        name: String,
+        sizes: &[u16],
+        memory: GuestMemoryMmap,
+        interrupt: Interrupt,
+        watcher: Watcher,
+        console: Arc<Console>,
+    ) -> io::Result<Self> {
         let kicks =
             sizes.iter().map(|_| EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)).collect::<Result<_, _>>()?;
         let queues = sizes
@@ -88,8 +103,9 @@ impl Transport {
             .map(|size| Queue::new(*size).map_err(|error| io::Error::other(error.to_string())))
             .collect::<Result<_, _>>()?;
         let state = State {
-            offered: device.features() | OWN_FEATURES,
-            device: Some(device),
+            offered: 0,
+            device: None,
+            closed: false,
             accepted: 0,
             status: 0,
             offered_select: 0,
@@ -130,6 +146,7 @@ impl Transport {
         let mut state = self.lock();
         state.status = NEEDS_RESET;
         state.device = None;
+        state.closed = true;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -200,7 +217,7 @@ impl Transport {
                 // Not watched when the activation failed half-way.
                 let _ = self.watcher.unwatch(borrow(kick));
             }
-            if !state.device.as_mut().is_some_and(|device| device.reset()) {
+            if state.device.as_mut().is_some_and(|device| !device.reset()) || state.closed {
                 state.status = NEEDS_RESET;
                 return;
             }
@@ -217,6 +234,9 @@ impl Transport {
     fn write_status(&self, state: &mut State, value: u32) {
         if value == 0 {
             return self.reset(state);
+        }
+        if state.device.is_none() {
+            return;
         }
         let known = ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK | FAILED;
         let driver_bits = state.status & !NEEDS_RESET;
@@ -313,6 +333,11 @@ impl Transport {
 }
 
 impl State {
+    fn put(&mut self, device: Box<dyn VirtioDevice>) {
+        self.offered = device.features() | OWN_FEATURES;
+        self.device = Some(device);
+    }
+
     fn selected(&self) -> Option<&Queue> {
         self.queues.get(usize::try_from(self.queue_select).ok()?)
     }
@@ -393,6 +418,10 @@ impl BusDevice for Transport {
         }
     }
 }
+
+#[path = "mmio_slot.rs"]
+mod slot;
+pub use slot::SlotError;
 
 #[cfg(test)]
 #[path = "mmio_tests.rs"]

@@ -11,13 +11,16 @@ pub mod balloon;
 pub mod block;
 mod interrupt;
 pub mod mmio;
+pub mod net;
 pub mod rng;
 #[cfg(test)]
 pub(crate) mod test_support;
+mod vector;
 pub mod vsock;
 pub mod worker;
 
 use std::io;
+use std::num::Wrapping;
 
 use thiserror::Error;
 use virtio_queue::{DescriptorChain, Queue};
@@ -35,6 +38,8 @@ pub type Chain<'m> = DescriptorChain<&'m GuestMemoryMmap>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum DeviceType {
+    /// Network device (section 5.1).
+    Net = 1,
     /// Block device (section 5.2).
     Block = 2,
     /// Entropy device (section 5.4).
@@ -99,6 +104,8 @@ pub struct Active {
 pub struct DeviceQueue {
     pub(crate) queue: Queue,
     pub(crate) kick: EventFd,
+    /// Used since the driver was last asked whether it wants to hear of it.
+    added: Wrapping<u16>,
 }
 
 /// What happened to a device.

@@ -4,11 +4,20 @@
 //! (block, rng, vsock transmit), or [`DeviceQueue::pop`] / [`DeviceQueue::push`] / [`DeviceQueue::notify`] for a queue
 //! that it fills when it has something (vsock receive).
 
+use std::num::Wrapping;
+use std::sync::atomic::{Ordering, fence};
+
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
-use vm_memory::GuestMemoryMmap;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::{Chain, DeviceError, DeviceQueue, Interrupt};
+
+/// Bytes before the elements of both rings, and of one element of each (VIRTIO 1.2, sections 2.7.6 and 2.7.8).
+const AVAIL_HEADER: u64 = 4;
+const AVAIL_ELEMENT: u64 = 2;
+const USED_HEADER: u64 = 4;
+const USED_ELEMENT: u64 = 8;
 
 /// The index is not known to a queue; the transport's log line names the device.
 fn broken(source: virtio_queue::Error) -> DeviceError {
@@ -29,7 +38,7 @@ pub enum Served {
 impl DeviceQueue {
     /// A queue that was validated, and the event of its kick.
     pub fn new(queue: Queue, kick: EventFd) -> Self {
-        Self { queue, kick }
+        Self { queue, kick, added: Wrapping(0) }
     }
 
     /// Serves every chain that the driver made available, returns each that `serve` has done at once, and interrupts the
@@ -98,15 +107,59 @@ impl DeviceQueue {
 
     /// Returns a chain to the driver; `length` is the number of bytes written into it.
     pub fn push(&mut self, memory: &GuestMemoryMmap, head: u16, length: u32) -> Result<(), DeviceError> {
+        self.added += 1;
         self.queue.add_used(memory, head, length).map_err(broken)
+    }
+
+    /// Returns several chains at one moment: a driver that sees the first sees all. At most as many as were popped.
+    pub fn push_together(
+        &mut self,
+        memory: &GuestMemoryMmap,
+        chains: impl ExactSizeIterator<Item = (u16, u32)>,
+    ) -> Result<(), DeviceError> {
+        let Some(last) = chains.len().checked_sub(1) else { return Ok(()) };
+        let first = Wrapping(self.queue.next_used());
+        for (at, (head, length)) in (0_u16..).zip(chains) {
+            if usize::from(at) == last {
+                // The index that the driver looks at is written here, behind all elements.
+                self.queue.set_next_used((first + Wrapping(at)).0);
+                return self.push(memory, head, length);
+            }
+            let place = u64::from((first + Wrapping(at)).0 % self.queue.size());
+            let address = self.queue.used_ring() + USED_HEADER + place * USED_ELEMENT;
+            let mut element = [0; 8];
+            element[..4].copy_from_slice(&u32::from(head).to_le_bytes());
+            element[4..].copy_from_slice(&length.to_le_bytes());
+            memory
+                .write_slice(&element, GuestAddress(address))
+                .map_err(|error| broken(virtio_queue::Error::GuestMemory(error)))?;
+            self.added += 1;
+        }
+        Ok(())
     }
 
     /// Interrupts the driver about used buffers, if it wants that (event index, or always without it).
     pub fn notify(&mut self, memory: &GuestMemoryMmap, interrupt: &Interrupt) -> Result<(), DeviceError> {
-        if self.queue.needs_notification(memory).map_err(broken)? {
+        if self.wants_interrupt(memory)? {
             interrupt.used().map_err(|source| DeviceError::Host { what: "interrupt the guest", source })?;
         }
         Ok(())
+    }
+
+    /// VIRTIO 1.2, section 2.7.7.2. Not virtio-queue's own: that does not count what [`Self::push_together`] added.
+    fn wants_interrupt(&mut self, memory: &GuestMemoryMmap) -> Result<bool, DeviceError> {
+        let added = std::mem::take(&mut self.added);
+        if !self.queue.event_idx_enabled() {
+            return Ok(true);
+        }
+        // The elements must be visible before the driver's wish is read.
+        fence(Ordering::SeqCst);
+        let place = self.queue.avail_ring() + AVAIL_HEADER + AVAIL_ELEMENT * u64::from(self.queue.size());
+        let wish: u16 = memory
+            .load(GuestAddress(place), Ordering::Relaxed)
+            .map_err(|error| broken(virtio_queue::Error::GuestMemory(error)))?;
+        let now = Wrapping(self.queue.next_used());
+        Ok(now - Wrapping(u16::from_le(wish)) - Wrapping(1) < added)
     }
 
     /// Asks the driver to kick when it adds a chain. True when there are chains already: pop again instead of waiting.

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Container, Failure, GuestLimits, Process, ProcessInfo, Statistics, TerminalSize};
+use super::{
+    Addressing, Container, Failure, GuestLimits, Interface, Process, ProcessInfo, Statistics, TerminalSize,
+};
 
 /// The agent's first message on every channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +69,24 @@ pub enum Request {
     Thaw {
         /// The host's `CLOCK_REALTIME`, since 1970.
         realtime: Duration,
+    },
+    /// Binds a network device that was plugged into the machine, and makes it an interface of the container.
+    Plug(Box<Interface>),
+    /// Gives a plugged interface other addresses and routes. What is taken away and is not there is no error.
+    Readdress {
+        /// [`Interface::device`].
+        device: String,
+        /// Taken away, first.
+        remove: Addressing,
+        /// Added.
+        add: Addressing,
+    },
+    /// Serves [`super::NAME_SERVER`] to the container from now on. No error if it is served already.
+    Names,
+    /// Lets a network device go: the interface disappears. No error if it has already.
+    Unplug {
+        /// [`Interface::device`].
+        device: String,
     },
 }
 

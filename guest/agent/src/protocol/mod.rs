@@ -8,6 +8,7 @@
 //!  boot      agent ── connects ──▶ host port 1024      the sandbox's channel; agent says Hello first
 //!  later     host  ── connects ──▶ guest port 1024     one more channel (an exec); agent says Hello first
 //!  stdio     host  ── connects ──▶ guest port 1025     StreamHello, then raw bytes
+//!  names     agent ── connects ──▶ host port 1026      one question about a name, and its answer
 //! ```
 //!
 //! The two sides are shipped together, so there is one [`VERSION`] and no negotiation: a different one is refused.
@@ -19,6 +20,7 @@ mod frame;
 mod hooks;
 mod limits;
 mod message;
+mod network;
 mod statistics;
 
 pub use container::{
@@ -32,6 +34,7 @@ pub use limits::{Amount, GuestLimits, HugePages};
 pub use message::{
     Event, ExitStatus, FromAgent, Hello, ProcessId, Reply, Request, Stream, StreamHello, ToAgent, Victim,
 };
+pub use network::{Address, Addressing, Interface, NAME_SERVER, NameQuestion, Neighbour, Route};
 pub use statistics::{
     CpuStatistics, HugePagesStatistics, IoStatistics, MemoryEvents, MemoryStatistics, PidsStatistics,
     Pressure, PressureShares, ProcessInfo, Statistics,
@@ -42,6 +45,10 @@ pub const VERSION: u32 = 1;
 
 /// vsock port of channels, on both sides.
 pub const CHANNEL_PORT: u32 = 1024;
+
+/// vsock port of the host that answers questions about names: a [`NameQuestion`] byte, then the question, and the answer
+/// back, each behind its length in two bytes, most significant first.
+pub const NAMES_PORT: u32 = 1026;
 
 /// vsock port on which the agent accepts stdio streams.
 pub const STREAM_PORT: u32 = 1025;

@@ -19,7 +19,7 @@ use nix::sys::time::TimeVal;
 use crate::agent::Agent;
 use crate::process::record::Record;
 use crate::transport::{self, Listener};
-use crate::{log, signals};
+use crate::{log, network, signals};
 
 /// Stack of a channel's thread: decoding a container needs more than a relay.
 const CHANNEL_STACK: usize = 256 << 10;
@@ -94,6 +94,12 @@ fn answer(
         Request::Thaw { realtime } => freeze::thaw(agent, realtime),
         Request::Update(new) => limits::update(agent, &new),
         Request::Statistics => limits::statistics(agent),
+        Request::Plug(interface) => network::plug(&interface).map(|()| Reply::Done),
+        Request::Readdress { device, remove, add } => {
+            network::readdress(&device, &remove, &add).map(|()| Reply::Done)
+        }
+        Request::Names => agent.serve_names().map(|()| Reply::Done),
+        Request::Unplug { device } => network::unplug(&device).map(|()| Reply::Done),
     };
     reply.map(|reply| (reply, None))
 }

@@ -4,6 +4,7 @@
 // The agent's only unsafe code besides its entry: see design.md, "unsafe only in … the agent's process set-up".
 #![allow(unsafe_code)]
 
+mod bpf;
 mod clone;
 mod signal;
 
@@ -14,6 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use nix::errno::Errno;
 use nix::sys::socket::{SockFlag, accept4};
 
+pub use bpf::{attach_to_cgroup, load_sock_addr};
 pub use clone::{Child, Spawn, spawn};
 pub use signal::{die_of_signals, reset_signals};
 

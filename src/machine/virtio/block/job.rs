@@ -12,8 +12,9 @@ use nix::fcntl::FallocateFlags;
 use virtio_bindings::virtio_blk::{VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP};
 use vm_memory::{GuestAddress, VolatileSlice};
 
+use super::super::vector::{Vector, cut};
 use super::disk::{Disk, Place};
-use super::operation::{Direction, Operation, Vector, What, cut};
+use super::operation::{Direction, Operation, What};
 
 /// A request that needs the disk.
 #[derive(Debug)]

@@ -11,72 +11,11 @@ use std::sync::Arc;
 use io_uring::{opcode, squeue, types};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
-use vm_memory::VolatileSlice;
+
+use super::super::vector::Vector;
 
 /// Vectors that one call takes (`IOV_MAX`).
 const VECTORS_MAX: usize = 1024;
-
-/// A buffer of guest memory, by its address, so that it can be kept while the kernel works on it.
-///
-/// Guest memory is never unmapped while a device may hold one of these (see `machine::memory`), and nobody forms
-/// references into it.
-#[derive(Debug, Clone, Copy)]
-#[repr(transparent)]
-pub struct Vector(libc::iovec);
-
-// SAFETY: an address of guest memory, which is shared by all threads of the process and of the guest anyway.
-unsafe impl Send for Vector {}
-
-impl Vector {
-    /// The buffer's address and length.
-    pub fn of(slice: &VolatileSlice<'_>) -> Self {
-        Self(libc::iovec { iov_base: slice.ptr_guard_mut().as_ptr().cast(), iov_len: slice.len() })
-    }
-
-    /// Bytes.
-    pub fn len(self) -> usize {
-        self.0.iov_len
-    }
-
-    /// `count` bytes of it from `skip` on; as many as there are.
-    fn part(self, skip: usize, count: usize) -> Self {
-        let skip = skip.min(self.0.iov_len);
-        let length = (self.0.iov_len - skip).min(count);
-        Self(libc::iovec { iov_base: self.0.iov_base.wrapping_byte_add(skip), iov_len: length })
-    }
-
-    /// Makes it zeros.
-    pub fn zero(self) {
-        const ZEROS: [u8; 4096] = [0; 4096];
-        // SAFETY: an address and a length of guest memory: see the type.
-        let slice = unsafe { VolatileSlice::new(self.0.iov_base.cast(), self.0.iov_len) };
-        let mut at = 0;
-        while at < slice.len()
-            && let Ok(rest) = slice.offset(at)
-        {
-            at += ZEROS.len();
-            rest.copy_from(&ZEROS[..]);
-        }
-    }
-}
-
-/// Bytes `skip` to `skip + count` of some buffers, taken together.
-pub fn cut(vectors: &[Vector], mut skip: usize, mut count: usize) -> Vec<Vector> {
-    let mut parts = Vec::with_capacity(vectors.len());
-    for vector in vectors {
-        if skip >= vector.len() {
-            skip -= vector.len();
-            continue;
-        }
-        let part = vector.part(skip, count);
-        (skip, count) = (0, count - part.len());
-        parts.push(part);
-        if count == 0 {
-            break;
-        }
-    }
-    parts
-}
 
 /// Which way bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,35 +152,4 @@ impl Operation {
 
 fn signed(value: u64) -> io::Result<i64> {
     i64::try_from(value).map_err(|_| ErrorKind::InvalidInput.into())
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
-
-    use super::*;
-
-    proptest! {
-        /// A cut is what a cut of the joined buffers would be.
-        #[test]
-        fn a_cut_is_a_cut_of_the_whole(
-            lengths in prop::collection::vec(1_usize..9, 1..6), skip in 0_usize..40, count in 1_usize..40,
-        ) {
-            let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 4096)]).unwrap();
-            let slices = lengths.iter().enumerate().map(|(index, length)| {
-                memory.get_slice(GuestAddress(u64::try_from(index).unwrap() * 64), *length).unwrap()
-            });
-            let vectors: Vec<Vector> = slices.map(|slice| Vector::of(&slice)).collect();
-            let bytes = |vectors: &[Vector]| -> Vec<usize> {
-                vectors.iter().flat_map(|vector| {
-                    let start = vector.0.iov_base.addr();
-                    start..start + vector.len()
-                }).collect()
-            };
-            let whole = bytes(&vectors);
-            let expected: Vec<usize> = whole.into_iter().skip(skip).take(count).collect();
-            prop_assert_eq!(bytes(&cut(&vectors, skip, count)), expected);
-        }
-    }
 }

@@ -1,0 +1,116 @@
+//! The guest's network: our device against QEMU's with and without vhost, and against no machine at all.
+//!
+//! One namespace with a veth, as Docker makes them; the same kernel, the same program in the guest, the same redirection
+//! to a tap. By the wall's clock, in turns, the best of some runs, for the reason that `disks.rs` gives.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+
+use super::report::Report;
+use crate::host::VirtualHost;
+
+/// Runs of each.
+const RUNS: usize = 3;
+
+/// A guest that takes longer stands still.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Names, and the arguments of `network` in [`PREPARE`]. Ours is the first.
+pub const RUNNERS: [(&str, &str); 4] =
+    [("msb", "msb"), ("QEMU vhost", "on"), ("QEMU", "off"), ("no machine", "none")];
+
+const PREPARE: &str = r#"
+set -eu
+systemctl stop docker.socket docker containerd
+mkdir -p /bench
+ip netns add box
+ip link add outside type veth peer name eth0 netns box
+ip addr add 10.9.0.1/24 dev outside
+ip link set outside up
+ip -n box addr add 10.9.0.2/24 dev eth0
+ip -n box link set eth0 up
+ip -n box link set lo up
+guest-net server > /dev/null 2>&1 < /dev/null &
+cat > /bench/network <<'SCRIPT'
+ip netns exec box tc qdisc del dev eth0 ingress 2> /dev/null
+if [ $1 = none ]; then
+    exec ip netns exec box guest-net client
+fi
+mac=$(ip netns exec box cat /sys/class/net/eth0/address)
+if [ $1 = msb ]; then
+    exec ip netns exec box boot --kernel /usr/lib/msb/vmlinux --initramfs /usr/lib/msb/guest-net --memory 256 --network
+fi
+ip netns exec box sh -ec '
+    ip link del tap0 2> /dev/null || true
+    ip tuntap add tap0 mode tap vnet_hdr
+    ip link set tap0 up
+    for pair in "eth0 tap0" "tap0 eth0"; do
+        set -- $pair
+        tc qdisc add dev $1 ingress
+        tc filter add dev $1 parent ffff: protocol all prio 1 matchall action mirred egress redirect dev $2
+    done'
+exec ip netns exec box qemu-system-x86_64 -M microvm,acpi=off,rtc=off -accel kvm -cpu host -smp 1 -m 256 \
+    -global virtio-mmio.force-legacy=false -nodefaults -no-user-config -display none -no-reboot -serial stdio \
+    -kernel /usr/lib/msb/vmlinux -initrd /usr/lib/msb/guest-net -append 'console=ttyS0 quiet reboot=t panic=-1' \
+    -netdev tap,id=n,ifname=tap0,script=no,downscript=no,vhost=$1 -device virtio-net-device,netdev=n,mac=$mac
+SCRIPT
+"#;
+
+/// Measures all cases with all runners.
+///
+/// # Errors
+/// A guest that does not come to its end, or tells of a failure.
+pub fn measure(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str)) -> Result<()> {
+    let prepared = host.sh(PREPARE).run()?;
+    ensure!(prepared.code == 0, "The host can't be prepared: {}", prepared.err());
+    let mut best: Vec<BTreeMap<String, u64>> = vec![BTreeMap::new(); RUNNERS.len()];
+    let mut order = Vec::new();
+    for _ in 0..RUNS {
+        for ((name, argument), best) in RUNNERS.iter().zip(&mut best) {
+            progress(name);
+            let command = format!("sh /bench/network {argument} < /dev/null 2>&1");
+            let output = host.sh(&command).timeout(Some(PATIENCE)).run()?.out();
+            order = cases(&output).with_context(|| format!("{name} said:\n{output}"))?;
+            for (case, time) in &order {
+                let known = best.entry(case.clone()).or_insert(*time);
+                *known = (*known).min(*time);
+            }
+        }
+    }
+    for (case, _) in order {
+        let times = best.iter().map(|best| best.get(&case).copied().unwrap_or(0)).collect();
+        report.network.push((case, times));
+    }
+    Ok(())
+}
+
+/// The guest's lines: `NET name operations nanoseconds`.
+fn cases(output: &str) -> Result<Vec<(String, u64)>> {
+    ensure!(!output.contains("FAILED"), "The guest failed");
+    let mut cases = Vec::new();
+    for line in output.lines().filter_map(|line| line.trim().strip_prefix("NET ")) {
+        let mut words = line.split_whitespace();
+        let name = words.next().context("A line without a name")?;
+        let time = words.nth(1).context("A line without a time")?.parse().context("No time")?;
+        cases.push((name.to_owned(), time));
+    }
+    ensure!(
+        cases.last().is_some_and(|(name, _)| name == "tcp-16-at-a-time-1600"),
+        "The guest did not come to its end"
+    );
+    Ok(cases)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_the_guest_among_others() {
+        let output = "warning\r\nNET tcp-send-64m 67108864 9\r\nNET tcp-16-at-a-time-1600 1600 7\r\n";
+        let expected = [("tcp-send-64m".to_owned(), 9), ("tcp-16-at-a-time-1600".to_owned(), 7)];
+        assert_eq!(cases(output).unwrap(), expected);
+        assert!(cases("NET tcp-send-64m 1 9").is_err());
+    }
+}

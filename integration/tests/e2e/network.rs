@@ -1,0 +1,216 @@
+//! Networks as Docker's users know them: the container's own links, names, published ports, and all that changes while it
+//! runs.
+
+use integration::check::Lab;
+
+crate::conformance!(both: [bridge, user_networks, later_networks], ours: [mixed, refused, lost_and_found]);
+
+/// A web server on a host that is reached through the virtual host's own routing: its address is `$OUTSIDE`.
+const OUTSIDE: &str = r#"
+    OUTSIDE=198.51.100.2
+    outside() {
+        ip netns add outside
+        ip link add to-outside type veth peer name eth0 netns outside
+        ip addr add 198.51.100.1/24 dev to-outside; ip link set to-outside up
+        ip -n outside addr add 198.51.100.2/24 dev eth0; ip -n outside link set eth0 up; ip -n outside link set lo up
+        mkdir -p /root/outside; echo from outside > /root/outside/index.html
+        ip netns exec outside busybox httpd -p 80 -h /root/outside
+    }
+    fetch() { busybox wget -T 20 -q -O - "$@"; }
+"#;
+
+/// What a web server in a container serves.
+const SERVE: &str = r#"sh -c 'mkdir /www; hostname > /www/index.html; exec httpd -f -p 80 -h /www'"#;
+
+fn bridge(lab: &mut Lab) {
+    lab.define(OUTSIDE);
+    lab.must("a server outside", "outside");
+    let before = lab.snapshot();
+    lab.step(
+        "the container's link has the address and the hardware address that Docker gave it, and reaches its gateway",
+        r#"docker run --rm --mac-address 02:42:ac:11:00:77 $D busybox sh -c '
+            ls /sys/class/net; cat /sys/class/net/eth0/address /sys/class/net/eth0/mtu
+            ip -4 -o addr show eth0 | grep -o "172.17.0.[0-9]*/16"
+            ip route | grep -o "default via 172.17.0.1 dev eth0"
+            ping -c 2 -W 20 172.17.0.1 | grep -o ", 0% packet loss"
+            ping -c 1 127.0.0.1 | grep -o ", 0% packet loss"'"#,
+    )
+    .code(0)
+    .out("eth0\nlo\n02:42:ac:11:00:77\n1500\n172.17.0.2/16\ndefault via 172.17.0.1 dev eth0\n, 0% packet loss\n, 0% packet loss\n");
+    lab.step("it reaches a server outside", "docker run --rm $D busybox wget -T 20 -q -O - http://$OUTSIDE/")
+        .code(0)
+        .out("from outside\n");
+    lab.step("without a network there is the loopback only", "docker run --rm $N $D busybox sh -c 'ls /sys/class/net; ping -c 1 127.0.0.1 > /dev/null && echo alive'")
+        .code(0)
+        .out("lo\nalive\n");
+    lab.must(
+        "a server with a published port",
+        &format!("docker run -d --name web --hostname web -p 8080:80 $D busybox {SERVE} >&2"),
+    );
+    lab.wait("it serves the host's port", "[ \"$(fetch http://127.0.0.1:8080/)\" = web ]");
+    lab.step(
+        "and its own address",
+        "fetch http://$(docker inspect -f '{{.NetworkSettings.IPAddress}}' web)/",
+    )
+    .code(0)
+    .out("web\n");
+    lab.step(
+        "and who comes from outside",
+        "ip netns exec outside busybox wget -T 20 -q -O - http://198.51.100.1:8080/",
+    )
+    .code(0)
+    .out("web\n");
+    lab.step(
+        "many at the same time, and a file that is longer than any packet",
+        "docker exec web sh -c 'head -c 3000000 /dev/zero | tr \"\\0\" x > /www/long'
+         seq 200 | xargs -P 100 -n 1 busybox wget -T 60 -q -O - http://127.0.0.1:8080/ | sort | uniq -c | grep -o '200 web'
+         fetch http://127.0.0.1:8080/long | md5sum | cut -c 1-32; head -c 3000000 /dev/zero | tr '\\0' x | md5sum | cut -c 1-32",
+    )
+    .code(0)
+    .out_is("200 answers, and the same sum twice", |out| {
+        let lines: Vec<&str> = out.lines().collect();
+        lines.len() == 3 && lines[0] == "200 web" && lines[1] == lines[2]
+    });
+    lab.step("Docker counts what came and went", "docker stats --no-stream --format '{{.NetIO}}' web")
+        .code(0)
+        .out_is("megabytes", |out| out.contains("MB / ") && out.trim_end().ends_with("MB"));
+    lab.must("started again", "docker restart -t 1 web >&2");
+    lab.wait("it serves again", "[ \"$(fetch http://127.0.0.1:8080/)\" = web ]");
+    lab.must("it goes", "docker rm -f web >&2");
+    lab.nothing_left("after the networks' containers", &before);
+}
+
+fn user_networks(lab: &mut Lab) {
+    lab.define(OUTSIDE);
+    lab.must("a network of both families with large packets", "
+        docker network create --ipv6 --subnet fd00:77::/64 --subnet 10.77.0.0/24 -o com.docker.network.driver.mtu=9000 net1 >&2");
+    lab.must("a server in it", &format!("docker run -d --name web --hostname web --network net1 --network-alias www --ip 10.77.0.10 --ip6 fd00:77::10 $D busybox {SERVE} >&2"));
+    lab.wait("it serves", "[ \"$(fetch http://10.77.0.10/)\" = web ]");
+    lab.step(
+        "another finds it by its name and its alias, over both families, and not what is not there",
+        r#"docker run --rm --network net1 $D busybox sh -c '
+            grep -c 127.0.0.11 /etc/resolv.conf
+            cat /sys/class/net/eth0/mtu
+            wget -T 20 -q -O - http://web/
+            wget -T 20 -q -O - http://www/
+            wget -T 20 -q -O - "http://[fd00:77::10]/"
+            ping -c 1 -W 20 web | grep -o "10.77.0.10)"
+            ping -6 -c 1 -W 20 web | grep -o "fd00:77::10"  | head -n 1
+            ping -c 1 -W 20 -s 8900 web | grep -o ", 0% packet loss"
+            nslookup -type=a web 127.0.0.11 | grep -o "10.77.0.10"
+            nslookup nothing-there > /dev/null || echo unknown'"#,
+    )
+    .code(0)
+    .out("1\n9000\nweb\nweb\nweb\n10.77.0.10)\nfd00:77::10\n, 0% packet loss\n10.77.0.10\nunknown\n");
+    lab.step("a server of names of its own has their port", r#"docker run --rm --network net1 $D busybox sh -c '
+            nc -l -p 53 > /dev/null & sleep 1; nc -w 1 127.0.0.1 53 < /dev/null && echo mine; nslookup web | grep -o "10.77.0.10"'"#)
+        .code(0)
+        .out("mine\n10.77.0.10\n");
+    lab.must("all go", "docker rm -f web >&2; docker network rm net1 >&2");
+}
+
+fn later_networks(lab: &mut Lab) {
+    lab.must(
+        "two networks, and a container in one",
+        "docker network create --subnet 10.71.0.0/24 net1 >&2; docker network create --subnet 10.72.0.0/24 net2 >&2
+         docker run -d --name here --network net1 $D busybox sleep 1000 >&2
+         docker run -d --name there --network net2 --ip 10.72.0.20 busybox sleep 1000 >&2",
+    );
+    for round in ["a network that comes later", "and again"] {
+        lab.must(round, "docker network connect --ip 10.72.0.10 net2 here");
+        lab.wait("is there", "docker exec here ip addr show eth1 | grep -q 10.72.0.10/24");
+        lab.step("it carries", "docker exec here ping -c 1 -W 20 there | grep -o ', 0% packet loss'")
+            .code(0)
+            .out(", 0% packet loss\n");
+        lab.must("it goes", "docker network disconnect net2 here");
+        lab.wait("is gone", "! docker exec here ls /sys/class/net | grep -q eth1");
+    }
+    lab.step(
+        "the first is as it was",
+        "docker exec here ping -c 1 -W 20 10.71.0.1 | grep -o ', 0% packet loss'",
+    )
+    .code(0)
+    .out(", 0% packet loss\n");
+    lab.step("a container of two networks from the start", "
+        docker create --name two --network net1 $D busybox sh -c 'ls /sys/class/net; ping -c 1 -W 20 there | grep -o 10.72.0.20 | head -n 1; ping -c 1 -W 20 here | grep -o 10.71.0.[0-9]* | head -n 1' > /dev/null
+        docker network connect net2 two; docker start -a two")
+        .code(0)
+        .out("eth0\neth1\nlo\n10.72.0.20\n10.71.0.2\n");
+    lab.must("all go", "docker rm -f here there two >&2; docker network rm net1 net2 >&2");
+}
+
+/// Half of a network is ours, half is runc's.
+fn mixed(lab: &mut Lab) {
+    lab.define(OUTSIDE);
+    lab.must("a network", "docker network create net1 >&2");
+    for (server, client) in [("$D", ""), ("", "$D"), ("$D", "$D")] {
+        lab.must(
+            "a server",
+            &format!("docker run -d --name web --hostname web --network net1 {server} busybox {SERVE} >&2"),
+        );
+        lab.step(
+            "found by its name",
+            &format!(
+                "docker run --rm --network net1 {client} busybox sh -c '
+                    i=0; until wget -T 20 -q -O - http://web/ || [ $i = 50 ]; do i=$((i+1)); sleep 0.2; done'"
+            ),
+        )
+        .code(0)
+        .out("web\n");
+        lab.must("it goes", "docker rm -f web >&2");
+    }
+}
+
+fn refused(lab: &mut Lab) {
+    lab.step("the host's network", "docker run --rm --network host $D busybox true")
+        .code(125)
+        .err_has("The host's own network can't be given to a machine");
+    lab.must("a container of runc's and one of ours", "
+        docker run -d --name other busybox sleep 1000 >&2; docker run -d --name ours $D busybox sleep 1000 >&2");
+    for name in ["other", "ours"] {
+        lab.step(
+            "another container's network",
+            &format!("docker run --rm --network container:{name} $D busybox true"),
+        )
+        .code(125)
+        .err_has("a microVM needs one for itself");
+    }
+    lab.step(
+        "the others are as they were",
+        "
+        docker exec other ping -c 1 -W 20 172.17.0.1 | grep -o ', 0% packet loss'
+        docker exec ours ping -c 1 -W 20 172.17.0.1 | grep -o ', 0% packet loss'",
+    )
+    .code(0)
+    .out(", 0% packet loss\n, 0% packet loss\n");
+    lab.must("all go", "docker rm -f other ours >&2");
+}
+
+/// What the container's network loses on the host while it runs.
+fn lost_and_found(lab: &mut Lab) {
+    lab.define(
+        r#"
+        in_ns() { nsenter -t $(docker inspect -f '{{.State.Pid}}' box1) -n "$@"; }
+        reaches() { docker exec box1 ping -c 1 -W 20 172.17.0.1 > /dev/null; }
+    "#,
+    );
+    lab.must("a container", "docker run -d --name box1 $D busybox sleep 1000 >&2; reaches");
+    lab.must("its tap is deleted", "in_ns ip link del msb0");
+    lab.wait("it gets another", "reaches");
+    lab.must("its link is down", "in_ns ip link set eth0 down");
+    lab.wait("it has none", "! docker exec box1 ls /sys/class/net/eth0");
+    lab.must("and up", "in_ns ip link set eth0 up; in_ns ip route replace default via 172.17.0.1");
+    lab.wait("it has it again", "reaches");
+    lab.must("another address", "in_ns ip addr add 172.17.99.1/16 dev eth0");
+    lab.wait("is the container's", "docker exec box1 ip addr show eth0 | grep -q 172.17.99.1");
+    lab.must("which goes", "in_ns ip addr del 172.17.99.1/16 dev eth0");
+    lab.wait("there as well", "! docker exec box1 ip addr show eth0 | grep -q 172.17.99.1");
+    lab.must("its link is deleted", "in_ns ip link del eth0");
+    lab.wait("it has none", "! docker exec box1 ls /sys/class/net/eth0");
+    lab.step(
+        "and runs and ends as others",
+        "docker exec box1 echo alive; docker stop -t 1 box1; docker rm box1",
+    )
+    .code(0)
+    .out("alive\nbox1\nbox1\n");
+}

@@ -1,0 +1,64 @@
+//! The transmit queue: each chain is one frame, written to the tap from where it is.
+
+use vm_memory::{GuestMemoryBackend, GuestMemoryMmap};
+
+use super::super::vector::Vector;
+use super::super::worker::Served;
+use super::super::{Chain, DeviceError, DeviceQueue, Interrupt};
+use super::tap::Tap;
+use super::{HEADER, MAX_FRAME};
+
+/// Buffers of one frame; Linux has 19 at most.
+const MAX_VECTORS: usize = 256;
+
+/// The guest's frames.
+#[derive(Debug)]
+pub struct Transmit {
+    queue: DeviceQueue,
+    /// Of the frame at hand; kept for its memory.
+    vectors: Vec<Vector>,
+}
+
+impl Transmit {
+    pub fn new(queue: DeviceQueue) -> Self {
+        Self { queue, vectors: Vec::new() }
+    }
+
+    /// Sends what the guest has put into the queue.
+    pub fn take(
+        &mut self,
+        memory: &GuestMemoryMmap,
+        interrupt: &Interrupt,
+        tap: &Tap,
+    ) -> Result<(), DeviceError> {
+        let Self { queue, vectors } = self;
+        queue.drain(memory, interrupt, |chain| {
+            // The protocol has no answer for a bad frame: it is lost.
+            if frame(memory, chain, vectors) {
+                tap.write(vectors);
+            }
+            Ok(Served::Now(0))
+        })
+    }
+}
+
+/// Collects a frame's buffers. False for what can't be one: a buffer to be written, outside of memory, too many of them,
+/// too few bytes or too many.
+fn frame(memory: &GuestMemoryMmap, chain: Chain<'_>, vectors: &mut Vec<Vector>) -> bool {
+    vectors.clear();
+    let mut bytes = 0_usize;
+    for descriptor in chain {
+        let Ok(length) = usize::try_from(descriptor.len()) else { return false };
+        bytes = bytes.saturating_add(length);
+        if descriptor.is_write_only() || bytes > MAX_FRAME {
+            return false;
+        }
+        for slice in memory.get_slices(descriptor.addr(), length) {
+            match slice {
+                Ok(slice) if vectors.len() < MAX_VECTORS => vectors.push(Vector::of(&slice)),
+                Ok(_) | Err(_) => return false,
+            }
+        }
+    }
+    bytes > HEADER
+}
