@@ -1,17 +1,12 @@
 //! The whole translation.
 
-use msb_agent::protocol::{Container, Device, DeviceKind, Mount, MountSource, Root, Sysctl};
-use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType};
+use msb_agent::protocol::{Container, Mount, MountSource, Root};
 
 use super::{
-    BindMount, Bytes, ConfigError, HostConfig, MountPlan, RootDisks, Settings, Size, Wishes, guest_limits,
-    host, mounts, namespaces, process,
+    BindMount, Bytes, ConfigError, HostConfig, MountPlan, RootDisks, Settings, Size, Wishes, device_rules,
+    guest_limits, host, isolation, mounts, namespaces, process,
 };
 use crate::bundle::Spec;
-
-/// Nodes that every container has anyway.
-const USUAL_DEVICES: [&str; 6] =
-    ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
 
 /// What one configuration means, to the three that carry it out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,14 +40,23 @@ impl Config {
         let linux = spec.linux();
         let wishes = Wishes::of(&spec.annotations(), settings)?;
         let (namespaces, network) = namespaces::namespaces(linux)?;
+        isolation::host_only(linux)?;
+        isolation::names(linux, &[("hostname", spec.hostname()), ("domainname", spec.domainname())])?;
+        let devices = device_rules::devices(linux)?;
         let container = Container {
             root: Root { layers: Vec::new(), scratch: String::new(), readonly: spec.root_readonly() },
             hostname: spec.hostname().map(str::to_owned),
             domainname: spec.domainname().map(str::to_owned),
             namespaces,
+            user_map: isolation::user_map(linux)?,
+            time_offsets: isolation::time_offsets(linux)?,
+            propagation: isolation::propagation(linux)?,
+            personality: isolation::personality(linux)?,
             mounts: Vec::new(),
-            devices: linux.devices().iter().flatten().filter_map(device).collect(),
-            sysctls: sysctls(linux),
+            devices: devices.nodes,
+            all_devices: devices.all,
+            device_rules: devices.rules,
+            sysctls: isolation::sysctls(linux)?,
             masked_paths: linux.masked_paths().clone().unwrap_or_default(),
             readonly_paths: linux.readonly_paths().clone().unwrap_or_default(),
             limits: linux.resources().as_ref().map(guest_limits).transpose()?.unwrap_or_default(),
@@ -100,36 +104,4 @@ impl Plan {
         }
         Ok(self.container)
     }
-}
-
-/// A node that is not there anyway. Types and numbers were checked.
-fn device(device: &LinuxDevice) -> Option<Device> {
-    let path = device.path().to_str().filter(|path| !USUAL_DEVICES.contains(path))?;
-    Some(Device {
-        path: path.to_owned(),
-        kind: match device.typ() {
-            LinuxDeviceType::A => return None,
-            LinuxDeviceType::B => DeviceKind::Block,
-            LinuxDeviceType::C | LinuxDeviceType::U => DeviceKind::Char,
-            LinuxDeviceType::P => DeviceKind::Fifo,
-        },
-        major: u32::try_from(device.major()).ok()?,
-        minor: u32::try_from(device.minor()).ok()?,
-        // As runc where the mode is left out; the type's bits are not part of it.
-        mode: device.file_mode().unwrap_or(0o666) & 0o7777,
-        uid: device.uid().unwrap_or_default(),
-        gid: device.gid().unwrap_or_default(),
-    })
-}
-
-/// In one order: the map has none.
-fn sysctls(linux: &Linux) -> Vec<Sysctl> {
-    let mut all: Vec<Sysctl> = linux
-        .sysctl()
-        .iter()
-        .flatten()
-        .map(|(key, value)| Sysctl { key: key.clone(), value: value.clone() })
-        .collect();
-    all.sort_unstable_by(|one, other| one.key.cmp(&other.key));
-    all
 }

@@ -25,15 +25,68 @@ pub enum ConfigError {
          (--network bridge -p …), or none (--network none)"
     )]
     HostNetwork,
-    /// A user namespace.
-    #[error(
-        "User namespaces are not supported: users in the machine are never users of the host. \
-         Remove the user namespace, linux.uidMappings and linux.gidMappings (--userns-remap, --userns)"
-    )]
-    UserNamespace,
+    /// Mappings of users that can't be.
+    #[error("linux.uidMappings and linux.gidMappings: {problem}")]
+    UserMapping {
+        /// Which rule.
+        problem: &'static str,
+    },
     /// `linux.timeOffsets`
-    #[error("linux.timeOffsets is not supported: remove it")]
-    TimeOffsets,
+    #[error("linux.timeOffsets {clock:?}: {problem}")]
+    TimeOffset {
+        /// As given.
+        clock: String,
+        /// Which rule.
+        problem: &'static str,
+    },
+    /// `linux.personality.flags`
+    #[error("linux.personality: there are no flags, remove them")]
+    Personality,
+    /// A parameter of the kernel that the container does not have for itself.
+    #[error("linux.sysctl {key}: {problem}")]
+    Sysctl {
+        /// As given.
+        key: String,
+        /// Which rule.
+        problem: &'static str,
+    },
+    /// `linux.rootfsPropagation`
+    #[error(
+        "linux.rootfsPropagation {word:?} means nothing: use private, shared, slave, unbindable or one of them with r"
+    )]
+    Propagation {
+        /// As given.
+        word: String,
+    },
+    /// A name without a namespace for it.
+    #[error("{field} needs a uts namespace: add one, or remove it")]
+    HostName {
+        /// `hostname` or `domainname`.
+        field: &'static str,
+    },
+    /// Something that is the host's alone.
+    #[error("linux.{field} is not supported: {reason}. Remove it")]
+    HostOnly {
+        /// Its name.
+        field: &'static str,
+        /// Why.
+        reason: &'static str,
+    },
+    /// A device that only the host has.
+    #[error(
+        "linux.devices: {path} ({kind} {major}:{minor}) is a device of the host, and a machine has devices of its own: \
+         give its contents as a volume"
+    )]
+    HostDevice {
+        /// In the container.
+        path: String,
+        /// `b` or `c`.
+        kind: char,
+        /// Its major number.
+        major: u32,
+        /// Its minor number.
+        minor: u32,
+    },
     /// A file system that is neither made in the guest nor a bind mount.
     #[error(
         "mounts[{index}]: {destination} can't have type {filesystem:?}: \
@@ -57,7 +110,8 @@ pub enum ConfigError {
     },
     /// A mount with mapped ids.
     #[error(
-        "mounts[{index}]: id-mapped mounts are not supported: remove uidMappings and gidMappings of {destination}"
+        "mounts[{index}]: id-mapped mounts are not supported: remove uidMappings, gidMappings, idmap and ridmap of \
+         {destination}"
     )]
     MappedMount {
         /// Which one.

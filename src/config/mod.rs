@@ -6,16 +6,18 @@
 //!
 //! What is valid but can't be had in a machine with a kernel of its own is refused here ([`ConfigError`]).
 //! Not yet applied, and for now silently so: `linux.seccomp`, `process.apparmorProfile`, `process.selinuxLabel`,
-//! `linux.mountLabel`, `linux.rootfsPropagation`, `linux.intelRdt`, `process.scheduler`, `process.ioPriority` and
-//! the resources that [`Limits`] does not name.
+//! `process.scheduler` and `process.ioPriority`. `linux.mountLabel` says nothing where no kernel has SELinux, and
+//! the guest's has not.
 
 mod annotations;
 mod assets;
 mod bytes;
 mod container;
+mod device_rules;
 mod error;
 mod guest_limits;
 mod host;
+mod isolation;
 mod limits;
 mod machine;
 mod mounts;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use msb_agent::protocol::{Mount, MountSource};
-use oci_spec::runtime::Mount as OciMount;
+use oci_spec::runtime::{LinuxIdMapping, Mount as OciMount};
 
 use super::ConfigError;
 
@@ -41,13 +41,14 @@ pub fn mounts(mounts: &[OciMount]) -> Result<Vec<MountPlan>, ConfigError> {
 
 fn one(index: usize, mount: &OciMount) -> Result<MountPlan, ConfigError> {
     let destination = mount.destination().to_string_lossy().into_owned();
-    if [mount.uid_mappings(), mount.gid_mappings()]
-        .iter()
-        .any(|maps| maps.as_ref().is_some_and(|maps| !maps.is_empty()))
+    let mut options = mount.options().clone().unwrap_or_default();
+    let mapped = |maps: &Option<Vec<LinuxIdMapping>>| maps.as_ref().is_some_and(|maps| !maps.is_empty());
+    if mapped(mount.uid_mappings())
+        || mapped(mount.gid_mappings())
+        || options.iter().any(|word| matches!(word.as_str(), "idmap" | "ridmap"))
     {
         return Err(ConfigError::MappedMount { index, destination });
     }
-    let mut options = mount.options().clone().unwrap_or_default();
     let binds = |option: &String| matches!(option.as_str(), "bind" | "rbind");
     let kind = mount.typ().as_deref().unwrap_or_default();
     if kind == "bind" || options.iter().any(binds) {
@@ -55,9 +56,8 @@ fn one(index: usize, mount: &OciMount) -> Result<MountPlan, ConfigError> {
         return bind(index, mount, destination, options);
     }
     let filesystem = match kind {
-        "tmpfs" | "proc" | "sysfs" | "devpts" | "mqueue" | "cgroup2" => kind,
-        // The guest has version 2 only, whatever the host has.
-        "cgroup" => "cgroup2",
+        "tmpfs" | "proc" | "sysfs" | "devpts" | "mqueue" | "cgroup" | "cgroup2" | "hugetlbfs" | "ramfs"
+        | "bpf" => kind,
         _ => return Err(ConfigError::MountType { index, destination, filesystem: kind.into() }),
     };
     Ok(MountPlan::Ready(kernel(destination, filesystem, options)))
@@ -120,16 +120,13 @@ mod tests {
         let map = json!([{ "hostID": 1, "containerID": 0, "size": 1 }]);
         let refused = plan(json!({ "destination": "/d", "type": "tmpfs", "uidMappings": map }));
         assert!(matches!(refused, Err(ConfigError::MappedMount { .. })));
+        let refused =
+            plan(json!({ "destination": "/d", "type": "bind", "source": "/s", "options": ["ridmap"] }));
+        assert!(matches!(refused, Err(ConfigError::MappedMount { .. })));
     }
 
     #[test]
-    fn cgroups_are_version_2_and_shared_memory_is_the_guests() {
-        let MountPlan::Ready(mount) =
-            plan(json!({ "destination": "/sys/fs/cgroup", "type": "cgroup" })).unwrap()
-        else {
-            panic!("a bind mount")
-        };
-        assert_eq!(mount.source, MountSource::Kernel { filesystem: "cgroup2".into() });
+    fn shared_memory_is_the_guests() {
         let shm = plan(json!({ "destination": "/dev/shm", "type": "bind", "source": "/dev/shm" })).unwrap();
         assert!(matches!(shm, MountPlan::Ready(_)));
     }

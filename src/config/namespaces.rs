@@ -11,15 +11,8 @@ use super::{ConfigError, NetworkNamespace};
 /// Those of the guest, and the network's.
 ///
 /// # Errors
-/// [`ConfigError::JoinedNamespace`], [`ConfigError::HostNetwork`], [`ConfigError::UserNamespace`], [`ConfigError::TimeOffsets`]
+/// [`ConfigError::JoinedNamespace`], [`ConfigError::HostNetwork`]
 pub fn namespaces(linux: &Linux) -> Result<(Vec<Namespace>, NetworkNamespace), ConfigError> {
-    let mapped = |maps: &Option<Vec<_>>| maps.as_ref().is_some_and(|maps| !maps.is_empty());
-    if mapped(linux.uid_mappings()) || mapped(linux.gid_mappings()) {
-        return Err(ConfigError::UserNamespace);
-    }
-    if linux.time_offsets().as_ref().is_some_and(|offsets| !offsets.is_empty()) {
-        return Err(ConfigError::TimeOffsets);
-    }
     let mut guest = Vec::new();
     let mut network = None;
     for namespace in linux.namespaces().as_deref().unwrap_or_default() {
@@ -29,13 +22,14 @@ pub fn namespaces(linux: &Linux) -> Result<(Vec<Namespace>, NetworkNamespace), C
                 network = Some(path.cloned().map_or(NetworkNamespace::New, NetworkNamespace::Existing));
                 continue;
             }
-            LinuxNamespaceType::User => return Err(ConfigError::UserNamespace),
+            LinuxNamespaceType::User => Some(Namespace::User),
+            LinuxNamespaceType::Time => Some(Namespace::Time),
             LinuxNamespaceType::Pid => Some(Namespace::Pid),
             LinuxNamespaceType::Ipc => Some(Namespace::Ipc),
             LinuxNamespaceType::Uts => Some(Namespace::Uts),
             LinuxNamespaceType::Cgroup => Some(Namespace::Cgroup),
-            // The agent always makes the one; without offsets the other changes nothing.
-            LinuxNamespaceType::Mount | LinuxNamespaceType::Time => None,
+            // The agent always makes it.
+            LinuxNamespaceType::Mount => None,
         };
         if path.is_some() {
             return Err(ConfigError::JoinedNamespace { name: name(namespace) });
@@ -78,7 +72,7 @@ mod tests {
         let errors = [
             decide(&json!([{"type": "pid", "path": "/proc/7/ns/pid"}])).unwrap_err(),
             decide(&json!([{"type": "mount", "path": "/proc/7/ns/mnt"}])).unwrap_err(),
-            decide(&json!([{"type": "user"}])).unwrap_err(),
+            decide(&json!([{"type": "user", "path": "/proc/7/ns/user"}])).unwrap_err(),
             decide(&json!([{"type": "pid"}])).unwrap_err(),
         ];
         for error in errors {

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use msb_agent::protocol::{Failure, Namespace, ProcessId};
+use msb_agent::protocol::{Failure, ProcessId};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::container::cgroup::{Cgroup, oom};
+use crate::container::namespaces::Isolation;
 use crate::container::root::Mounted;
 use crate::names;
 use crate::process::record::Record;
@@ -30,7 +31,7 @@ pub struct Made {
     /// Its processes.
     pub cgroup: Cgroup,
     /// What an exec has to join.
-    pub namespaces: Vec<Namespace>,
+    pub isolation: Isolation,
     /// Who is killed for want of memory.
     pub oom: oom::Watch,
     init: OnceLock<Arc<Record>>,
@@ -38,8 +39,8 @@ pub struct Made {
 
 impl Made {
     /// A container without a process.
-    pub fn new(root: Mounted, cgroup: Cgroup, namespaces: Vec<Namespace>, oom: oom::Watch) -> Self {
-        Self { root, cgroup, namespaces, oom, init: OnceLock::new() }
+    pub fn new(root: Mounted, cgroup: Cgroup, isolation: Isolation, oom: oom::Watch) -> Self {
+        Self { root, cgroup, isolation, oom, init: OnceLock::new() }
     }
 
     /// Its first process, once that is ready.

@@ -9,8 +9,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlinkat};
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlinkat};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
+use nix::unistd::{Gid, Uid, fchownat};
 
 /// As the kernel allows in one path (`MAXSYMLINKS`, namei.h).
 const LINKS: usize = 40;
@@ -31,13 +32,30 @@ pub enum Kind {
 pub struct Beneath {
     root: OwnedFd,
     path: PathBuf,
+    /// Whose is what is made.
+    owner: (Uid, Gid),
 }
 
 impl Beneath {
     /// Of the directory `path`.
     pub fn new(path: &str) -> Result<Self, Errno> {
         let root = open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
-        Ok(Self { root, path: PathBuf::from(path) })
+        Ok(Self { root, path: PathBuf::from(path), owner: (Uid::from_raw(0), Gid::from_raw(0)) })
+    }
+
+    /// What is made from now on is theirs.
+    pub fn owned_by(mut self, uid: u32, gid: u32) -> Self {
+        self.owner = (Uid::from_raw(uid), Gid::from_raw(gid));
+        self
+    }
+
+    /// Gives something that was just made to its owner.
+    pub fn give(&self, parent: &OwnedFd, name: &Path) -> Result<(), Errno> {
+        let (uid, gid) = self.owner;
+        if uid.is_root() && gid.as_raw() == 0 {
+            return Ok(());
+        }
+        fchownat(parent, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)
     }
 
     /// The root itself.
@@ -95,13 +113,15 @@ impl Beneath {
         }
         match kind {
             Kind::Directory => match mkdirat(&parent, name, Mode::from_bits_truncate(0o755)) {
-                Ok(()) | Err(Errno::EEXIST) => {}
+                Ok(()) => self.give(&parent, name)?,
+                Err(Errno::EEXIST) => {}
                 Err(errno) => return Err(errno),
             },
             Kind::File => {
                 let flags =
                     OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
                 openat(&parent, name, flags, Mode::from_bits_truncate(0o644))?;
+                self.give(&parent, name)?;
             }
         }
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;

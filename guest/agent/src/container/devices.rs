@@ -1,17 +1,20 @@
 //! `/dev`: the nodes every container has, those of `linux.devices`, and the usual links.
 
+use std::fs;
 use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use msb_agent::protocol::{Device, DeviceKind, Failure};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::mount::{MsFlags, mount};
-use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, makedev, mknodat};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, major, makedev, minor, mknodat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
 
 use super::beneath::{Beneath, Kind, by_descriptor};
-use super::{at, plain};
+use super::users::Owners;
+use super::{at, plain, setup};
 
 /// OCI runtime-spec, config-linux.md, "Default Devices": name, major, minor (kernel's devices.txt).
 const DEFAULT: [(&str, u32, u32); 6] = [
@@ -22,6 +25,9 @@ const DEFAULT: [(&str, u32, u32); 6] = [
     ("/dev/urandom", 1, 9),
     ("/dev/tty", 5, 0),
 ];
+
+/// More devices than any guest of ours has.
+const ALL: usize = 4096;
 
 /// OCI runtime-spec, runtime-linux.md, "Dev symbolic links", and `/dev/core` as runc makes it.
 const LINKS: [(&str, &str); 5] = [
@@ -36,19 +42,71 @@ const LINKS: [(&str, &str); 5] = [
 ///
 /// # Errors
 /// [`Failure::Setup`] with the path concerned.
-pub fn make_all(root: &Beneath, devices: &[Device]) -> Result<(), Failure> {
+pub fn make_all(root: &Beneath, devices: &[Device], all: bool, owners: Owners<'_>) -> Result<(), Failure> {
     for device in devices {
-        make(root, device).map_err(plain).map_err(at(|| format!("make the device {}", device.path)))?;
+        let step = || format!("make the device {}", device.path);
+        if !exists(device) {
+            let Device { major, minor, .. } = device;
+            return Err(setup(step(), &format!("the machine has no device {major}:{minor}")));
+        }
+        let uid = owners.uid(device.uid)?;
+        let device = Device { uid, gid: owners.gid(device.gid)?, ..device.clone() };
+        make(root, &device).map_err(plain).map_err(at(step))?;
+    }
+    let (uid, gid) = (owners.uid(0)?, owners.gid(0)?);
+    let found = if all { own() } else { Vec::new() };
+    for device in found {
+        let device = Device { uid, gid, ..device };
+        make(root, &device).map_err(plain).map_err(at(|| format!("make the device {}", device.path)))?;
     }
     for (path, major, minor) in DEFAULT {
         let device =
-            Device { path: path.into(), kind: DeviceKind::Char, major, minor, mode: 0o666, uid: 0, gid: 0 };
+            Device { path: path.into(), kind: DeviceKind::Char, major, minor, mode: 0o666, uid, gid };
         make(root, &device).map_err(plain).map_err(at(|| format!("make the device {path}")))?;
     }
     for (target, path) in LINKS {
         link(root, target, path).map_err(plain).map_err(at(|| format!("make the link {path}")))?;
     }
     pseudo_terminals(root).map_err(plain).map_err(at(|| "make the link /dev/ptmx".into()))
+}
+
+/// Whether the guest has a driver for it. Loop devices come into being when one is asked for.
+fn exists(device: &Device) -> bool {
+    device.kind != DeviceKind::Char
+        || fs::exists(format!("/sys/dev/char/{}:{}", device.major, device.minor)).unwrap_or(true)
+}
+
+/// Every device of the guest, as its kernel names them (devtmpfs). What each container has anyway, and what is its
+/// terminals', is left out.
+fn own() -> Vec<Device> {
+    let mut found = Vec::new();
+    collect(Path::new("/dev"), 2, &mut found);
+    found
+}
+
+fn collect(directory: &Path, depth: usize, found: &mut Vec<Device>) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let (Ok(path), Ok(metadata)) = (entry.path().into_os_string().into_string(), entry.metadata()) else {
+            continue;
+        };
+        let kind = metadata.file_type();
+        if kind.is_dir() && depth > 0 && !matches!(path.as_str(), "/dev/pts" | "/dev/shm" | "/dev/mqueue") {
+            collect(Path::new(&path), depth - 1, found);
+            continue;
+        }
+        let kind = match (kind.is_char_device(), kind.is_block_device()) {
+            (true, _) => DeviceKind::Char,
+            (_, true) => DeviceKind::Block,
+            _ => continue,
+        };
+        let numbers = (u32::try_from(major(metadata.rdev())), u32::try_from(minor(metadata.rdev())));
+        if let ((Ok(major), Ok(minor)), false, true) =
+            (numbers, matches!(path.as_str(), "/dev/console" | "/dev/ptmx"), found.len() < ALL)
+        {
+            let mode = metadata.mode() & 0o7777;
+            found.push(Device { path, kind, major, minor, mode, uid: 0, gid: 0 });
+        }
+    }
 }
 
 /// Shows the terminal at `/dev/console`, as runc does.
@@ -90,6 +148,7 @@ fn make(root: &Beneath, device: &Device) -> Result<(), Errno> {
 fn link(root: &Beneath, target: &str, path: &str) -> Result<(), Errno> {
     let (parent, name) = root.parent(Path::new(path))?;
     match symlinkat(target, &parent, &name) {
+        Ok(()) => root.give(&parent, &name),
         Err(Errno::EEXIST) => Ok(()),
         other => other,
     }
@@ -103,5 +162,6 @@ fn pseudo_terminals(root: &Beneath) -> Result<(), Errno> {
         Err(errno) => return Err(errno),
     }
     symlinkat("pts/ptmx", &parent, &name)?;
+    root.give(&parent, &name)?;
     openat(&parent, &name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty()).map(drop)
 }

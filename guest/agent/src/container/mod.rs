@@ -13,6 +13,7 @@ mod options;
 pub mod paths;
 pub mod processes;
 pub mod root;
+pub mod users;
 
 use msb_agent::protocol::Failure;
 

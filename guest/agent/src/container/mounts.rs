@@ -15,6 +15,7 @@ use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use super::beneath::{Beneath, Kind, by_descriptor};
 use super::options::{self, Options};
+use super::users::Owners;
 use super::{at, plain};
 use crate::boot::{errno, private_directory};
 
@@ -26,13 +27,16 @@ const NONE: Option<&str> = None;
 ///
 /// # Errors
 /// [`Failure::Setup`] with the destination concerned.
-pub fn mount_all(root: &Beneath, mounts: &[Mount]) -> Result<Vec<Late>, Failure> {
+pub fn mount_all(root: &Beneath, mounts: &[Mount], owners: Owners<'_>) -> Result<Vec<Late>, Failure> {
     let mut late = Vec::new();
     for (number, entry) in mounts.iter().enumerate() {
-        let options = options::parse(&entry.options);
+        let mut options = options::parse(&entry.options);
         let destination = Path::new(&entry.destination);
         let done = match &entry.source {
-            MountSource::Kernel { filesystem } => mount_kernel(root, destination, filesystem, &options),
+            MountSource::Kernel { filesystem } => {
+                options.own(filesystem, owners)?;
+                mount_kernel(root, destination, filesystem, &options)
+            }
             MountSource::File { content, mode, uid, gid } => store(number, content, *mode, *uid, *gid)
                 .and_then(|file| bind_file(root, destination, &file, &options)),
         };
@@ -91,13 +95,17 @@ fn mount_kernel(
     filesystem: &str,
     options: &Options,
 ) -> Result<OwnedFd, Errno> {
-    let filesystem = if filesystem == "cgroup" { "cgroup2" } else { filesystem };
+    // Asked for as version 1: controllers are named then, of which version 2 has all in one place.
+    let (filesystem, data) = match filesystem {
+        "cgroup" => ("cgroup2", ""),
+        other => (other, &*options.data),
+    };
     let place = root.ensure(destination, Kind::Directory)?;
     let mut flags = options.flags;
     if filesystem == "tmpfs" {
         flags.remove(MsFlags::MS_RDONLY);
     }
-    let data = (!options.data.is_empty()).then_some(&*options.data);
+    let data = (!data.is_empty()).then_some(data);
     mount(Some(filesystem), &*by_descriptor(place.as_fd()), Some(filesystem), flags, data)?;
     let top = root.find(destination)?;
     if options.copy_up && filesystem == "tmpfs" {

@@ -4,17 +4,53 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use msb_agent::protocol::{Container, Failure, Namespace, Sysctl};
+use msb_agent::protocol::{Clock, Container, Failure, Namespace, Personality, Sysctl, TimeOffset, UserMap};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::CloneFlags;
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
 use nix::unistd::{chdir, fchdir, pivot_root, sethostname};
+use serde::{Deserialize, Serialize};
 
 use super::beneath::Beneath;
-use super::{at, plain};
+use super::cgroup::files;
+use super::{at, options, plain};
 use crate::sys;
+
+/// What a process must join to be in the container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Isolation {
+    /// Made for it.
+    pub namespaces: Vec<Namespace>,
+    /// Of its user namespace.
+    pub user_map: UserMap,
+    /// For each of its processes.
+    pub personality: Option<Personality>,
+}
+
+impl Isolation {
+    /// Of a container to be made.
+    pub fn of(container: &Container) -> Self {
+        Self {
+            namespaces: container.namespaces.clone(),
+            user_map: container.user_map.clone(),
+            personality: container.personality,
+        }
+    }
+}
+
+/// `CLONE_NEWTIME` of linux/sched.h, which shares its bit with the exit signal of the old clone(2).
+const NEWTIME: CloneFlags = CloneFlags::from_bits_retain(0x80);
+
+/// Made by the helper itself: the cgroup namespace once it is in its cgroup, the clocks because they can only be set
+/// before anybody lives by them, the users when all else is done.
+const LATE: CloneFlags = CloneFlags::CLONE_NEWCGROUP.union(CloneFlags::CLONE_NEWUSER).union(NEWTIME);
+
+/// Those that a helper is born in.
+pub fn early_flags(namespaces: &[Namespace]) -> CloneFlags {
+    flags(namespaces) - LATE
+}
 
 /// As flags of clone(2), always with a mount namespace.
 pub fn flags(namespaces: &[Namespace]) -> CloneFlags {
@@ -25,7 +61,59 @@ pub fn flags(namespaces: &[Namespace]) -> CloneFlags {
                 Namespace::Ipc => CloneFlags::CLONE_NEWIPC,
                 Namespace::Uts => CloneFlags::CLONE_NEWUTS,
                 Namespace::Cgroup => CloneFlags::CLONE_NEWCGROUP,
+                Namespace::User => CloneFlags::CLONE_NEWUSER,
+                Namespace::Time => NEWTIME,
             }
+    })
+}
+
+/// A time namespace with its offsets. Whoever makes it lives by it from its next `execve` on.
+///
+/// # Errors
+/// [`Failure::Setup`].
+pub fn move_clocks(offsets: &[TimeOffset]) -> Result<(), Failure> {
+    unshare(NEWTIME).map_err(plain).map_err(at(|| "make a time namespace".into()))?;
+    let line = |offset: &TimeOffset| {
+        let clock = match offset.clock {
+            Clock::Monotonic => "monotonic",
+            Clock::Boottime => "boottime",
+        };
+        format!("{clock} {} {}\n", offset.seconds, offset.nanoseconds)
+    };
+    if offsets.is_empty() {
+        return Ok(());
+    }
+    let lines: String = offsets.iter().map(line).collect();
+    files::write_path("/proc/self/timens_offsets", &lines)
+        .map_err(plain)
+        .map_err(at(|| "set the time namespace's offsets".into()))
+}
+
+/// What `uname` and others are told of the machine.
+///
+/// # Errors
+/// [`Failure::Setup`].
+pub fn set_personality(personality: Option<Personality>) -> Result<(), Failure> {
+    // PER_LINUX and PER_LINUX32 of linux/personality.h.
+    let domain = match personality {
+        None => return Ok(()),
+        Some(Personality::Linux) => 0,
+        Some(Personality::Linux32) => 8,
+    };
+    sys::set_personality(domain).map_err(plain).map_err(at(|| "set the personality".into()))
+}
+
+/// Gives the root mount its propagation. What the word says about mounts beneath holds for them as well.
+///
+/// # Errors
+/// [`Failure::Setup`].
+pub fn propagate(word: &str) -> Result<(), Failure> {
+    let options = options::parse(&[word.to_owned()]);
+    let none = None::<&str>;
+    options.propagation.iter().try_for_each(|flags| {
+        mount(none, "/", none, *flags, none)
+            .map_err(plain)
+            .map_err(at(|| format!("make the root mount {word}")))
     })
 }
 

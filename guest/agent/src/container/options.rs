@@ -1,6 +1,9 @@
 //! `mounts[].options`: words become flags, propagation and the file system's own data. Pure.
 
+use msb_agent::protocol::Failure;
 use nix::mount::MsFlags;
+
+use super::users::Owners;
 
 /// Parsed options of one mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +25,7 @@ const LAZYTIME: MsFlags = MsFlags::from_bits_retain(1 << 25);
 
 /// Word, whether it sets or clears, the flag: mount(8), "FILESYSTEM-INDEPENDENT MOUNT OPTIONS". The recursive forms
 /// of runc (`rro`, …) are the same here, because a fresh mount has nothing below it.
-const FLAGS: [(&str, bool, MsFlags); 32] = [
+const FLAGS: [(&str, bool, MsFlags); 46] = [
     ("async", false, MsFlags::MS_SYNCHRONOUS),
     ("atime", false, MsFlags::MS_NOATIME),
     ("dev", false, MsFlags::MS_NODEV),
@@ -42,19 +45,33 @@ const FLAGS: [(&str, bool, MsFlags); 32] = [
     ("nostrictatime", false, MsFlags::MS_STRICTATIME),
     ("nosuid", true, MsFlags::MS_NOSUID),
     ("nosymfollow", true, NOSYMFOLLOW),
+    ("ratime", false, MsFlags::MS_NOATIME),
+    ("rdev", false, MsFlags::MS_NODEV),
+    ("rdiratime", false, MsFlags::MS_NODIRATIME),
     ("relatime", true, MsFlags::MS_RELATIME),
+    ("remount", true, MsFlags::MS_REMOUNT),
+    ("rexec", false, MsFlags::MS_NOEXEC),
+    ("rnoatime", true, MsFlags::MS_NOATIME),
     ("rnodev", true, MsFlags::MS_NODEV),
+    ("rnodiratime", true, MsFlags::MS_NODIRATIME),
     ("rnoexec", true, MsFlags::MS_NOEXEC),
+    ("rnorelatime", false, MsFlags::MS_RELATIME),
+    ("rnostrictatime", false, MsFlags::MS_STRICTATIME),
     ("rnosuid", true, MsFlags::MS_NOSUID),
+    ("rnosymfollow", true, NOSYMFOLLOW),
     ("ro", true, MsFlags::MS_RDONLY),
+    ("rrelatime", true, MsFlags::MS_RELATIME),
     ("rro", true, MsFlags::MS_RDONLY),
+    ("rrw", false, MsFlags::MS_RDONLY),
+    ("rstrictatime", true, MsFlags::MS_STRICTATIME),
+    ("rsuid", false, MsFlags::MS_NOSUID),
+    ("rsymfollow", false, NOSYMFOLLOW),
     ("rw", false, MsFlags::MS_RDONLY),
     ("silent", true, MsFlags::MS_SILENT),
     ("strictatime", true, MsFlags::MS_STRICTATIME),
     ("suid", false, MsFlags::MS_NOSUID),
     ("symfollow", false, NOSYMFOLLOW),
     ("sync", true, MsFlags::MS_SYNCHRONOUS),
-    ("rrw", false, MsFlags::MS_RDONLY),
 ];
 
 /// Word and call: mount_namespaces(7).
@@ -69,8 +86,12 @@ const PROPAGATION: [(&str, MsFlags); 8] = [
     ("unbindable", MsFlags::MS_UNBINDABLE),
 ];
 
-/// Mean nothing for what is mounted here: a file of the host came as its content, not by a bind.
-const IGNORED: [&str; 4] = ["bind", "defaults", "notmpcopyup", "rbind"];
+/// Mean nothing for what is mounted here: a file of the host came as its content, not by a bind, and the kernel has
+/// dropped mandatory locks; access control lists are always on.
+const IGNORED: [&str; 8] = ["acl", "bind", "defaults", "mand", "noacl", "nomand", "notmpcopyup", "rbind"];
+
+/// `uid=` and `gid=` of the file systems that have an owner of their own (tmpfs(5), `Documentation/filesystems/devpts.rst`).
+const OWNED: [&str; 3] = ["devpts", "hugetlbfs", "tmpfs"];
 
 /// Reads the words in order: of two that contradict each other the later wins, as with mount(8).
 pub fn parse(words: &[String]) -> Options {
@@ -93,8 +114,40 @@ pub fn parse(words: &[String]) -> Options {
     options
 }
 
+impl Options {
+    /// Of a file system with an owner: the ids that are given are the container's, and without any it is its root's.
+    ///
+    /// # Errors
+    /// [`Failure::Setup`] for an id that the container does not have.
+    pub fn own(&mut self, filesystem: &str, owners: Owners<'_>) -> Result<(), Failure> {
+        if !owners.any() || !OWNED.contains(&filesystem) {
+            return Ok(());
+        }
+        let mut words: Vec<String> =
+            self.data.split(',').filter(|word| !word.is_empty()).map(str::to_owned).collect();
+        for (key, group) in [("uid=", false), ("gid=", true)] {
+            let outside = |inside| if group { owners.gid(inside) } else { owners.uid(inside) };
+            let mut given = false;
+            for word in &mut words {
+                // The kernel refuses what is no number.
+                if let Some(inside) = word.strip_prefix(key).and_then(|id| id.parse().ok()) {
+                    *word = format!("{key}{}", outside(inside)?);
+                    given = true;
+                }
+            }
+            if !given {
+                words.push(format!("{key}{}", outside(0)?));
+            }
+        }
+        self.data = words.join(",");
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use msb_agent::protocol::{IdRange, UserMap};
+
     use super::*;
 
     fn parsed(words: &[&str]) -> Options {
@@ -107,6 +160,23 @@ mod tests {
         assert_eq!(options.flags, MsFlags::MS_NOSUID | MsFlags::MS_STRICTATIME);
         assert_eq!(options.data, "mode=755,size=65536k");
         assert!(options.propagation.is_empty());
+    }
+
+    #[test]
+    fn owners_are_the_containers() {
+        let range = |outside| vec![IdRange { inside: 0, outside, count: 10 }];
+        let map = UserMap { uids: range(1000), gids: range(2000) };
+        let mut pts = parsed(&["newinstance", "gid=5"]);
+        pts.own("devpts", Owners(&map)).unwrap();
+        assert_eq!(pts.data, "newinstance,gid=2005,uid=1000");
+        let mut proc = parsed(&[]);
+        proc.own("proc", Owners(&map)).unwrap();
+        assert_eq!(proc.data, "");
+        assert!(parsed(&["uid=10"]).own("tmpfs", Owners(&map)).is_err());
+        let none = UserMap::default();
+        let mut plain = parsed(&["uid=10"]);
+        plain.own("tmpfs", Owners(&none)).unwrap();
+        assert_eq!(plain.data, "uid=10");
     }
 
     #[test]

@@ -13,8 +13,10 @@ use nix::sys::prctl;
 use nix::sys::stat::{Mode, umask};
 use serde::{Deserialize, Serialize};
 
-use super::{hooks, lookup, setup};
+use super::{hooks, lookup, rlimits, setup};
 use crate::container::beneath::Beneath;
+use crate::container::namespaces::Isolation;
+use crate::container::users::{self, Owners};
 use crate::container::{at, devices, mounts, namespaces, paths, plain, root};
 use crate::stdio::terminal;
 use crate::sys;
@@ -29,13 +31,15 @@ pub enum Job {
         /// What to run.
         process: Box<Process>,
         /// What the container has of its own.
-        namespaces: Vec<Namespace>,
+        isolation: Isolation,
     },
 }
 
 /// How far a helper got.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Report {
+    /// It has made its user namespace, and waits for the maps and a byte.
+    NeedsMap,
     /// Waits for its release.
     Ready {
         /// The number, in the helper, of the terminal's agent side.
@@ -70,9 +74,9 @@ fn become_process(control: &mut File) -> Result<std::convert::Infallible, Failur
     let (process, terminal) = match job {
         Job::Init(mut container) => {
             start_hooks = std::mem::take(&mut container.start_hooks);
-            make(*container)?
+            make(*container, control)?
         }
-        Job::Exec { process, namespaces } => join(*process, &namespaces)?,
+        Job::Exec { process, isolation } => join(*process, &isolation)?,
     };
     let ready = setup::prepare(process)?;
     sys::close_above_stderr_on_exec().map_err(plain).map_err(at(|| "close descriptors".into()))?;
@@ -87,7 +91,11 @@ fn become_process(control: &mut File) -> Result<std::convert::Infallible, Failur
 }
 
 /// The first process: root, mounts, devices; everything is resolved before the new root is entered.
-fn make(container: Container) -> Result<(Process, Option<std::os::fd::OwnedFd>), Failure> {
+fn make(
+    container: Container,
+    control: &mut File,
+) -> Result<(Process, Option<std::os::fd::OwnedFd>), Failure> {
+    let owners = Owners(&container.user_map);
     if container.namespaces.contains(&Namespace::Cgroup) {
         unshare(CloneFlags::CLONE_NEWCGROUP)
             .map_err(plain)
@@ -97,14 +105,19 @@ fn make(container: Container) -> Result<(Process, Option<std::os::fd::OwnedFd>),
     adjust_oom(&container.init)?;
     namespaces::detach_propagation()?;
     namespaces::name(&container)?;
+    if container.namespaces.contains(&Namespace::Time) {
+        namespaces::move_clocks(&container.time_offsets)?;
+    }
     let root = Beneath::new(root::JOINED).map_err(plain).map_err(at(|| "open the root".into()))?;
-    let late = mounts::mount_all(&root, &container.mounts)?;
-    devices::make_all(&root, &container.devices)?;
+    let root = root.owned_by(owners.uid(0)?, owners.gid(0)?);
+    let late = mounts::mount_all(&root, &container.mounts, owners)?;
+    devices::make_all(&root, &container.devices, container.all_devices, owners)?;
+    let uid = owners.uid(container.init.user.uid)?;
     let terminal = match container.init.terminal {
         Some(size) => {
             let pair = terminal::open(&root, size)?;
             devices::bind_console(&root, &pair.process)?;
-            Some(terminal::take(pair, container.init.user.uid)?)
+            Some(terminal::take(pair, uid)?)
         }
         None => None,
     };
@@ -118,27 +131,45 @@ fn make(container: Container) -> Result<(Process, Option<std::os::fd::OwnedFd>),
             .map_err(at(|| "make the root file system read-only".into()))?;
     }
     namespaces::enter(&root)?;
+    if container.namespaces.contains(&Namespace::User) {
+        // What only the machine's root may do for the process is done before it is left.
+        rlimits::set(&container.init.rlimits)?;
+        users::own_pipes(uid);
+        users::enter(&container.namespaces, control)?;
+    }
+    if let Some(word) = &container.propagation {
+        namespaces::propagate(word)?;
+    }
+    namespaces::set_personality(container.personality)?;
     Ok((container.init, terminal))
 }
 
 /// One more process: born in the container's cgroup and pid namespace, it joins the rest here.
-fn join(
-    process: Process,
-    namespaces: &[Namespace],
-) -> Result<(Process, Option<std::os::fd::OwnedFd>), Failure> {
+fn join(process: Process, isolation: &Isolation) -> Result<(Process, Option<std::os::fd::OwnedFd>), Failure> {
     adjust_oom(&process)?;
     let init = sys::init_descriptor();
-    // Birth did the pid namespace; joining it here would only be for children.
-    let flags = namespaces::flags(namespaces) - CloneFlags::CLONE_NEWPID;
+    let owners = Owners(&isolation.user_map);
+    let uid = owners.uid(process.user.uid)?;
+    // Birth did the pid namespace; joining it here would only be for children. The users come last, as at create.
+    let flags =
+        namespaces::flags(&isolation.namespaces) - CloneFlags::CLONE_NEWPID - CloneFlags::CLONE_NEWUSER;
     setns(&init, flags).map_err(plain).map_err(at(|| "join the container".into()))?;
-    drop(init);
     let terminal = match process.terminal {
         Some(size) => {
             let root = Beneath::new("/").map_err(plain).map_err(at(|| "open the root".into()))?;
-            Some(terminal::take(terminal::open(&root, size)?, process.user.uid)?)
+            Some(terminal::take(terminal::open(&root, size)?, uid)?)
         }
         None => None,
     };
+    if isolation.namespaces.contains(&Namespace::User) {
+        rlimits::set(&process.rlimits)?;
+        users::own_pipes(uid);
+        setns(&init, CloneFlags::CLONE_NEWUSER)
+            .and_then(|()| users::become_root())
+            .map_err(plain)
+            .map_err(at(|| "join the user namespace".into()))?;
+    }
+    namespaces::set_personality(isolation.personality)?;
     Ok((process, terminal))
 }
 

@@ -15,7 +15,7 @@ use nix::sys::time::TimeVal;
 use super::helper::{Job, Report};
 use super::record::Record;
 use crate::agent::Agent;
-use crate::container::{at, namespaces, plain, setup};
+use crate::container::{at, namespaces, plain, setup, users};
 use crate::serve::Channel;
 use crate::stdio::{pipes, streams::Streams};
 use crate::sys::{self, Child, Spawn};
@@ -37,18 +37,17 @@ pub fn create(agent: &Agent, owner: &Arc<Channel>, job: &Job) -> Result<Arc<Reco
     let record = agent.registry().add(|id| {
         let child = match job {
             Job::Init(container) => {
-                // The helper unshares the cgroup namespace itself, once it is in its cgroup.
-                let flags = namespaces::flags(&container.namespaces) - CloneFlags::CLONE_NEWCGROUP;
+                let flags = namespaces::early_flags(&container.namespaces);
                 let namespaces = u64::from(flags.bits().unsigned_abs());
                 let cgroup = agent.container()?.cgroup.descriptor();
                 sys::spawn(&Spawn { namespaces, cgroup, stdio, control: theirs.as_fd(), init: None })
             }
-            Job::Exec { namespaces, .. } => {
+            Job::Exec { isolation, .. } => {
                 let init = agent.container()?.init().ok_or(Failure::NoSuchProcess)?;
                 let cgroup = agent.container()?.cgroup.descriptor();
                 let (control, init) = (theirs.as_fd(), Some(init.pidfd.as_fd()));
                 let spawn = Spawn { namespaces: 0, cgroup, stdio, control, init };
-                if namespaces.contains(&msb_agent::protocol::Namespace::Pid) {
+                if isolation.namespaces.contains(&msb_agent::protocol::Namespace::Pid) {
                     born_in(&spawn)
                 } else {
                     sys::spawn(&spawn)
@@ -92,15 +91,22 @@ pub fn release(record: &Record) -> Result<(), Failure> {
             // The first process may have hooks to run, which take as long as they are given.
             Err(FrameError::Stream(error))
                 if error.kind() == std::io::ErrorKind::WouldBlock && record.id == ProcessId::INIT => {}
-            Ok(Report::Ready { .. }) | Err(_) => return Ok(()),
+            Ok(Report::Ready { .. } | Report::NeedsMap) | Err(_) => return Ok(()),
         }
     }
 }
 
 fn prepare(record: &Record, mut control: File, job: &Job) -> Result<(), Failure> {
     protocol::write(&mut control, job).map_err(at(|| "start the helper".into()))?;
-    let terminal = match protocol::read::<Report>(&mut control) {
+    let mut report = protocol::read::<Report>(&mut control);
+    if let (Ok(Report::NeedsMap), Job::Init(container)) = (&report, job) {
+        users::write_maps(record.pid, &container.user_map)?;
+        control.write_all(&[1]).map_err(at(|| "start the helper".into()))?;
+        report = protocol::read::<Report>(&mut control);
+    }
+    let terminal = match report {
         Ok(Report::Ready { terminal }) => terminal,
+        Ok(Report::NeedsMap) => return Err(setup("prepare the process", &"it asks for what it has")),
         Ok(Report::Failed(failure)) => return Err(failure),
         Err(FrameError::Stream(error)) if error.kind() == std::io::ErrorKind::WouldBlock => {
             return Err(setup("prepare the process", &"it took too long"));

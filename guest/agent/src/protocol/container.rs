@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{GuestLimits, StartHooks};
+use super::{Device, DeviceRule, GuestLimits, Namespace, Personality, StartHooks, TimeOffset, UserMap};
 
 /// The container and its first process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,10 +15,22 @@ pub struct Container {
     pub domainname: Option<String>,
     /// Namespaces made for it inside the guest.
     pub namespaces: Vec<Namespace>,
+    /// Of its user namespace; empty without one.
+    pub user_map: UserMap,
+    /// Of its time namespace; none without one.
+    pub time_offsets: Vec<TimeOffset>,
+    /// Propagation of its root mount (`linux.rootfsPropagation`), as an option of a mount: `rslave`, …
+    pub propagation: Option<String>,
+    /// What its processes are told of the machine.
+    pub personality: Option<Personality>,
     /// Mounted in this order beneath the root.
     pub mounts: Vec<Mount>,
     /// Device nodes beyond the usual ones (null, zero, full, random, urandom, tty).
     pub devices: Vec<Device>,
+    /// Every device that the guest has gets a node.
+    pub all_devices: bool,
+    /// Which devices may be opened and made: of the rules that speak of one, the last counts; of what none speaks, no.
+    pub device_rules: Vec<DeviceRule>,
     /// Written before the first process starts.
     pub sysctls: Vec<Sysctl>,
     /// Hidden: directories under an empty tmpfs, files under `/dev/null`. What isn't there is skipped.
@@ -53,19 +65,6 @@ pub struct Layer {
     pub filesystem: String,
 }
 
-/// Kinds of namespaces (`linux.namespaces`) that the guest makes for the container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Namespace {
-    /// `pid`
-    Pid,
-    /// `ipc`
-    Ipc,
-    /// `uts`
-    Uts,
-    /// `cgroup`
-    Cgroup,
-}
-
 /// One entry of `mounts`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
@@ -80,7 +79,8 @@ pub struct Mount {
 /// What a mount shows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MountSource {
-    /// A file system that the guest's kernel makes: `tmpfs`, `proc`, `sysfs`, `devpts`, `mqueue`, `cgroup2`.
+    /// A file system that the guest's kernel makes: `tmpfs`, `proc`, `sysfs`, `devpts`, `mqueue`, `cgroup`
+    /// (which is version 2 without version 1's words), ….
     Kernel {
         /// Its type.
         filesystem: String,
@@ -96,36 +96,6 @@ pub enum MountSource {
         /// Group.
         gid: u32,
     },
-}
-
-/// One entry of `linux.devices`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Device {
-    /// Absolute path in the container.
-    pub path: String,
-    /// What it is.
-    pub kind: DeviceKind,
-    /// Major number (0 for a fifo).
-    pub major: u32,
-    /// Minor number (0 for a fifo).
-    pub minor: u32,
-    /// Permission bits.
-    pub mode: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-}
-
-/// `linux.devices[].type`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum DeviceKind {
-    /// `c` and `u`
-    Char,
-    /// `b`
-    Block,
-    /// `p`
-    Fifo,
 }
 
 /// One entry of `linux.sysctl`.

@@ -15,18 +15,20 @@
 //! Neither side trusts the other: the host because the guest is hostile, the agent because a bug is one.
 
 mod container;
+mod devices;
 mod failure;
 mod frame;
 mod hooks;
 mod limits;
 mod message;
+mod namespaces;
 mod network;
 mod statistics;
 
 pub use container::{
-    Capabilities, Container, Device, DeviceKind, Layer, Mount, MountSource, Namespace, Process, Rlimit, Root,
-    Sysctl, TerminalSize, User,
+    Capabilities, Container, Layer, Mount, MountSource, Process, Rlimit, Root, Sysctl, TerminalSize, User,
 };
+pub use devices::{Device, DeviceAccess, DeviceKind, DeviceRule, allow_all};
 pub use failure::{CommandProblem, Failure};
 pub use frame::{FrameError, MAX_FRAME, decode, encode, read, write};
 pub use hooks::{StartHook, StartHooks};
@@ -34,6 +36,7 @@ pub use limits::{Amount, GuestLimits, HugePages};
 pub use message::{
     Event, ExitStatus, FromAgent, Hello, ProcessId, Reply, Request, Stream, StreamHello, ToAgent, Victim,
 };
+pub use namespaces::{Clock, IdRange, Namespace, Personality, TimeOffset, UserMap};
 pub use network::{Address, Addressing, Interface, NAME_SERVER, NameQuestion, Neighbour, Route};
 pub use statistics::{
     CpuStatistics, HugePagesStatistics, IoStatistics, MemoryEvents, MemoryStatistics, PidsStatistics,

@@ -7,8 +7,10 @@ use msb_agent::protocol::{Container, Failure, ProcessId, Reply};
 
 use super::{Answer, Channel};
 use crate::agent::{Agent, Made};
-use crate::container::cgroup::{Cgroup, limits, oom};
+use crate::container::cgroup::{Cgroup, filter, limits, oom};
+use crate::container::namespaces::Isolation;
 use crate::container::root;
+use crate::container::users::Owners;
 use crate::log;
 use crate::process::helper::Job;
 use crate::process::spawn;
@@ -22,8 +24,10 @@ pub fn create(agent: &Arc<Agent>, channel: &Arc<Channel>, container: Box<Contain
     let mounted = root::mount_root(&container.root)?;
     let cgroup = Cgroup::create()?;
     limits::apply(&container.limits)?;
+    filter::attach(cgroup.descriptor(), &container.device_rules)?;
+    cgroup.give(Owners(&container.user_map))?;
     let watch = oom::Watch::new(channel);
-    agent.set_container(Made::new(mounted, cgroup, container.namespaces.clone(), watch));
+    agent.set_container(Made::new(mounted, cgroup, Isolation::of(&container), watch));
     watch_memory(agent);
     let record = spawn::create(agent, channel, &Job::Init(container))?;
     agent.container()?.set_init(&record);

@@ -27,7 +27,7 @@ pub fn exec(
     }
     // A container that has ended has no namespaces to join.
     agent.registry().alive(init.id)?;
-    let job = Job::Exec { process, namespaces: made.namespaces.clone() };
+    let job = Job::Exec { process, isolation: made.isolation.clone() };
     let record = spawn::create(agent, channel, &job)?;
     *waiting = Some(Arc::clone(&record));
     Ok((Reply::Created { process: record.id }, Some(record)))

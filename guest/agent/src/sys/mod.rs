@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use nix::errno::Errno;
 use nix::sys::socket::{SockFlag, accept4};
 
-pub use bpf::{attach_to_cgroup, load_sock_addr};
+pub use bpf::{attach_device_filter, attach_to_cgroup, load_device_filter, load_sock_addr};
 pub use clone::{Child, Spawn, spawn};
 pub use signal::{die_of_signals, reset_signals};
 
@@ -103,6 +103,12 @@ pub fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
         )
     })
     .map(drop)
+}
+
+/// personality(2) with one of its domains.
+pub fn set_personality(domain: libc::c_ulong) -> Result<(), Errno> {
+    // SAFETY: a plain number goes in.
+    Errno::result(unsafe { libc::personality(domain) }).map(drop)
 }
 
 /// setdomainname(2).

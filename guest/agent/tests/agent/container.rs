@@ -1,11 +1,12 @@
 //! What a container's process finds around it.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
 use msb_agent::protocol::{
-    CommandProblem, Container, Device, DeviceKind, ExitStatus, Failure, Mount, MountSource, Request, Rlimit,
-    Stream, Sysctl,
+    Clock, CommandProblem, Container, Device, DeviceAccess, DeviceKind, DeviceRule, ExitStatus, Failure,
+    IdRange, Mount, MountSource, Namespace, Personality, Request, Rlimit, Stream, Sysctl, TimeOffset,
+    UserMap,
 };
 
 use crate::harness::{Sandbox, kernel, missing, sandbox};
@@ -240,4 +241,159 @@ fn steps_that_fail_say_which() {
     };
     assert_eq!(step, "mount nosuchfs at /x");
     assert!(reason.starts_with("No such device"), "{reason}");
+}
+
+/// Users and groups of the container from 100000 and 200000 on.
+fn shifted(container: &mut Container) {
+    container.namespaces.push(Namespace::User);
+    let range = |outside| vec![IdRange { inside: 0, outside, count: 65536 }];
+    container.user_map = UserMap { uids: range(100_000), gids: range(200_000) };
+}
+
+#[test]
+fn a_user_namespace() {
+    if let Some(reason) = missing() {
+        eprintln!("skipped: {reason}");
+        return;
+    }
+    // As callers with such a namespace hand over a root: shifted.
+    let mut sandbox = Sandbox::with(|image| {
+        for path in ["", "etc", "tmp", "etc/passwd"] {
+            chown(image.join(path), Some(100_000), Some(200_000)).unwrap();
+        }
+    });
+    let text = "id -u; id -G; cat /proc/self/uid_map /proc/self/gid_map; touch /etc/new /dev/shm/x /dev/y /here/z && \
+                stat -c '%n %u:%g' / /etc/new /dev /dev/null /dev/y /dev/shm/x /here; \
+                echo x >/dev/null && echo written; cat /proc/1/comm; mkdir /m && mount -t tmpfs none /m && echo mounted; \
+                hostname new && hostname; umount /proc/keys 2>/dev/null || echo locked; \
+                echo x 2>/dev/null >/proc/sys/vm/swappiness || echo host; echo out >/dev/stdout; \
+                stat -c '%n %u:%g' /sys/fs/cgroup; cat /etc/hosts";
+    let seen = script(&mut sandbox, text, |container| {
+        shifted(container);
+        container.mounts.push(kernel("/here", "tmpfs", &["mode=755"]));
+        container.mounts.push(file("/etc/hosts", "hosts\n", &[]));
+        for set in {
+            let sets = container.init.capabilities.as_mut().unwrap();
+            [&mut sets.bounding, &mut sets.effective, &mut sets.permitted]
+        } {
+            set.push("CAP_SYS_ADMIN".into());
+        }
+        container.init.no_new_privileges = false;
+    });
+    let lines: Vec<_> = seen.lines().collect();
+    assert_eq!(lines[..2], ["0", "0"], "{seen}");
+    for (line, outside) in [(2, "100000"), (3, "200000")] {
+        assert_eq!(lines[line].split_whitespace().collect::<Vec<_>>(), ["0", outside, "65536"], "{seen}");
+    }
+    for line in [
+        "/ 0:0",
+        "/etc/new 0:0",
+        "/dev 0:0",
+        "/dev/null 0:0",
+        "/dev/y 0:0",
+        "/dev/shm/x 0:0",
+        "/here 0:0",
+        "written",
+        "sh",
+        "mounted",
+        "new",
+        "locked",
+        "host",
+        "out",
+        "/sys/fs/cgroup 0:0",
+        "hosts",
+    ] {
+        assert!(lines.contains(&line), "{line:?} in {seen}");
+    }
+}
+
+#[test]
+fn clocks_personality_and_propagation() {
+    let mut sandbox = sandbox!();
+    let text = "cat /proc/self/timens_offsets; cut -d. -f1 /proc/uptime; uname -m; grep ' / / ' /proc/self/mountinfo";
+    let seen = script(&mut sandbox, text, |container| {
+        container.namespaces.push(Namespace::Time);
+        container.time_offsets = vec![
+            TimeOffset { clock: Clock::Monotonic, seconds: 1000, nanoseconds: 7 },
+            TimeOffset { clock: Clock::Boottime, seconds: 100_000_000, nanoseconds: 0 },
+        ];
+        container.personality = Some(Personality::Linux32);
+        container.propagation = Some("rshared".into());
+    });
+    let lines: Vec<_> = seen.lines().collect();
+    assert!(lines[0].split_whitespace().eq(["monotonic", "1000", "7"]), "{seen}");
+    assert!(lines[1].split_whitespace().eq(["boottime", "100000000", "0"]), "{seen}");
+    assert!(lines[2].parse::<u64>().unwrap() >= 100_000_000, "{seen}");
+    assert!(cfg!(not(target_arch = "x86_64")) || lines[3] == "i686", "{seen}");
+    assert!(lines[4].contains(" shared:"), "{seen}");
+}
+
+#[test]
+fn devices_that_may_not_be_used() {
+    let mut sandbox = sandbox!();
+    let text = "for d in null zero own; do dd if=/dev/$d of=/dev/null bs=1 count=1 2>/dev/null && echo $d; done; \
+                echo x 2>/dev/null >/dev/own && echo own written; mknod /dev/block b 7 0 && echo made; \
+                dd if=/dev/block of=/dev/null count=1 2>&1 | grep -o 'not permitted'";
+    let rule = |allow, kind, major, minor, access| DeviceRule { allow, kind, major, minor, access };
+    let (all, char) = (DeviceAccess::ALL, Some(DeviceKind::Char));
+    let seen = script(&mut sandbox, text, |container| {
+        container.device_rules = vec![
+            rule(true, None, None, None, all),
+            rule(false, None, None, None, all),
+            rule(true, None, None, None, DeviceAccess::MAKE),
+            rule(true, char, Some(1), None, all),
+            rule(true, char, Some(5), None, all),
+            rule(true, char, Some(136), None, all),
+            rule(false, char, Some(1), Some(7), DeviceAccess::WRITE),
+        ];
+        container.devices = vec![Device {
+            path: "/dev/own".into(),
+            kind: DeviceKind::Char,
+            major: 1,
+            minor: 7,
+            mode: 0o666,
+            uid: 0,
+            gid: 0,
+        }];
+        let sets = container.init.capabilities.as_mut().unwrap();
+        for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
+            set.push("CAP_MKNOD".into());
+        }
+    });
+    assert_eq!(seen, "null\nzero\nown\nmade\nnot permitted\n");
+}
+
+#[test]
+fn a_device_that_the_guest_does_not_have_is_told() {
+    let mut sandbox = sandbox!();
+    let mut container = sandbox.container(&["true"]);
+    container.devices = vec![Device {
+        path: "/dev/none".into(),
+        kind: DeviceKind::Char,
+        major: 222,
+        minor: 222,
+        mode: 0o666,
+        uid: 0,
+        gid: 0,
+    }];
+    let Err(Failure::Setup { step, reason }) = sandbox.boot.call(Request::Create(Box::new(container))) else {
+        panic!()
+    };
+    assert_eq!(
+        (step.as_str(), reason.as_str()),
+        ("make the device /dev/none", "the machine has no device 222:222")
+    );
+}
+
+#[test]
+fn all_devices_of_the_guest() {
+    let mut sandbox = sandbox!();
+    let seen = script(
+        &mut sandbox,
+        "stat -c %t:%T /dev/loop-control; ls /dev/shm; test -c /dev/tty && echo tty",
+        |container| {
+            container.all_devices = true;
+        },
+    );
+    assert_eq!(seen, "a:ed\ntty\n");
 }

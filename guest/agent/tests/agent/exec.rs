@@ -4,7 +4,8 @@ use std::thread;
 use std::time::Duration;
 
 use msb_agent::protocol::{
-    ExitStatus, Failure, GuestLimits, ProcessId, Reply, Request, Stream, TerminalSize,
+    Clock, ExitStatus, Failure, GuestLimits, IdRange, Namespace, Personality, ProcessId, Reply, Request,
+    Stream, TerminalSize, TimeOffset, UserMap,
 };
 
 use crate::harness::{Channel, Outcome, Sandbox, process, sandbox, text};
@@ -196,5 +197,47 @@ fn a_limit_that_is_refused_says_which() {
     assert_eq!(
         (step.as_str(), reason.as_str()),
         ("set memory.nonsense to \"1\"", "the guest's kernel has no such limit")
+    );
+}
+
+#[test]
+fn an_exec_lives_in_the_same_users_and_by_the_same_clocks() {
+    let mut sandbox = sandbox!();
+    let mut container = sandbox.container(&["sleep", "1000"]);
+    container.namespaces.extend([Namespace::User, Namespace::Time]);
+    let range = |outside| vec![IdRange { inside: 0, outside, count: 65536 }];
+    container.user_map = UserMap { uids: range(100_000), gids: range(200_000) };
+    container.time_offsets =
+        vec![TimeOffset { clock: Clock::Boottime, seconds: 100_000_000, nanoseconds: 0 }];
+    container.personality = Some(Personality::Linux32);
+    let init = sandbox.boot.created(Request::Create(Box::new(container)));
+    drop((sandbox.collect(init, Stream::Stdout), sandbox.collect(init, Stream::Stderr)));
+    assert_eq!(sandbox.boot.call(Request::Start), Ok(Reply::Done));
+    let mut channel = sandbox.channel();
+    let script = "for n in user time mnt uts cgroup ipc; do a=$(readlink /proc/self/ns/$n); \
+                  b=$(readlink /proc/1/ns/$n); [ \"$a\" = \"$b\" ] && echo $n; done; id -u; \
+                  echo out >/dev/stdout; test $(cut -d. -f1 /proc/uptime) -ge 100000000 && echo late; uname -m";
+    let mut job = process(&["sh", "-c", script]);
+    job.user.uid = 33;
+    // To read another process's links.
+    let sets = job.capabilities.as_mut().unwrap();
+    for set in [
+        &mut sets.bounding,
+        &mut sets.effective,
+        &mut sets.permitted,
+        &mut sets.inheritable,
+        &mut sets.ambient,
+    ] {
+        set.push("CAP_SYS_PTRACE".into());
+    }
+    let id = channel.created(Request::Exec(Box::new(job)));
+    let (output, errors) = (sandbox.collect(id, Stream::Stdout), sandbox.collect(id, Stream::Stderr));
+    channel.call(Request::Release).unwrap();
+    let machine = if cfg!(target_arch = "x86_64") { "i686" } else { std::env::consts::ARCH };
+    assert_eq!(
+        text(output),
+        format!("user\ntime\nmnt\nuts\ncgroup\nipc\n33\nout\nlate\n{machine}\n"),
+        "{}",
+        text(errors)
     );
 }

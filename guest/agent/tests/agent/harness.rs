@@ -16,9 +16,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use msb_agent::protocol::{
-    self, Capabilities, Container, Event, ExitStatus, Failure, FromAgent, GuestLimits, Hello, Layer, Mount,
-    MountSource, Namespace, Process, ProcessId, Reply, Request, Root, Stream, StreamHello, ToAgent, User,
-    VERSION,
+    self, Capabilities, Container, DeviceAccess, DeviceRule, Event, ExitStatus, Failure, FromAgent,
+    GuestLimits, Hello, Layer, Mount, MountSource, Namespace, Process, ProcessId, Reply, Request, Root,
+    Stream, StreamHello, ToAgent, User, UserMap, VERSION,
 };
 
 /// No message takes longer, even on a busy machine.
@@ -35,6 +35,10 @@ const APPLETS: &[&str] = &[
     "head",
     "id",
     "ls",
+    "cut",
+    "mknod",
+    "umount",
+    "uname",
     "mkdir",
     "mount",
     "ps",
@@ -90,6 +94,10 @@ macro_rules! sandbox {
     };
 }
 pub(crate) use sandbox;
+
+/// As for a privileged container.
+pub const ALLOW_ALL: DeviceRule =
+    DeviceRule { allow: true, kind: None, major: None, minor: None, access: DeviceAccess::ALL };
 
 pub struct Channel {
     stream: UnixStream,
@@ -212,7 +220,13 @@ impl Sandbox {
                 kernel("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
                 kernel("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=67108864"]),
             ],
+            user_map: UserMap::default(),
+            time_offsets: Vec::new(),
+            propagation: None,
+            personality: None,
             devices: Vec::new(),
+            all_devices: false,
+            device_rules: vec![ALLOW_ALL],
             sysctls: Vec::new(),
             masked_paths: vec![
                 "/proc/kcore".into(),

@@ -3,15 +3,18 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::chown;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use msb_agent::protocol::Failure;
 
+use super::users::Owners;
 use super::{at, setup};
 use crate::log;
 
 pub mod files;
+pub mod filter;
 pub mod limits;
 pub mod oom;
 pub mod statistics;
@@ -41,6 +44,23 @@ impl Cgroup {
         fs::create_dir(DIRECTORY).map_err(at(|| format!("make the cgroup {DIRECTORY}")))?;
         let directory = File::open(DIRECTORY).map_err(at(|| format!("open the cgroup {DIRECTORY}")))?;
         Ok(Self { directory })
+    }
+
+    /// Hands it to the root of the container's user namespace, as far as the kernel delegates a cgroup
+    /// (cgroup-v2.rst, "Delegation").
+    ///
+    /// # Errors
+    /// [`Failure::Setup`].
+    pub fn give(&self, owners: Owners<'_>) -> Result<(), Failure> {
+        if !owners.any() {
+            return Ok(());
+        }
+        let (uid, gid) = (Some(owners.uid(0)?), Some(owners.gid(0)?));
+        for file in ["", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"] {
+            chown(format!("{DIRECTORY}/{file}"), uid, gid)
+                .map_err(at(|| "hand the cgroup to the container's root".into()))?;
+        }
+        Ok(())
     }
 
     /// For clone3.
