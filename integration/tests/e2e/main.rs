@@ -52,5 +52,6 @@ mod podman;
 mod process;
 mod refusals;
 mod sizing;
+mod states;
 mod update;
 mod wall;

@@ -44,8 +44,13 @@ fn seen(lab: &mut Lab) {
     .out("fine\ntrue\n");
     lab.must("removed", "docker rm -f box2 >&2");
     lab.step("podman", &format!("pod run -m 64m --name box3 $N busybox {HOG}")).code(137).out("");
-    let podman = lab.read("podman's opinion", "eventually \"podman inspect -f '{{.State.Status}}' box3 | grep -q exited\"; podman inspect -f '{{.State.OOMKilled}} {{.State.ExitCode}}' box3");
-    lab.step("podman knows why", &format!("echo '{podman}'")).out("true 137\n");
+    // podman 5.4 does not see the difference on version 2, whatever the runtime.
+    lab.step(
+        "podman has its exit code",
+        "eventually \"podman inspect -f '{{.State.Status}}' box3 | grep -q exited\"; podman inspect -f '{{.State.ExitCode}}' box3",
+    )
+    .code(0)
+    .out("137\n");
     lab.must("removed", "pod rm box3 >&2");
     lab.nothing_left("after all", &before);
 }

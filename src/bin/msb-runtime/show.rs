@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 /// runc's `state` object.
 pub fn state(record: &Record) -> Value {
     let status = record.status();
-    json!({
+    let mut state = json!({
         "ociVersion": record.oci_version,
         "id": record.id,
         "pid": if status == Status::Stopped { 0 } else { record.vmm.pid },
@@ -19,9 +19,12 @@ pub fn state(record: &Record) -> Value {
         "bundle": record.bundle,
         "rootfs": record.rootfs,
         "created": record.created,
-        "annotations": record.annotations,
         "owner": owner(record.owner),
-    })
+    });
+    if !record.annotations.is_empty() {
+        state["annotations"] = json!(record.annotations);
+    }
+    state
 }
 
 /// The user's name in `/etc/passwd`, which is where runc looks too; a static program has no name service switch.
