@@ -13,7 +13,7 @@ mkdir -p /root/h
 cat > /root/hook <<'END'
 #!/bin/sh
 cat > /root/h/$1.state
-tr '\0' '\n' < /proc/self/environ | grep -v '^PWD=' > /root/h/$1.env
+cat /proc/self/environ | tr '\0' '\n' | grep -v '^PWD=' > /root/h/$1.env
 readlink /proc/self/ns/net > /root/h/$1.net
 pwd > /root/h/$1.cwd
 echo $1 >> /root/h/order
