@@ -18,12 +18,13 @@ fn created_and_stopped(lab: &mut Lab) {
     lab.step("all that its state tells", "$R state c | jq -c 'keys'")
         .code(0)
         .out("[\"bundle\",\"created\",\"id\",\"ociVersion\",\"owner\",\"pid\",\"rootfs\",\"status\"]\n");
-    lab.step("which process it is", "$R state c | jq -c '[.status, .pid]'; cat /root/c/pid")
-        .code(0)
-        .out_is("created, the pid", |out| {
+    lab.step("which process it is", "$R state c | jq -c '[.status, .pid]'; cat /root/c/pid").code(0).out_is(
+        "created, the pid",
+        |out| {
             let (state, pid) = out.split_once('\n').unwrap_or_default();
             state == format!("[\"created\",{pid}]")
-        });
+        },
+    );
     lab.step("not resumed", "$R resume c").code(1).out("");
     lab.step("it can be killed", "$R kill c KILL").code(0).out("").err("");
     lab.wait("it has stopped", "[ $($R state c | jq -r .status) = stopped ]");
