@@ -57,6 +57,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let config = MachineConfig {
         vcpus: args.vcpus,
         memory_mib: args.memory,
+        file_system: None,
         shared_memory: args.shared_memory,
         kernel: args.kernel,
         initramfs: args.initramfs,

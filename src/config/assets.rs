@@ -68,6 +68,7 @@ impl Assets {
             initramfs: self.initramfs.clone(),
             kernel_args: KERNEL_WORDS.map(str::to_owned).into_iter().chain(kernel_args).collect(),
             disks,
+            file_system: None,
             nics: 4,
             host_ports: vec![protocol::CHANNEL_PORT, protocol::NAMES_PORT],
             console_log: directory.join("console.log"),

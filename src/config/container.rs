@@ -1,6 +1,7 @@
 //! The whole translation.
 
-use msb_agent::protocol::{Container, Mount, MountSource, Root};
+use msb_agent::protocol::{Container, Root};
+use serde::{Deserialize, Serialize};
 
 use super::{
     BindMount, Bytes, ConfigError, HostConfig, MountPlan, RootDisks, Settings, Size, Wishes, device_rules,
@@ -19,11 +20,20 @@ pub struct Config {
     pub kernel_args: Vec<String>,
     /// For the host.
     pub host: HostConfig,
-    /// For the guest, as soon as its disks are known and its bind mounts read.
+    /// For the guest, as soon as its disks are known.
     pub plan: Plan,
 }
 
-/// A container that lacks only its disks and the contents of its bind mounts.
+/// A bind mount, and where it stands among all mounts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacedBind {
+    /// Its index once all before it are in their places.
+    pub index: usize,
+    /// What is bound.
+    pub bind: BindMount,
+}
+
+/// A container that lacks only its disks and its bind mounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// Complete but for its root's disks and its mounts, of which it has none here.
@@ -81,27 +91,19 @@ impl Plan {
         !self.container.start_hooks.hooks.is_empty()
     }
 
-    /// The container whose root is on these disks, with `read` called for each bind mount in order.
-    ///
-    /// # Errors
-    /// The first of `read`.
-    pub fn complete<E>(
-        mut self,
-        disks: &RootDisks,
-        mut read: impl FnMut(&BindMount) -> Result<MountSource, E>,
-    ) -> Result<Container, E> {
+    /// The container whose root is on these disks, and the bind mounts that it lacks, in order.
+    #[must_use]
+    pub fn complete(mut self, disks: &RootDisks) -> (Container, Vec<PlacedBind>) {
         self.container.root.layers = disks.guest_layers();
         self.container.root.scratch = disks.guest_scratch();
         self.container.root.readonly |= disks.read_only;
-        for mount in self.mounts {
-            self.container.mounts.push(match mount {
-                MountPlan::Ready(mount) => mount,
-                MountPlan::Bind(bind) => {
-                    let source = read(&bind)?;
-                    Mount { destination: bind.destination, source, options: bind.options }
-                }
-            });
+        let mut binds = Vec::new();
+        for (index, mount) in self.mounts.into_iter().enumerate() {
+            match mount {
+                MountPlan::Ready(mount) => self.container.mounts.push(mount),
+                MountPlan::Bind(bind) => binds.push(PlacedBind { index, bind }),
+            }
         }
-        Ok(self.container)
+        (self.container, binds)
     }
 }

@@ -22,12 +22,23 @@ pub struct MachineConfig {
     pub kernel_args: Vec<String>,
     /// Block devices in the order of their names in the guest: `/dev/vda`, `/dev/vdb`, …
     pub disks: Vec<DiskConfig>,
+    /// A file system that another process serves; it needs `shared_memory`.
+    pub file_system: Option<FsConfig>,
     /// Slots for network interfaces, which come and go while the machine runs.
     pub nics: u8,
     /// vsock ports on which the guest may call the host; a call to any other port is refused.
     pub host_ports: Vec<u32>,
     /// Where the guest's console (early boot, panics) is kept, bounded in size.
     pub console_log: PathBuf,
+}
+
+/// A file system device, and the process behind it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FsConfig {
+    /// By which the guest mounts it; 1 to 36 bytes.
+    pub tag: String,
+    /// Unix socket on which the back end (vhost-user) listens.
+    pub socket: PathBuf,
 }
 
 /// One block device, and where its bytes are.

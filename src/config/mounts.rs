@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use msb_agent::protocol::{Mount, MountSource};
 use oci_spec::runtime::{LinuxIdMapping, Mount as OciMount};
+use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
 
@@ -12,12 +13,12 @@ use super::ConfigError;
 pub enum MountPlan {
     /// The guest makes it.
     Ready(Mount),
-    /// The host's file must be read first.
+    /// The host's file or directory must be looked at first.
     Bind(BindMount),
 }
 
 /// A bind mount: nothing but a look at its source tells a file from a directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BindMount {
     /// Absolute path in the container.
     pub destination: String,
@@ -25,6 +26,8 @@ pub struct BindMount {
     pub source: PathBuf,
     /// Without `bind` and `rbind`, which say nothing in the guest.
     pub options: Vec<String>,
+    /// Whether what is mounted beneath the source comes with it (`rbind`).
+    pub recursive: bool,
 }
 
 /// `/dev/shm`, when it is a bind mount (podman; `--ipc=host`, `shareable` with Docker): memory can't be shared with
@@ -52,8 +55,10 @@ fn one(index: usize, mount: &OciMount) -> Result<MountPlan, ConfigError> {
     let binds = |option: &String| matches!(option.as_str(), "bind" | "rbind");
     let kind = mount.typ().as_deref().unwrap_or_default();
     if kind == "bind" || options.iter().any(binds) {
+        // As runc: with neither word, the type alone binds one mount.
+        let recursive = options.iter().any(|option| option == "rbind");
         options.retain(|option| !binds(option));
-        return bind(index, mount, destination, options);
+        return bind(index, mount, destination, options, recursive);
     }
     let filesystem = match kind {
         "tmpfs" | "proc" | "sysfs" | "devpts" | "mqueue" | "cgroup" | "cgroup2" | "hugetlbfs" | "ramfs"
@@ -68,13 +73,14 @@ fn bind(
     mount: &OciMount,
     destination: String,
     options: Vec<String>,
+    recursive: bool,
 ) -> Result<MountPlan, ConfigError> {
     if destination.trim_end_matches('/') == "/dev/shm" {
         return Ok(MountPlan::Ready(kernel(destination, "tmpfs", SHM_OPTIONS.map(str::to_owned).to_vec())));
     }
     match mount.source() {
         Some(source) if source.is_absolute() => {
-            Ok(MountPlan::Bind(BindMount { destination, source: source.clone(), options }))
+            Ok(MountPlan::Bind(BindMount { destination, source: source.clone(), options, recursive }))
         }
         _ => Err(ConfigError::BindSource { index, destination }),
     }
@@ -104,6 +110,7 @@ mod tests {
                 destination: "/etc/hosts".into(),
                 source: "/h".into(),
                 options: vec!["ro".into(), "rprivate".into()],
+                recursive: true,
             };
             assert_eq!(plan(mount), Ok(MountPlan::Bind(expected)));
         }

@@ -29,6 +29,8 @@ pub struct Settings {
     pub kernel: PathBuf,
     /// The guest's first file system: a cpio archive whose `/init` is the agent.
     pub initramfs: PathBuf,
+    /// virtiofsd, which serves the volumes.
+    pub virtiofsd: PathBuf,
     /// Which annotations count, without their prefix `dev.msb.`; the others are refused.
     pub annotations: Vec<Annotation>,
     /// How large machines are.
@@ -145,6 +147,7 @@ impl Default for Settings {
         Self {
             kernel: "/usr/lib/msb/vmlinux".into(),
             initramfs: "/usr/lib/msb/initramfs".into(),
+            virtiofsd: "/usr/libexec/virtiofsd".into(),
             annotations: vec![Annotation::Vcpus, Annotation::Memory, Annotation::DiskSize],
             machine: Machine::default(),
             disk: Disk::default(),

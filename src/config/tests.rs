@@ -1,10 +1,8 @@
 //! Whole configurations, as the callers write them, and what becomes of each.
 
-use std::convert::Infallible;
+use msb_agent::protocol::{Container, Mount, MountSource};
 
-use msb_agent::protocol::{Container, MountSource};
-
-use super::{Config, DiskConfig, FileSystem, HostConfig, RootDisks, Settings, Size};
+use super::{Config, DiskConfig, FileSystem, HostConfig, PlacedBind, RootDisks, Settings, Size};
 use crate::bundle::Spec;
 
 /// What came out, with each bind mount standing for a file that holds its own path.
@@ -25,11 +23,15 @@ fn outcome(text: &str) -> Outcome {
         scratch: disk("scratch", false),
         read_only: false,
     };
-    let container = config.plan.complete(&disks, |bind| {
+    let (mut container, binds) = config.plan.complete(&disks);
+    for PlacedBind { index, bind } in binds {
         let content = bind.source.to_string_lossy().into_owned().into_bytes();
-        Ok::<_, Infallible>(MountSource::File { content, mode: 0o644, uid: 0, gid: 0 })
-    });
-    Outcome { size: config.size, host: config.host, container: container.unwrap() }
+        let source = MountSource::File { content, mode: 0o644, uid: 0, gid: 0 };
+        container
+            .mounts
+            .insert(index, Mount { destination: bind.destination, source, options: bind.options });
+    }
+    Outcome { size: config.size, host: config.host, container }
 }
 
 /// Bytes as the text they are, so that a snapshot can be read.

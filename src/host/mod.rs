@@ -1,12 +1,12 @@
-//! What the host lends a sandbox: a cgroup, a network namespace and its links, hooks at their moments.
+//! What the host lends a sandbox: a cgroup, a network namespace and its links, volumes, hooks at their moments.
 //!
 //! Enters: plain data of [`crate::config`]. Leaves: guards that take back what was lent. It never knows the OCI
 //! spec's JSON, nor that there is a machine.
 
 pub mod cgroup;
 pub mod fds;
-pub mod files;
 pub mod hooks;
 pub mod netns;
 pub mod network;
 pub mod pidfd;
+pub mod volumes;

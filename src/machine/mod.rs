@@ -55,6 +55,7 @@ use self::virtio::balloon::{Balloon, BalloonError};
 use self::virtio::block::Block;
 use self::virtio::block::composed::{Composed, ComposedError};
 use self::virtio::block::disk::{Disk, DiskError, RawFile};
+use self::virtio::fs::{Fs, FsError};
 use self::virtio::mmio::{QUEUE_NOTIFY, Transport};
 use self::virtio::net;
 pub use self::virtio::net::{HEADER as NIC_HEADER, Nic};
@@ -99,6 +100,9 @@ pub enum BuildError {
     /// No composed disk.
     #[error(transparent)]
     Composed(#[from] ComposedError),
+    /// No file system device.
+    #[error(transparent)]
+    Fs(#[from] FsError),
     /// No socket device.
     #[error(transparent)]
     Vsock(#[from] VsockError),
@@ -189,6 +193,9 @@ impl Machine {
             let name = format!("disk{index}");
             let block = Block::new(open(disk)?, disk.is_read_only(), &name);
             devices.push((name, Box::new(block)));
+        }
+        if let Some(file_system) = &config.file_system {
+            devices.push(("fs".into(), Box::new(Fs::connect(file_system)?)));
         }
         devices.push(("vsock".into(), Box::new(vsock)));
         devices.push(("rng".into(), Box::new(Rng::default())));

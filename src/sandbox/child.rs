@@ -176,6 +176,22 @@ impl Starting {
         protocol::write(&mut self.socket, &Go).map_err(|source| ChildError::Lost { verb, source })
     }
 
+    /// Awaits that it has become another program, which ends the connection.
+    ///
+    /// # Errors
+    /// What it says instead.
+    pub fn replaced(mut self) -> Result<Child, ChildError> {
+        let verb = self.verb;
+        match self.hear() {
+            Err(ChildError::Lost { source: FrameError::Closed, .. }) => {
+                self.child.take().ok_or(ChildError::Unexpected { verb })
+            }
+            Ok(Word::Failed(reason)) => Err(ChildError::Refused { reason }),
+            Ok(_) => Err(ChildError::Unexpected { verb }),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Lets it live on its own.
     #[must_use]
     pub fn release(mut self) -> Released {

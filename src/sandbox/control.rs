@@ -194,7 +194,8 @@ impl Control {
     }
 
     fn ask(&self, question: &Question) -> Result<(Answer, UnixStream), ControlError> {
-        let mut stream = at(&self.dir, |path| UnixStream::connect(path)).map_err(ControlError::Gone)?;
+        let mut stream =
+            at(&self.dir, SOCKET, |path| UnixStream::connect(path)).map_err(ControlError::Gone)?;
         let patience = if *question == (Question::Start { hooks: true }) { None } else { Some(PATIENCE) };
         stream.set_read_timeout(patience).map_err(ControlError::Gone)?;
         protocol::write(&mut stream, question).map_err(ControlError::Silent)?;
@@ -211,15 +212,15 @@ impl Control {
 /// # Errors
 /// The kernel's.
 pub(super) fn listen(dir: &Path) -> io::Result<UnixListener> {
-    at(dir, |path| UnixListener::bind(path))
+    at(dir, SOCKET, |path| UnixListener::bind(path))
 }
 
 /// Docker's state directories are longer than the 108 bytes of a socket address: the socket is named through a
 /// descriptor of its directory instead.
-fn at<T>(dir: &Path, call: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+pub(super) fn at<T>(dir: &Path, name: &str, call: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
     let dir =
         File::options().read(true).custom_flags(nix::libc::O_PATH | nix::libc::O_DIRECTORY).open(dir)?;
-    call(&Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(SOCKET))
+    call(&Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name))
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ mod network;
 pub mod oom;
 pub mod serve;
 pub mod vmm;
+pub mod volumes;
 
 use std::path::PathBuf;
 
@@ -24,7 +25,7 @@ use msb_agent::protocol::Container;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{MachineConfig, NetworkNamespace},
+    config::{MachineConfig, NetworkNamespace, PlacedBind},
     host::cgroup::Place,
 };
 
@@ -41,8 +42,12 @@ pub struct SandboxConfig {
     pub log: Option<Log>,
     /// The network namespace that the VMM lives in.
     pub network: NetworkNamespace,
-    /// What the agent makes of it.
+    /// What the agent makes of it, but for its bind mounts.
     pub container: Container,
+    /// Those, in order.
+    pub binds: Vec<PlacedBind>,
+    /// virtiofsd, should they need it.
+    pub virtiofsd: PathBuf,
 }
 
 /// `--log` and `--log-format`.

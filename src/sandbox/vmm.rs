@@ -21,8 +21,10 @@ use super::{
     network::{Network, NetworkError},
     oom::Showing,
     serve,
+    volumes::{self, Prepared, Volumes, VolumesError},
 };
 use crate::{
+    config::MachineConfig,
     host::netns::{self, NetnsError},
     machine::{BuildError, Ended, Machine, MachineHandle, RunError, monotonic_ns},
     process::{
@@ -62,6 +64,9 @@ pub enum VmmError {
     /// The control socket.
     #[error("The sandbox's control socket can't be made")]
     Control(#[source] io::Error),
+    /// The bind mounts.
+    #[error(transparent)]
+    Volumes(#[from] VolumesError),
     /// The machine can't be built.
     #[error("The machine can't be built")]
     Build(#[from] BuildError),
@@ -138,6 +143,8 @@ struct Sandbox {
     network: Option<Network>,
     relays: Relays,
     oom: Showing,
+    /// Ends with the container.
+    _volumes: Option<Volumes>,
 }
 
 fn create(config: &SandboxConfig, parent: &mut Parent) -> Result<(Sandbox, Session, Moments), VmmError> {
@@ -154,7 +161,11 @@ fn create(config: &SandboxConfig, parent: &mut Parent) -> Result<(Sandbox, Sessi
     parent.say(&Word::Ready);
     parent.await_go().map_err(VmmError::Parent)?;
 
-    let mut machine = Machine::build(&config.machine)?;
+    let Prepared { container, mut volumes } = volumes::prepare(config)?;
+    let file_system = volumes.as_ref().map(Volumes::config);
+    let shared_memory = config.machine.shared_memory || file_system.is_some();
+    let machine = MachineConfig { file_system, shared_memory, ..config.machine.clone() };
+    let mut machine = Machine::build(&machine)?;
     let handle = machine.handle();
     let hello = machine.take_listener(CHANNEL_PORT);
     let questions = machine.take_listener(NAMES_PORT);
@@ -167,9 +178,13 @@ fn create(config: &SandboxConfig, parent: &mut Parent) -> Result<(Sandbox, Sessi
         })
         .map_err(VmmError::Thread)?;
 
+    if let Some(volumes) = &mut volumes {
+        // While the guest boots.
+        volumes.connected()?;
+    }
     let channel = hello.and_then(|listener| listener.recv_timeout(BOOT).ok());
     let made = match channel {
-        Some(channel) => prepare(channel, &handle, &config.container, signals),
+        Some(channel) => prepare(channel, &handle, container, signals),
         None => Err(AgentError::NoHello.into()),
     };
     match made {
@@ -183,9 +198,17 @@ fn create(config: &SandboxConfig, parent: &mut Parent) -> Result<(Sandbox, Sessi
             // The container's place may be wrong in ways that its create finds out first.
             let oom = Showing::new(config.cgroup.as_ref().and_then(|place| place.cgroup().ok()));
             let network = Some(Network::new(handle.clone(), questions)?);
-            Ok((Sandbox { machine: handle, ended, control, network, relays, oom }, session, moments))
+            Ok((
+                Sandbox { machine: handle, ended, control, network, relays, oom, _volumes: volumes },
+                session,
+                moments,
+            ))
         }
-        Err(error) => Err(cause(error, &handle, &ended)),
+        Err(error) => {
+            // Without its back end the guest can't mount, and does not know why.
+            let lost = volumes.as_mut().and_then(Volumes::ended);
+            Err(lost.map_or_else(|| cause(error, &handle, &ended), VmmError::from))
+        }
     }
 }
 
@@ -193,12 +216,11 @@ fn create(config: &SandboxConfig, parent: &mut Parent) -> Result<(Sandbox, Sessi
 fn prepare(
     channel: std::os::unix::net::UnixStream,
     machine: &MachineHandle,
-    container: &Container,
+    mut container: Container,
     signals: Signals,
 ) -> Result<(Session, Relays, u64), VmmError> {
     let mut agent = Agent::greet(channel, BOOT)?;
     let agent_hello_ns = monotonic_ns();
-    let mut container = container.clone();
     let (has_terminal, stdin) = (container.init.terminal.is_some(), container.init.stdin);
     if has_terminal {
         container.init.terminal = terminal::size(io::stdin()).or(container.init.terminal);

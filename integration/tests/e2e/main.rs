@@ -54,4 +54,5 @@ mod refusals;
 mod sizing;
 mod states;
 mod update;
+mod volumes;
 mod wall;

@@ -6,7 +6,7 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum, error::ErrorKind};
 
 use crate::{
     attach, checkpoint, config, create, delete, doctor, events, exec, features, kill, list, pause, ps,
-    report::Report, resume, run, spec, start, state, update, victim, vmm,
+    report::Report, resume, run, spec, start, state, update, victim, vmm, volumes,
 };
 
 /// The newest version of the specification that is understood.
@@ -112,6 +112,9 @@ pub enum Verb {
     /// For this program's own use.
     #[command(hide = true)]
     Victim(victim::Victim),
+    /// For this program's own use.
+    #[command(hide = true)]
+    Volumes(volumes::Volumes),
 }
 
 impl Verb {
@@ -129,6 +132,7 @@ impl Verb {
             Self::Vmm(_) => "vmm",
             Self::Attach(_) => "attach",
             Self::Victim(_) => "victim",
+            Self::Volumes(_) => "volumes",
             Self::State(_) => "state",
             Self::List(_) => "list",
             Self::Ps(_) => "ps",

@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::Args;
-use msb_runtime::{config::Assets, machine::kvm};
+use msb_runtime::{config::Assets, host::volumes::daemon, machine::kvm};
 use nix::{
     sys::statfs::{CGROUP2_SUPER_MAGIC, statfs},
     unistd::geteuid,
@@ -37,6 +37,7 @@ impl Doctor {
             ("settings", settings.map_err(|error| report::chain(&error.into()))),
             ("kernel", asset(&assets.kernel, b"\x7fELF", Assets::KERNEL_VARIABLE)),
             ("initramfs", asset(&assets.initramfs, b"070701", Assets::INITRAMFS_VARIABLE)),
+            ("virtiofsd", virtiofsd(&found.virtiofsd)),
             ("cgroup", cgroup()),
         ];
         let mut code = ExitCode::SUCCESS;
@@ -77,6 +78,11 @@ fn asset(path: &Path, magic: &[u8], variable: &str) -> Finding {
         }
         Err(error) => Err(format!("{shown} can't be read ({error}): install it again")),
     }
+}
+
+/// Only containers with volumes need it, which most have sooner or later.
+fn virtiofsd(path: &Path) -> Finding {
+    daemon::check(path).map(|()| path.display().to_string()).map_err(|problem| problem.to_string())
 }
 
 fn cgroup() -> Finding {

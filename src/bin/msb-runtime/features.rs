@@ -11,8 +11,8 @@ use crate::{args::SPEC_VERSION, show};
 #[derive(Debug, Args)]
 pub struct Features {}
 
-/// Options of `mounts[].options` that the agent knows (`guest/agent/src/container/options.rs`). `rro` is not among them:
-/// Docker would then ask for it, and a file that came by its content has no mounts below it.
+/// Options of `mounts[].options` that the agent knows (`guest/agent/src/container/options.rs`). Since `rro` is
+/// among them, Docker asks for it wherever it was told `ro`.
 const MOUNT_OPTIONS: &[&str] = &[
     "async",
     "atime",
@@ -43,6 +43,7 @@ const MOUNT_OPTIONS: &[&str] = &[
     "rnosuid",
     "ro",
     "rprivate",
+    "rro",
     "rshared",
     "rslave",
     "runbindable",

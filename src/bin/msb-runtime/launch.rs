@@ -10,15 +10,11 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use msb_agent::protocol::{MountSource, Namespace};
+use msb_agent::protocol::Namespace;
 use msb_runtime::{
     bundle::Spec,
-    config::{Assets, BindMount, Config},
-    host::{
-        fds,
-        files::{self, FileError},
-        hooks, pidfd,
-    },
+    config::{Assets, Config},
+    host::{fds, hooks, pidfd},
     image,
     sandbox::{
         SandboxConfig,
@@ -96,7 +92,7 @@ pub fn launch(options: &Options, detached: bool, context: &Context) -> anyhow::R
     lent.rescue()?;
     let guard = Guard::new(lent.clone());
     let disks = image::prepare(&lent.disks, spec.root(), disk.0)?;
-    let mut container = plan.complete(&disks, file)?;
+    let (mut container, binds) = plan.complete(&disks);
     container.start_hooks.state = show::for_start_hooks(&spec, &id, &bundle);
     if container.hostname.is_none() && !container.namespaces.contains(&Namespace::Uts) {
         // Who shares the host's names sees at least this one.
@@ -108,7 +104,16 @@ pub fn launch(options: &Options, detached: bool, context: &Context) -> anyhow::R
     let assets = Assets::of(&settings, |name| std::env::var_os(name));
     let machine = assets.machine(size, kernel_args, disks.disks(), &dir);
     let (cgroup_place, log) = (lent.place(), context.report.log());
-    let sandbox = SandboxConfig { dir, machine, cgroup: cgroup_place, log, network: host.network, container };
+    let sandbox = SandboxConfig {
+        dir,
+        machine,
+        cgroup: cgroup_place,
+        log,
+        network: host.network,
+        container,
+        binds,
+        virtiofsd: settings.virtiofsd.clone(),
+    };
     let mut vmm = Starting::spawn("vmm", &sandbox, console.stdio)?;
     vmm.expect(&Word::Ready)?;
     if let Some(cgroup) = &cgroup {
@@ -135,11 +140,6 @@ fn absolute(bundle: Option<&Path>) -> anyhow::Result<PathBuf> {
     fs::canonicalize(bundle).with_context(|| {
         format!("The bundle {} can't be opened: give its directory with --bundle", bundle.display())
     })
-}
-
-fn file(bind: &BindMount) -> Result<MountSource, FileError> {
-    let file = files::read(&bind.source)?;
-    Ok(MountSource::File { content: file.content, mode: file.mode, uid: file.uid, gid: file.gid })
 }
 
 fn record(spec: &Spec, id: Id, bundle: PathBuf, pid: u32, context: &Context) -> anyhow::Result<Record> {

@@ -35,6 +35,7 @@ mod statistics;
 mod update;
 mod victim;
 mod vmm;
+mod volumes;
 
 use std::process::ExitCode;
 
@@ -84,6 +85,7 @@ fn carry_out(verb: Verb, context: &Context) -> anyhow::Result<ExitCode> {
         Verb::Delete(verb) => verb.run(context),
         Verb::Vmm(verb) => verb.run(),
         Verb::Attach(verb) => verb.run(),
+        Verb::Volumes(verb) => verb.run(),
         Verb::State(verb) => verb.run(context),
         Verb::List(verb) => verb.run(context),
         Verb::Ps(verb) => verb.run(context),

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use virtio_bindings::virtio_mmio::{VIRTIO_MMIO_INT_CONFIG, VIRTIO_MMIO_INT_VRING};
 use vmm_sys_util::eventfd::EventFd;
@@ -22,12 +22,15 @@ struct Line {
     generation: AtomicU32,
     /// Bound to the device's GSI by KVM_IRQFD: a write is the edge.
     irqfd: EventFd,
+    /// Another process writes to `irqfd` too.
+    elsewhere: AtomicBool,
 }
 
 impl Interrupt {
     /// A line that raises its interrupt by writing to `irqfd` (non-blocking).
     pub fn new(irqfd: EventFd) -> Self {
-        Self(Arc::new(Line { status: AtomicU32::new(0), generation: AtomicU32::new(0), irqfd }))
+        let (status, generation) = (AtomicU32::new(0), AtomicU32::new(0));
+        Self(Arc::new(Line { status, generation, irqfd, elsewhere: AtomicBool::new(false) }))
     }
 
     /// Tells the driver that buffers were used. Prefer [`super::DeviceQueue::notify`], which asks first whether the
@@ -42,6 +45,13 @@ impl Interrupt {
         self.raise(VIRTIO_MMIO_INT_CONFIG)
     }
 
+    /// The event that raises the interrupt, for another process that serves the queues. It can't set the bit that says
+    /// why, so from now on this is always set: a driver may look at its queues for nothing, and must not miss one.
+    pub fn raised_elsewhere(&self) -> &EventFd {
+        self.0.elsewhere.store(true, Ordering::SeqCst);
+        &self.0.irqfd
+    }
+
     fn raise(&self, bit: u32) -> io::Result<()> {
         self.0.status.fetch_or(bit, Ordering::SeqCst);
         match self.0.irqfd.write(1) {
@@ -53,7 +63,8 @@ impl Interrupt {
 
     /// The `InterruptStatus` register.
     pub(crate) fn status(&self) -> u32 {
-        self.0.status.load(Ordering::SeqCst)
+        let always = if self.0.elsewhere.load(Ordering::SeqCst) { VIRTIO_MMIO_INT_VRING } else { 0 };
+        self.0.status.load(Ordering::SeqCst) | always
     }
 
     /// The `InterruptACK` register was written.

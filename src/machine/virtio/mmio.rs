@@ -189,8 +189,11 @@ impl Transport {
             Err(source) => return self.give_up(state, &DeviceError::Queue { queue: 0, source }),
         };
         let host = |what| move |source| DeviceError::Host { what, source };
+        let polled = state.device.as_ref().is_some_and(|device| device.polls_kicks());
         let built = (0_u16..).zip(queues).map(|(index, (queue, kick))| {
-            self.watcher.watch_queue(borrow(kick), index).map_err(host("watch a queue"))?;
+            if polled {
+                self.watcher.watch_queue(borrow(kick), index).map_err(host("watch a queue"))?;
+            }
             Ok(DeviceQueue::new(queue, kick.try_clone().map_err(host("duplicate a descriptor"))?))
         });
         let queues = match built.collect::<Result<Vec<_>, DeviceError>>() {
@@ -214,7 +217,7 @@ impl Transport {
     fn reset(&self, state: &mut State) {
         if state.status & DRIVER_OK != 0 {
             for kick in &self.kicks {
-                // Not watched when the activation failed half-way.
+                // Not watched when the activation failed half-way, or by another process.
                 let _ = self.watcher.unwatch(borrow(kick));
             }
             if state.device.as_mut().is_some_and(|device| !device.reset()) || state.closed {

@@ -9,6 +9,7 @@
 
 pub mod balloon;
 pub mod block;
+pub mod fs;
 mod interrupt;
 pub mod mmio;
 pub mod net;
@@ -48,6 +49,8 @@ pub enum DeviceType {
     Balloon = 5,
     /// Socket device (section 5.10).
     Vsock = 19,
+    /// File system device (section 5.11).
+    FileSystem = 26,
 }
 
 /// One virtio device. Object-safe; the transport owns it and calls it from one thread at a time.
@@ -67,6 +70,11 @@ pub trait VirtioDevice: Send {
 
     /// The driver writes `data` at that offset of the configuration space. Of most devices it is read-only.
     fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
+
+    /// Whether the device thread is called for the kicks. Not, when another process has the queues and polls them itself.
+    fn polls_kicks(&self) -> bool {
+        true
+    }
 
     /// The driver set `DRIVER_OK`: the queues were checked and are the device's until [`Self::reset`].
     /// An error makes the transport set `DEVICE_NEEDS_RESET`.
@@ -133,6 +141,13 @@ pub enum ActivateError {
         #[source]
         /// What epoll said.
         source: io::Error,
+    },
+    /// The process that serves the device does not.
+    #[error("The FileSystem device is not served")]
+    Backend {
+        #[source]
+        /// Why not.
+        source: fs::BackendError,
     },
     /// The transport gave another number of queues than the device declared.
     #[error("The {device:?} device needs {expected} queues and got {got}")]

@@ -5,6 +5,7 @@
 //! that it fills when it has something (vsock receive).
 
 use std::num::Wrapping;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{Ordering, fence};
 
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
@@ -39,6 +40,13 @@ impl DeviceQueue {
     /// A queue that was validated, and the event of its kick.
     pub fn new(queue: Queue, kick: EventFd) -> Self {
         Self { queue, kick, added: Wrapping(0) }
+    }
+
+    /// The event of the driver's kicks, for a device that watches it itself.
+    #[allow(unsafe_code)] // vmm-sys-util's EventFd has no AsFd
+    pub(crate) fn kick(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor is open as long as the EventFd lives, from which the result borrows.
+        unsafe { BorrowedFd::borrow_raw(self.kick.as_raw_fd()) }
     }
 
     /// Serves every chain that the driver made available, returns each that `serve` has done at once, and interrupts the

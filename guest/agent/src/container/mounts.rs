@@ -16,7 +16,7 @@ use nix::sys::statvfs::{FsFlags, fstatvfs};
 use super::beneath::{Beneath, Kind, by_descriptor};
 use super::options::{self, Options};
 use super::users::Owners;
-use super::{at, plain};
+use super::{at, plain, volumes};
 use crate::boot::{errno, private_directory};
 
 /// Where the files of the host lie before they are bound into the container: on the agent's tmpfs.
@@ -28,7 +28,7 @@ const NONE: Option<&str> = None;
 /// # Errors
 /// [`Failure::Setup`] with the destination concerned.
 pub fn mount_all(root: &Beneath, mounts: &[Mount], owners: Owners<'_>) -> Result<Vec<Late>, Failure> {
-    let mut late = Vec::new();
+    let (mut late, mut shared) = (Vec::new(), false);
     for (number, entry) in mounts.iter().enumerate() {
         let mut options = options::parse(&entry.options);
         let destination = Path::new(&entry.destination);
@@ -36,6 +36,10 @@ pub fn mount_all(root: &Beneath, mounts: &[Mount], owners: Owners<'_>) -> Result
             MountSource::Kernel { filesystem } => {
                 options.own(filesystem, owners)?;
                 mount_kernel(root, destination, filesystem, &options)
+            }
+            MountSource::Volume { number, directory } => {
+                let kind = if *directory { Kind::Directory } else { Kind::File };
+                volumes::bind(root, destination, (*number, kind), &options, &mut shared)
             }
             MountSource::File { content, mode, uid, gid } => store(number, content, *mode, *uid, *gid)
                 .and_then(|file| bind_file(root, destination, &file, &options)),
@@ -146,6 +150,7 @@ fn is_tmpfs(source: &MountSource) -> bool {
 fn failed(entry: &Mount, errno: Errno) -> Failure {
     let what = match &entry.source {
         MountSource::Kernel { filesystem } => filesystem,
+        MountSource::Volume { .. } => "a volume",
         MountSource::File { .. } => "a file",
     };
     super::setup(format!("mount {what} at {}", entry.destination), &plain(errno))

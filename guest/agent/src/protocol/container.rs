@@ -85,6 +85,13 @@ pub enum MountSource {
         /// Its type.
         filesystem: String,
     },
+    /// A directory or a file that the host shares live ([`VOLUMES_TAG`](super::VOLUMES_TAG)).
+    Volume {
+        /// Its name at the top of the share.
+        number: u32,
+        /// Whether it is a directory.
+        directory: bool,
+    },
     /// A regular file of the host, as it was when the container was created.
     File {
         /// Its bytes.

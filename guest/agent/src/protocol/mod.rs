@@ -46,6 +46,9 @@ pub use statistics::{
 /// Version of everything in this module; raised with every change of a message.
 pub const VERSION: u32 = 1;
 
+/// The virtiofs tag under which the host shares the container's volumes, each at a number of its own.
+pub const VOLUMES_TAG: &str = "volumes";
+
 /// vsock port of channels, on both sides.
 pub const CHANNEL_PORT: u32 = 1024;
 

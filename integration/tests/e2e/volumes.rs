@@ -1,0 +1,274 @@
+//! Volumes: what a container sees of the host's directories and files, and what the host sees of the container's.
+
+use integration::check::Lab;
+
+use super::direct::BUNDLE;
+
+crate::conformance!(
+    both: [directories_and_files, dockers_volumes, live, other_callers],
+    ours: [walls, lost_daemon, refused]
+);
+
+fn directories_and_files(lab: &mut Lab) {
+    lab.must(
+        "directories and files",
+        "mkdir -p /root/v/sub /root/w /root/e; echo host > /root/v/f; echo inner > /root/w/i
+         ln -s /etc/hostname /root/v/link; echo own > /root/own",
+    );
+    let before = lab.snapshot();
+    lab.step(
+        "a directory, both ways, and links that stay in the container",
+        "docker run --rm $N $D --hostname inside -v /root/v:/data busybox sh -c '
+            cat /data/f /data/link; echo guest > /data/g; mkdir /data/d; ls /data; cat /proc/mounts | grep -c \" /data \"'
+         cat /root/v/g; ls -d /root/v/d",
+    )
+    .code(0)
+    .out("host\ninside\nd\nf\ng\nlink\nsub\n1\nguest\n/root/v/d\n")
+    .err("");
+    lab.step(
+        "read-only: no writing, no making, no removing, also for root with all capabilities who mounts it anew",
+        "docker run --rm $N $D --privileged -v /root/v:/data:ro busybox sh -c '
+            cat /data/f; for c in \"touch /data/x\" \"rm /data/f\" \"chmod 600 /data/f\" \"mkdir /data/y\"; do
+                $c 2>&1 | grep -o \"Read-only file system\"; done'; ls -l /root/v/f | cut -c1-10",
+    )
+    .code(0)
+    .out(
+        "host\nRead-only file system\nRead-only file system\nRead-only file system\nRead-only file system\n-rw-r--r--\n",
+    )
+    .err("");
+    lab.step(
+        "files: over one of the image, at a new place, within a volume; a mount in a mount, in whatever order",
+        "docker run --rm $N $D -v /root/own:/etc/passwd -v /root/own:/new/dir/file:ro -v /root/w:/data/sub \
+            -v /root/v:/data -v /root/own:/data/sub/i:ro busybox sh -c '
+            cat /etc/passwd /new/dir/file /data/f /data/sub/i; echo changed > /etc/passwd; ls /data/sub
+            echo no > /new/dir/file' 2>&1; cat /root/own /root/w/i",
+    )
+    .code(0)
+    .out_is("what was mounted last at each place", |out| {
+        out.starts_with("own\nown\nhost\nown\ni\n")
+            && out.contains("Read-only file system")
+            && out.ends_with("changed\ninner\n")
+    });
+    lab.step(
+        "two dozen volumes",
+        "set --; for i in $(seq 24); do mkdir -p /root/many/$i; echo $i > /root/many/$i/n; set -- \"$@\" -v /root/many/$i:/m/$i; done
+         docker run --rm $N $D \"$@\" busybox sh -c 'cat /m/*/n | sort -n | tr \"\\n\" \" \"; for i in /m/*; do echo x > $i/x; done'
+         ls /root/many/*/x | wc -l",
+    )
+    .code(0)
+    .out("1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 24\n")
+    .err("");
+    lab.step(
+        "mounts on the host beneath: with rbind they are seen, each a file system of its own",
+        "mount -t tmpfs inner /root/e; echo deep > /root/e/deep; mkdir /root/b; mount --bind /root/v /root/b
+         mount --rbind /root/e /root/b/sub
+         docker run --rm $N $D -v /root/b:/data busybox sh -c 'cat /data/f /data/sub/deep; echo x > /data/sub/x
+            [ $(stat -c %d /data) != $(stat -c %d /data/sub) ] && echo two'
+         docker run --rm $N $D --mount type=bind,src=/root/b,dst=/data,bind-recursive=disabled busybox ls /data/sub
+         cat /root/e/x; umount /root/b/sub /root/b /root/e; rmdir /root/b",
+    )
+    .code(0)
+    .out("host\ndeep\ntwo\nx\n")
+    .err("");
+    lab.nothing_left("after volumes", &before);
+}
+
+fn dockers_volumes(lab: &mut Lab) {
+    lab.step(
+        "a named volume begins with what the image has there, and stays",
+        "docker run --rm $N $D -v named:/home -v other:/bin/sub busybox sh -c 'echo 1 > /home/one'
+         docker run --rm $N $D -v named:/etc busybox sh -c 'ls /etc | grep -v -e ^host -e ^resolv -e mtab'
+         docker run --rm $N $D -v filled:/etc busybox sh -c 'cat /etc/group | head -n 1; echo mine > /etc/mine'
+         docker run --rm $N $D -v filled:/x:ro busybox sh -c 'cat /x/mine; ls /x/passwd; stat -c %a%u%g /x/passwd'",
+    )
+    .code(0)
+    .out("one\nroot:x:0:\nmine\n/x/passwd\n64400\n")
+    .err("");
+    lab.step(
+        "an anonymous one ends with its container, and is lent to another meanwhile",
+        "docker run -d $N $D --name giver -v /anon -v named:/named:ro busybox sh -c 'echo a > /anon/a; sleep 1000' >&2
+         i=0; until docker exec giver cat /anon/a 2>/dev/null; do i=$((i+1)); [ $i -lt 50 ] || break; sleep 0.2; done
+         docker run --rm $N $D --volumes-from giver busybox sh -c 'cat /anon/a /named/one; echo b > /anon/b; touch /named/no' 2>&1 |
+            sed s/.*:.//
+         docker exec giver cat /anon/b; docker rm -fv giver >&2; docker volume ls -q | wc -l",
+    )
+    .code(0)
+    .out("a\na\n1\nRead-only file system\nb\n3\n");
+    lab.step(
+        "a folder of a volume; a container that is started again; tmpfs over a volume",
+        "mkdir -p /var/lib/docker/volumes/named/_data/deep/er; echo sub > /var/lib/docker/volumes/named/_data/deep/er/s
+         docker run --rm $N $D --mount type=volume,src=named,dst=/x,volume-subpath=deep/er busybox cat /x/s
+         docker run $N $D --name again -v named:/n --tmpfs /n/deep busybox sh -c 'echo x >> /n/count; ls /n/deep; wc -l < /n/count'
+         docker start -a again; docker rm again >&2",
+    )
+    .code(0)
+    .out("sub\n1\n2\n");
+    lab.must("removed", "docker volume rm named other filled >&2");
+}
+
+/// Both sides work on the same files while the container runs.
+fn live(lab: &mut Lab) {
+    lab.must(
+        "a container",
+        "mkdir /root/v; echo 1 > /root/v/f; echo one > /root/single
+         docker run -d $N $D --name box1 -v /root/v:/data -v /root/single:/single busybox sleep 10000 >&2",
+    );
+    lab.step(
+        "what the host makes, changes and removes",
+        "docker exec box1 cat /data/f /single; echo two > /root/single; echo 22 > /root/v/f; echo new > /root/v/new
+         docker exec box1 sh -c 'cat /data/new; sleep 1.1; cat /data/f /single'
+         rm /root/v/new; docker exec box1 sh -c 'sleep 1.1; ls /data'",
+    )
+    .code(0)
+    .out("1\none\nnew\n22\ntwo\nf\n")
+    .err("");
+    lab.step(
+        "what the container makes, changes and removes is there when its command has ended",
+        "docker exec box1 sh -c 'echo g > /data/g; mv /data/f /data/h; mkdir -p /data/a/b; echo >> /data/a/b/c'
+         ls /root/v; cat /root/v/g; stat -c %s /root/v/a/b/c
+         docker exec box1 sh -c 'rm -r /data/a; truncate -s 5 /data/g'; ls /root/v; stat -c %s /root/v/g",
+    )
+    .code(0)
+    .out("a\ng\nh\ng\n1\ng\nh\n5\n")
+    .err("");
+    lab.step(
+        "paused for a commit, and stopped",
+        "docker commit box1 img >&2; docker exec box1 cat /data/h; docker stop -t 1 box1 >&2; docker rm box1 >&2; docker rmi img >&2",
+    )
+    .code(0)
+    .out("22\n");
+}
+
+/// podman and containerd.
+fn other_callers(lab: &mut Lab) {
+    lab.must("directories", "mkdir -p /root/v; echo host > /root/v/f");
+    lab.step(
+        "podman",
+        "podman --runtime $P run --rm --network none -v /root/v:/data -v named:/home:ro busybox sh -c '
+            cat /data/f; echo pod > /data/p; touch /home/no 2>&1 | grep -o Read-only' ; cat /root/v/p
+         podman volume rm named >&2",
+    )
+    .code(0)
+    .out("host\nRead-only\npod\n");
+    lab.step(
+        "containerd",
+        "ctr run --rm --runc-binary $P --mount type=bind,src=/root/v,dst=/data,options=rbind:ro \
+            docker.io/library/busybox:latest c1 sh -c 'cat /data/f; touch /data/x 2>&1 | grep -o Read-only'",
+    )
+    .code(0)
+    .out("host\nRead-only\n");
+}
+
+/// `served NAME` sets `pids` to the processes that serve the volumes of Docker's container NAME.
+const SERVED: &str = r#"
+served() {
+    pids=$(ps -o pid=,comm= --ppid "$(docker inspect -f '{{.State.Pid}}' "$1")" | sed -n 's/ *\([0-9]*\) virtiofsd$/\1/p')
+    pids="$pids $(ps -o pid= --ppid $pids)"
+}
+"#;
+
+fn walls(lab: &mut Lab) {
+    lab.define(BUNDLE);
+    lab.define(SERVED);
+    lab.must("a directory", "mkdir -p /root/v /root/w; echo host > /root/v/f; echo w > /root/w/f");
+    lab.must(
+        "a container",
+        "docker run -d $N $D --cap-drop MKNOD --name box1 -v /root/v:/data -v /root/w/f:/file:ro busybox sleep 10000 >&2",
+    );
+    lab.step(
+        "what serves them sees nothing else, has no network, few rights, a filter, and the container's cgroup",
+        r#"served box1; set -- $pids; vmm=$(docker inspect -f '{{.State.Pid}}' box1); in=$2
+           ls /proc/$in/root; cut -d' ' -f5 /proc/$in/mountinfo | sort
+           grep -h -e ^CapEff -e ^Seccomp: -e ^NoNewPrivs /proc/$in/status
+           cmp /proc/$in/cgroup /proc/$vmm/cgroup; cmp /proc/$1/cgroup /proc/$vmm/cgroup
+           for n in mnt net pid; do [ $(readlink /proc/$in/ns/$n) != $(readlink /proc/$vmm/ns/$n) ] && echo own $n; done
+           ls -l /proc/$in/fd | sed -n 's/.*-> //p' | grep / | grep -v -e ^/dev/null -e memfd: -e ^/proc | sort | uniq"#,
+    )
+    .code(0)
+    .out(
+        "0\n1\n/\n/0\n/1\nCapEff:\t00000000800000db\nNoNewPrivs:\t1\nSeccomp:\t2\nown mnt\nown net\nown pid\n/\n/0\n/1\n",
+    )
+    .err("");
+    lab.must("removed", "docker rm -f box1 >&2");
+    lab.step(
+        "read-only, whatever a container with all rights does",
+        "docker run --rm $N $D --privileged -v /root/v:/data:ro busybox sh -c '
+            mount -o remount,rw /data; mount -o remount,bind,rw /data; umount /data; echo x > /data/f; mkdir /m
+            mount -t virtiofs volumes /m && echo x > /m/0/f; cat /m/0/f; ls /m' 2>&1; cat /root/v/f",
+    )
+    .code(0)
+    .out_is("nothing written, and nothing else shared", |out| out.ends_with("host\n0\nhost\n"));
+    lab.step(
+        "a source that is replaced by a link after create",
+        r#"mkdir /sys/fs/cgroup/e2e; bundle c sh -c 'cat /data/f; ls /data/passwd'
+           jq '.mounts += [{destination: "/data", type: "bind", source: "/root/v", options: ["rbind"]}]' \
+               /root/c/config.json > /root/new; mv /root/new /root/c/config.json
+           $R create --bundle /root/c --pid-file /root/c/pid c > /root/c/out 2>&1 < /dev/null
+           mv /root/v /root/moved; ln -s /etc /root/v; $R start c; eventually "[ \$($R state c | jq -r .status) = stopped ]"
+           cat /root/c/out; $R delete c"#,
+    )
+    .code(0)
+    .out_is("that of before", |out| out.starts_with("host\n") && out.contains("No such file"));
+}
+
+/// Who serves the volumes is killed.
+fn lost_daemon(lab: &mut Lab) {
+    lab.define(SERVED);
+    let before = lab.snapshot();
+    lab.must(
+        "a container that reads and writes all the time",
+        "mkdir -p /root/v; echo host > /root/v/f
+         docker run -d $N $D --name box1 -v /root/v:/data busybox sh -c '
+            (while cat /data/f; do :; done; echo reader ended) > /read 2>&1 &
+            (while dd if=/dev/zero of=/data/w bs=1M count=4; do :; done; echo writer ended) > /wrote 2>&1 & sleep 10000' >&2
+         sleep 3",
+    );
+    lab.must("its daemon is killed", "served box1; kill -9 $pids; sleep 1");
+    lab.step(
+        "everybody gets an error, nobody hangs, and the container goes on",
+        "docker exec box1 sh -c 'tail -n 2 /read | cut -c1-200; tail -n 1 /wrote; ls /data; echo here'",
+    )
+    .code(0)
+    .out_is("ends and an error", |out| {
+        out.contains("reader ended") && out.contains("writer ended") && out.ends_with("here\n")
+    })
+    .err_has("/data");
+    lab.step("it is stopped as any other", "docker stop -t 1 box1 >&2; docker rm box1; cat /root/v/f")
+        .code(0)
+        .out("box1\nhost\n");
+    lab.nothing_left("after a lost daemon", &before);
+}
+
+fn refused(lab: &mut Lab) {
+    lab.must("things that are no volumes", "mkfifo /root/fifo; mkdir -p /root/v");
+    let before = lab.snapshot();
+    for (what, source, hint) in [
+        ("Docker's own socket", "/var/run/docker.sock", "is a socket of the host"),
+        ("a fifo", "/root/fifo", "is a fifo of the host"),
+        ("a device", "/dev/vda", "is a device of the host"),
+        ("the host's /proc", "/proc/sys", "the host's /proc"),
+    ] {
+        lab.step(what, &format!("docker run --rm $N $D -v {source}:/x busybox true"))
+            .code(125)
+            .out("")
+            .err_has(hint);
+    }
+    let away = "mv /usr/libexec/virtiofsd /root/away; trap 'mv /root/away /usr/libexec/virtiofsd' EXIT;";
+    lab.step("no virtiofsd", &format!("{away} docker run --rm $N $D -v /root/v:/x busybox true"))
+        .code(125)
+        .out("")
+        .err_has("install Debian's package virtiofsd");
+    lab.step("who has no volumes needs none", &format!("{away} docker run --rm $N $D busybox echo fine"))
+        .code(0)
+        .out("fine\n")
+        .err("");
+    lab.step("doctor", &format!("{away} $R doctor")).code(1).out_has("FAIL  virtiofsd: ").err("");
+    lab.step(
+        "one that ends at once",
+        "cp /bin/false /root/fails; mount --bind /root/fails /usr/libexec/virtiofsd
+         docker run --rm $N $D -v /root/v:/x busybox true; code=$?; umount /usr/libexec/virtiofsd; rm /root/fails; exit $code",
+    )
+    .code(125)
+    .err_has("virtiofsd");
+    lab.nothing_left("after refusals", &before);
+}

@@ -1,0 +1,208 @@
+//! The bind mounts of a container, from the VMM's side: what each source is, and the daemon that serves them.
+//!
+//! After the hooks have run: what they make or rewrite (Docker's writes `resolv.conf`) is what the container gets.
+//! A container whose only bind mounts are the usual small files gets them by content, and no daemon.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd, RawFd},
+        unix::net::UnixListener,
+    },
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+};
+
+use msb_agent::protocol::{Container, FrameError, Mount, MountSource, Process, VOLUMES_TAG};
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, FdFlag, OFlag, fcntl},
+    unistd::{getpid, pipe2},
+};
+
+use super::{
+    SandboxConfig,
+    child::{ChildError, Parent, Starting, Word},
+    control,
+};
+use crate::{
+    config::{BindMount, FsConfig, PlacedBind},
+    host::volumes::{
+        Entry, Share,
+        copy::{self, CopyError},
+        daemon::{self, DaemonError},
+        source::{Kind, Source, SourceError},
+    },
+};
+
+/// The daemon's socket in the sandbox's directory, from its making to the machine's connection.
+const SOCKET: &str = "fs.sock";
+/// Of what the daemon says, so much is told in an error, in bytes.
+const LAST_WORDS: usize = 1024;
+/// Capabilities of the daemon that are of use only to a container that has them.
+const RARE: [&str; 2] = ["CAP_MKNOD", "CAP_SETFCAP"];
+
+/// Why the bind mounts can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumesError {
+    /// A source.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// A usual file.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// The daemon.
+    #[error(transparent)]
+    Daemon(#[from] DaemonError),
+    /// The process that is to become the daemon.
+    #[error("The container's volumes can't be served")]
+    Helper(#[from] ChildError),
+    /// Its descriptors.
+    #[error("The process for the volumes can't be prepared")]
+    Prepare(#[source] io::Error),
+    /// It came up and ended.
+    #[error("virtiofsd, which serves the container's volumes, has ended: {words}")]
+    Ended {
+        /// What it said.
+        words: String,
+    },
+}
+
+/// The bind mounts, ready for the guest.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// The container with its bind mounts in their places.
+    pub container: Container,
+    /// Who serves them, unless all came by content.
+    pub volumes: Option<Volumes>,
+}
+
+/// The daemon of a sandbox. Dropped, it is killed.
+#[derive(Debug)]
+pub(super) struct Volumes {
+    helper: Option<Starting>,
+    child: Option<Child>,
+    words: File,
+    socket: PathBuf,
+}
+
+/// Looks at every source and, where one needs it, starts the daemon.
+pub(super) fn prepare(config: &SandboxConfig) -> Result<Prepared, VolumesError> {
+    let mut container = config.container.clone();
+    let sources = config.binds.iter().map(|placed| Source::open(&placed.bind.source));
+    let sources = sources.collect::<Result<Vec<_>, _>>()?;
+    let usual = |(placed, source): (&PlacedBind, &Source)| copy::is_usual(&placed.bind, source);
+    if config.binds.iter().zip(&sources).all(usual) {
+        for (placed, source) in config.binds.iter().zip(&sources) {
+            let file = copy::read(source)?;
+            let source =
+                MountSource::File { content: file.content, mode: file.mode, uid: file.uid, gid: file.gid };
+            place(&mut container, placed, source);
+        }
+        return Ok(Prepared { container, volumes: None });
+    }
+    for ((number, placed), source) in (0..).zip(&config.binds).zip(&sources) {
+        let directory = source.kind() == Kind::Directory;
+        place(&mut container, placed, MountSource::Volume { number, directory });
+    }
+    let volumes = Volumes::start(config, &sources)?;
+    Ok(Prepared { container, volumes: Some(volumes) })
+}
+
+/// Binds are in the order of their places, so that each place is right when its turn comes.
+fn place(container: &mut Container, placed: &PlacedBind, source: MountSource) {
+    let BindMount { destination, options, .. } = placed.bind.clone();
+    let at = placed.index.min(container.mounts.len());
+    container.mounts.insert(at, Mount { destination, source, options });
+}
+
+impl Volumes {
+    fn start(config: &SandboxConfig, sources: &[Source]) -> Result<Self, VolumesError> {
+        daemon::check(&config.virtiofsd)?;
+        let socket = config.dir.join(SOCKET);
+        let listener = listen(&config.dir).map_err(VolumesError::Prepare)?;
+        let entries = config.binds.iter().zip(sources).map(|(placed, source)| {
+            Entry::new(&placed.bind, source.number(), source.kind() == Kind::Directory)
+        });
+        let share = Share {
+            entries: entries.collect(),
+            place: config.dir.clone(),
+            listener: listener.as_raw_fd(),
+            program: config.virtiofsd.clone(),
+            denied: denied(&config.container.init),
+            parent: getpid().as_raw(),
+        };
+        for descriptor in sources.iter().map(AsFd::as_fd).chain([listener.as_fd()]) {
+            // Inherited by the one process that is started next, and closed here right after.
+            fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty())).map_err(prepare_errno)?;
+        }
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(prepare_errno)?;
+        let stdio = [Stdio::null(), Stdio::null(), Stdio::from(writer)];
+        let helper = Starting::spawn("volumes", &share, stdio)?;
+        Ok(Self { helper: Some(helper), child: None, words: File::from(reader), socket })
+    }
+
+    /// What the machine is told of it.
+    pub(super) fn config(&self) -> FsConfig {
+        FsConfig { tag: VOLUMES_TAG.to_owned(), socket: self.socket.clone() }
+    }
+
+    /// The machine is connected: nobody else may be. Waits until the helper has become the daemon.
+    pub(super) fn connected(&mut self) -> Result<(), VolumesError> {
+        let _ = fs::remove_file(&self.socket);
+        if let Some(helper) = self.helper.take() {
+            self.child = Some(helper.replaced()?);
+        }
+        Ok(())
+    }
+
+    /// Why the daemon has ended, if it has.
+    pub(super) fn ended(&mut self) -> Option<VolumesError> {
+        let child = self.child.as_mut()?;
+        child.try_wait().ok().flatten()?;
+        let mut words = vec![0; LAST_WORDS];
+        let length = self.words.read(&mut words).unwrap_or(0);
+        words.truncate(length);
+        let words = String::from_utf8_lossy(&words).trim().replace('\n', "; ");
+        Some(VolumesError::Ended { words })
+    }
+}
+
+impl Drop for Volumes {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.socket);
+        if let Some(child) = &mut self.child {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn prepare_errno(errno: Errno) -> VolumesError {
+    VolumesError::Prepare(errno.into())
+}
+
+/// Only this process and the daemon reach the socket: the sandbox's directory is root's.
+fn listen(dir: &Path) -> io::Result<OwnedFd> {
+    control::at(dir, SOCKET, |path| UnixListener::bind(path)).map(OwnedFd::from)
+}
+
+/// As virtiofsd names them.
+fn denied(init: &Process) -> Vec<String> {
+    let bounding = init.capabilities.as_ref().map(|sets| sets.bounding.as_slice()).unwrap_or_default();
+    let lacks = RARE.into_iter().filter(|name| !bounding.iter().any(|has| has == name));
+    lacks.map(|name| name.trim_start_matches("CAP_").to_lowercase()).collect()
+}
+
+/// The hidden verb `volumes`: becomes the daemon. Returns only when that failed, which the parent has been told.
+///
+/// # Errors
+/// When it was called by hand.
+pub fn serve(fd: RawFd) -> Result<(), FrameError> {
+    let (mut parent, share) = Parent::take::<Share>(fd)?;
+    let error = daemon::become_daemon(&share);
+    parent.say(&Word::Failed(super::chain(&error)));
+    Ok(())
+}
