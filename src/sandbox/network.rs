@@ -156,6 +156,10 @@ impl Network {
             return Ok(());
         }
         if let Some(questions) = self.questions.take() {
+            host::confine_ports().map_err(NetworkError::Names)?;
+            for attached in self.attached.values() {
+                host::share_answers(&mut self.netlink, attached.link.index, attached.tap)?;
+            }
             names::serve(questions).map_err(NetworkError::Names)?;
             agent.order(Request::Names)?;
         }
@@ -175,6 +179,9 @@ impl Network {
             Tap::new(NIC_HEADER).map_err(|source| NetworkError::Tap { name: link.name.clone(), source })?;
         let index = tap.index;
         host::join(&mut self.netlink, &link, index)?;
+        if self.questions.is_none() {
+            host::share_answers(&mut self.netlink, link.index, index)?;
+        }
         let nic = Nic { tap: tap.fd, mac: link.mac, mtu };
         let device = self.machine.plug(slot, nic)?.to_owned();
         let interface = Interface {

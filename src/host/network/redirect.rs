@@ -14,10 +14,10 @@ use nix::errno::Errno;
 
 use super::{Link, Netlink, NetlinkError};
 
-/// Every protocol (`ETH_P_ALL` of linux/if_ether.h), as the wire has it.
-const EVERY_PROTOCOL: u16 = 3_u16.to_be();
-/// Of the one filter.
-const PRIORITY: u32 = 1;
+/// `ETH_P_ALL` of linux/if_ether.h.
+const EVERY_PROTOCOL: u16 = 3;
+/// Behind those of `share.rs`.
+const PRIORITY: u32 = 10;
 
 /// Joins a link with the tap of that number: what comes in by one goes out by the other. The tap gets the link's MTU and is up.
 ///
@@ -50,7 +50,7 @@ fn redirect(netlink: &mut Netlink, from: u32, to: u32) -> Result<(), NetlinkErro
     part(netlink, from)?;
     let make = NLM_F_CREATE | NLM_F_EXCL;
     netlink.order("hook into a link", make, Message::NewQueueDiscipline(ingress(from)))?;
-    netlink.order("redirect a link", make, Message::NewTrafficFilter(filter(from, to)))
+    netlink.order("redirect a link", make, Message::NewTrafficFilter(everything(from, to)))
 }
 
 /// The place where packets come in.
@@ -63,23 +63,36 @@ fn ingress(link: u32) -> TcMessage {
 }
 
 /// Every packet that comes in by `from` goes out by `to`.
-fn filter(from: u32, to: u32) -> TcMessage {
+fn everything(from: u32, to: u32) -> TcMessage {
+    let redirect = action(TcMirrorActionType::EgressRedir, TcActionType::Stolen, to);
+    let attributes = vec![
+        TcAttribute::Kind(TcFilterMatchAll::KIND.into()),
+        TcAttribute::Options(vec![TcOption::MatchAll(TcFilterMatchAllOption::Action(vec![redirect]))]),
+    ];
+    filter(from, PRIORITY, EVERY_PROTOCOL, attributes)
+}
+
+/// A filter for what comes in by `from`; the smaller its priority the earlier it is asked.
+pub(super) fn filter(from: u32, priority: u32, protocol: u16, attributes: Vec<TcAttribute>) -> TcMessage {
+    let mut message = TcMessage::with_index(from.cast_signed());
+    message.header.parent = TcHandle { major: u16::MAX, minor: 0 };
+    // The protocol as the wire has it.
+    message.header.info = priority << 16 | u32::from(protocol.to_be());
+    message.attributes = attributes;
+    message
+}
+
+/// The packet, or a copy of it, goes out by `to`; `then` is what becomes of it here.
+pub(super) fn action(kind: TcMirrorActionType, then: TcActionType, to: u32) -> TcAction {
     let mut mirror = TcMirror::default();
     mirror.generic = TcActionGeneric::default();
-    mirror.generic.action = TcActionType::Stolen;
-    mirror.eaction = TcMirrorActionType::EgressRedir;
+    mirror.generic.action = then;
+    mirror.eaction = kind;
     mirror.ifindex = to;
     let mut action = TcAction::default();
     action.attributes = vec![
         TcActionAttribute::Kind(TcActionMirror::KIND.into()),
         TcActionAttribute::Options(vec![TcActionOption::Mirror(TcActionMirrorOption::Parms(mirror))]),
     ];
-    let mut message = TcMessage::with_index(from.cast_signed());
-    message.header.parent = TcHandle { major: u16::MAX, minor: 0 };
-    message.header.info = PRIORITY << 16 | u32::from(EVERY_PROTOCOL);
-    message.attributes = vec![
-        TcAttribute::Kind(TcFilterMatchAll::KIND.into()),
-        TcAttribute::Options(vec![TcOption::MatchAll(TcFilterMatchAllOption::Action(vec![action]))]),
-    ];
-    message
+    action
 }
