@@ -1,6 +1,6 @@
 //! Boots a kernel and an initramfs in a virtual machine and prints the console: for benchmarks of the machine alone.
 //!
-//! `boot --kernel K --initramfs I [--vcpus N] [--memory MIB] [--shared-memory] [--disk IMAGE]… [--read-only-disk IMAGE]… [--nics N] [--network] [--stop-after MS] [-- WORD…]`
+//! `boot --kernel K --initramfs I [--vcpus N] [--memory MIB] [--shared-memory] [--disk IMAGE]… [--read-only-disk IMAGE]… [--nics N] [--network] [--vhost] [--stop-after MS] [-- WORD…]`
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,6 +38,9 @@ struct Args {
     /// The links of this process's namespace are the guest's; it has to address them itself.
     #[arg(long)]
     network: bool,
+    /// The host's kernel serves the network's queues, where it can.
+    #[arg(long)]
+    vhost: bool,
     /// The console, while it runs; printed at the end as well.
     #[arg(long, default_value = "/dev/null")]
     console: PathBuf,
@@ -70,7 +73,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let machine = Machine::build(&config).context("Cannot build the machine")?;
     let handle = machine.handle();
     if args.network {
-        plug(&handle).context("Cannot join the namespace's links with the machine")?;
+        plug(&handle, args.vhost).context("Cannot join the namespace's links with the machine")?;
     }
     let stopped = args.stop_after.map(|after| {
         let handle = handle.clone();
@@ -92,12 +95,12 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 /// Before the guest boots, so that its driver finds them.
-fn plug(machine: &MachineHandle) -> anyhow::Result<()> {
+fn plug(machine: &MachineHandle, vhost: bool) -> anyhow::Result<()> {
     let mut netlink = Netlink::open()?;
     for (slot, link) in network::links(&mut netlink)?.0.iter().take(machine.slots()).enumerate() {
         let tap = Tap::new(NIC_HEADER)?;
         network::join(&mut netlink, link, tap.index)?;
-        machine.plug(slot, Nic { tap: tap.fd, mac: link.mac, mtu: u16::try_from(link.mtu)? })?;
+        machine.plug(slot, Nic { tap: tap.fd, mac: link.mac, mtu: u16::try_from(link.mtu)?, vhost })?;
     }
     Ok(())
 }

@@ -17,8 +17,13 @@ const RUNS: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Names, and the arguments of `network` in [`PREPARE`]. Ours is the first.
-pub const RUNNERS: [(&str, &str); 4] =
-    [("msb", "msb"), ("QEMU vhost", "on"), ("QEMU", "off"), ("no machine", "none")];
+pub const RUNNERS: [(&str, &str); 5] = [
+    ("msb", "msb-vhost"),
+    ("QEMU vhost", "on"),
+    ("msb's own", "msb"),
+    ("QEMU's own", "off"),
+    ("no machine", "none"),
+];
 
 const PREPARE: &str = r#"
 set -eu
@@ -38,9 +43,10 @@ if [ $1 = none ]; then
     exec ip netns exec box guest-net client
 fi
 mac=$(ip netns exec box cat /sys/class/net/eth0/address)
-if [ $1 = msb ]; then
-    exec ip netns exec box boot --kernel /usr/lib/msb/vmlinux --initramfs /usr/lib/msb/guest-net --memory 256 --network
-fi
+case $1 in msb*)
+    exec ip netns exec box boot --kernel /usr/lib/msb/vmlinux --initramfs /usr/lib/msb/guest-net --memory 256 --network \
+        $(echo $1 | grep -o -- -vhost | sed s/^/-/) < /dev/null
+esac
 ip netns exec box sh -ec '
     ip link del tap0 2> /dev/null || true
     ip tuntap add tap0 mode tap vnet_hdr

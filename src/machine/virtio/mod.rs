@@ -149,6 +149,15 @@ pub enum ActivateError {
         /// Why not.
         source: fs::BackendError,
     },
+    /// The host's kernel does not serve it.
+    #[error("The host's kernel does not serve the {device:?} device's queues")]
+    Vhost {
+        /// Which device.
+        device: DeviceType,
+        #[source]
+        /// Why not.
+        source: io::Error,
+    },
     /// The transport gave another number of queues than the device declared.
     #[error("The {device:?} device needs {expected} queues and got {got}")]
     Queues {

@@ -9,13 +9,14 @@
 //! ```
 //!
 //! The frame's header (section 5.1.6) is the tap's own (`IFF_VNET_HDR`): it goes through as it is, and the host's kernel
-//! checks it like that of any program.
+//! checks it like that of any program. Where the host has vhost-net its kernel can have both queues (`vhost.rs`).
 
 mod receive;
 mod tap;
 #[cfg(test)]
 mod tests;
 mod transmit;
+mod vhost;
 
 use std::os::fd::OwnedFd;
 
@@ -31,6 +32,7 @@ use vmm_sys_util::epoll::EventSet;
 use self::receive::{Filled, Receive};
 use self::tap::Tap;
 use self::transmit::Transmit;
+use self::vhost::Vhost;
 use super::{ActivateError, Active, DeviceError, DeviceQueue, DeviceType, Interrupt, Token, VirtioDevice};
 use crate::machine::events::Watcher;
 
@@ -74,6 +76,8 @@ pub struct Nic {
     pub mac: [u8; 6],
     /// The largest packet, in bytes, without Ethernet's header.
     pub mtu: u16,
+    /// Whether the host's kernel may serve the queues, where it can.
+    pub vhost: bool,
 }
 
 /// The network device.
@@ -82,9 +86,13 @@ pub struct Net {
     tap: Tap,
     features: u64,
     config: [u8; CONFIG_BYTES],
+    /// The host's kernel serves the queues.
+    by_kernel: bool,
     running: Option<Running>,
+    served: Option<Vhost>,
 }
 
+/// What exists between activation and reset, unless the host's kernel has it.
 #[derive(Debug)]
 struct Running {
     memory: GuestMemoryMmap,
@@ -97,7 +105,7 @@ struct Running {
 impl Net {
     /// A device for that interface.
     pub fn new(nic: Nic) -> Self {
-        let Nic { tap, mac, mtu } = nic;
+        let Nic { tap, mac, mtu, vhost } = nic;
         let tap = Tap::new(tap);
         let features = FEATURES | if tap.has_udp_segments() { UDP_SEGMENTS } else { 0 };
         let mut config = [0; CONFIG_BYTES];
@@ -105,7 +113,7 @@ impl Net {
         config[6] = LINK_UP;
         config[8] = 1; // max_virtqueue_pairs
         config[10..].copy_from_slice(&mtu.to_le_bytes());
-        Self { tap, features, config, running: None }
+        Self { tap, features, config, by_kernel: vhost && vhost::is_there(), running: None, served: None }
     }
 
     /// The tap is gone: the guest sees a cable that was pulled.
@@ -141,16 +149,26 @@ impl VirtioDevice for Net {
         &self.config
     }
 
+    fn polls_kicks(&self) -> bool {
+        !self.by_kernel
+    }
+
     fn activate(&mut self, active: Active) -> Result<(), ActivateError> {
         let device = DeviceType::Net;
         let Active { memory, queues, interrupt, features, watcher } = active;
+        let failed = |source| ActivateError::Watch { device, source };
+        self.tap.offload(features).map_err(failed)?;
+        if self.by_kernel {
+            let failed = |source| ActivateError::Vhost { device, source };
+            let tap = self.tap.fd().try_clone_to_owned().map_err(failed)?;
+            self.served = Some(Vhost::start(&memory, &queues, features, &interrupt, tap).map_err(failed)?);
+            return Ok(());
+        }
         let [rx, tx] = <[DeviceQueue; 2]>::try_from(queues).map_err(|queues| ActivateError::Queues {
             device,
             expected: QUEUE_SIZES.len(),
             got: queues.len(),
         })?;
-        let failed = |source| ActivateError::Watch { device, source };
-        self.tap.offload(features).map_err(failed)?;
         watcher
             .watch(self.tap.fd(), TAP, EventSet::IN | EventSet::ERROR | EventSet::EDGE_TRIGGERED)
             .map_err(failed)?;
@@ -183,6 +201,7 @@ impl VirtioDevice for Net {
     }
 
     fn reset(&mut self) -> bool {
+        self.served = None;
         if let Some(running) = self.running.take() {
             // It may be unwatched already.
             let _ = running.watcher.unwatch(self.tap.fd());
