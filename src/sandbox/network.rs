@@ -182,7 +182,7 @@ impl Network {
         if self.questions.is_none() {
             host::share_answers(&mut self.netlink, link.index, index)?;
         }
-        let nic = Nic { tap: tap.fd, mac: link.mac, mtu, vhost: true };
+        let nic = Nic { tap: tap.fd, mac: link.mac, mtu, vhost: false };
         let device = self.machine.plug(slot, nic)?.to_owned();
         let interface = Interface {
             device: device.clone(),

@@ -97,9 +97,9 @@ fn user_networks(lab: &mut Lab) {
             wget -T 20 -q -O - http://web/
             wget -T 20 -q -O - http://www/
             wget -T 20 -q -O - "http://[fd00:77::10]/"
-            ping -c 1 -W 20 web | grep -o "10.77.0.10)"
+            ping -4 -c 1 -W 20 web | grep -o "10.77.0.10)"
             ping -6 -c 1 -W 20 web | grep -o "fd00:77::10"  | head -n 1
-            ping -c 1 -W 20 -s 8900 web | grep -o ", 0% packet loss"
+            ping -4 -c 1 -W 20 -s 8900 web | grep -o ", 0% packet loss"
             nslookup -type=a web 127.0.0.11 | grep -o "10.77.0.10"
             nslookup nothing-there > /dev/null || echo unknown'"#,
     )
