@@ -2,7 +2,7 @@
 
 use integration::check::Lab;
 
-crate::conformance!(both: [limit], ours: [freed, large]);
+crate::conformance!(both: [limit], ours: [freed, rested, large]);
 
 /// `holds`: MiB of the host's memory that the container's process (here: its machine) holds.
 /// `falls N`: whether it holds less than N MiB within a minute.
@@ -46,6 +46,28 @@ fn freed(lab: &mut Lab) {
         .code(0)
         .err_has("1+0 records out");
     lab.step("go back when it ends", &format!("falls {most}")).code(0).out("");
+}
+
+/// What was read and written once leaves the guest when the container does nothing for half a minute or two.
+fn rested(lab: &mut Lab) {
+    lab.define(HOLDS);
+    lab.must("a container", "docker run -d --name box1 $N $D --init busybox sleep 100000 > /dev/null");
+    let before: u64 = lab.read("what its machine holds", "holds").parse().unwrap_or(u64::MAX);
+    lab.step(
+        "200 MiB on its disk",
+        "docker exec box1 sh -c 'dd if=/dev/zero of=/x bs=1M count=200 2>&1 && sync && cat /x | wc -c'; holds",
+    )
+    .code(0)
+    .out_is(&format!("200 more than {before}"), |out| {
+        out.trim().lines().last().is_some_and(|held| held.parse().is_ok_and(|held: u64| held >= before + 200))
+    });
+    lab.step_with(
+        "stay there only for a while",
+        &format!("falls {} || falls {}", before + 80, before + 80),
+        |command| command.timeout(Some(std::time::Duration::from_secs(200))),
+    )
+    .code(0);
+    lab.step("and are read again from the host", "docker exec box1 wc -c /x").code(0).out("209715200 /x\n");
 }
 
 /// More than the host has: only what is used is taken.

@@ -7,7 +7,7 @@ use msb_agent::protocol::{Container, Failure, ProcessId, Reply};
 
 use super::{Answer, Channel};
 use crate::agent::{Agent, Made};
-use crate::container::cgroup::{Cgroup, filter, limits, oom};
+use crate::container::cgroup::{Cgroup, filter, idle, limits, oom};
 use crate::container::namespaces::Isolation;
 use crate::container::root;
 use crate::container::users::Owners;
@@ -39,7 +39,8 @@ fn watch_memory(agent: &Arc<Agent>) {
     let agent = Arc::clone(agent);
     let watch = move || {
         if let Ok(made) = agent.container() {
-            made.oom.run();
+            let mut idle = idle::Idle::default();
+            made.oom.run(idle::INTERVAL, || idle.look());
         }
     };
     if let Err(error) = thread::Builder::new().stack_size(WATCH_STACK).spawn(watch) {

@@ -15,6 +15,7 @@ use crate::log;
 
 pub mod files;
 pub mod filter;
+pub mod idle;
 pub mod limits;
 pub mod oom;
 pub mod statistics;

@@ -60,10 +60,11 @@ impl Watch {
         self.channel.send(&FromAgent::Event(Event::OutOfMemory { kills, victims }));
     }
 
-    /// Tells for ever, at most once in an [`INTERVAL`]; sleeps until the kernel says that something happened.
-    /// Comes back only where the kernel does not count.
-    pub fn run(&self) {
+    /// Tells for ever, at most once in an [`INTERVAL`]; sleeps until the kernel says that something happened, or until
+    /// it is time again for `chores`, every `period`. Comes back only where the kernel does not count.
+    pub fn run(&self, period: Duration, mut chores: impl FnMut()) {
         let Ok(events) = File::open(format!("{DIRECTORY}/memory.events")) else { return };
+        let mut due = Instant::now() + period;
         loop {
             // Reading makes the next change show (kernfs: POLLPRI until it is read).
             if events.read_at(&mut [0; 512], 0).is_err() {
@@ -72,8 +73,13 @@ impl Watch {
             self.tell();
             thread::sleep(INTERVAL);
             let mut change = [PollFd::new(events.as_fd(), PollFlags::POLLPRI)];
+            let left = due.saturating_duration_since(Instant::now());
             // Interrupted: looking once more does no harm.
-            let _ = poll(&mut change, PollTimeout::NONE);
+            let _ = poll(&mut change, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
+            if Instant::now() >= due {
+                chores();
+                due = Instant::now() + period;
+            }
         }
     }
 }
