@@ -1,13 +1,19 @@
 //! The guest's clock, kept at the host's.
 //!
 //! kvm-clock goes on while the machine's processors stand still, so that usually nothing is to be done. It does not follow
-//! a host whose clock was set, and not every host's goes on while the host itself is suspended.
+//! a host whose clock was set or is corrected by NTP, and not every host's goes on while the host itself is suspended.
+//! So the clock is set after a pause, by the host's word ([`follow`]), and looked after while the guest runs, by a call to
+//! the hypervisor ([`Keeper`]): a container that sets the clock itself sets it for half a minute.
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime, clock_settime};
+
+use crate::sys;
 
 /// The host's time is as old as its message: a clock that is behind it is wrong for sure, but for what reading takes.
 const BEHIND: Duration = Duration::from_millis(20);
@@ -27,6 +33,62 @@ pub fn follow(host: Duration) -> Result<(), Errno> {
     }
 }
 
+/// The host's clock (`ptp_kvm`: a hypercall, so no delay is in its answer). Not there where the host's clock is not
+/// its processors' counter.
+const HOST: &str = "/dev/ptp0";
+/// Less is left alone.
+const EXACT: Duration = Duration::from_millis(1);
+/// Up to here the clock is made to run slower or faster for a while (by 1 in 2000), so that no program sees it jump;
+/// beyond, the host's was set, and the guest's is too.
+const SLEWED: Duration = Duration::from_millis(100);
+
+/// Keeps the clock at the host's.
+#[derive(Debug)]
+pub struct Keeper(Option<File>);
+
+/// What is to be done about a clock.
+#[derive(Debug, PartialEq, Eq)]
+enum Correction {
+    Slew { microseconds: i64 },
+    Set,
+}
+
+impl Keeper {
+    /// Knows the host's clock, or does nothing.
+    pub fn new() -> Self {
+        Self(File::open(HOST).ok())
+    }
+
+    /// Compares, and corrects.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn keep(&self) -> Result<(), Errno> {
+        let Some(device) = &self.0 else { return Ok(()) };
+        // `FD_TO_CLOCKID` (kernel, tools/testing/selftests/ptp/testptp.c): how a clock is named that is a device.
+        let clock = ClockId::from_raw((!device.as_raw_fd() << 3) | 3);
+        let host = Duration::from(clock_gettime(clock)?);
+        let now = Duration::from(clock_gettime(ClockId::CLOCK_REALTIME)?);
+        match correction(now, host) {
+            None => Ok(()),
+            Some(Correction::Slew { microseconds }) => sys::slew_clock(microseconds),
+            Some(Correction::Set) => clock_settime(ClockId::CLOCK_REALTIME, TimeSpec::from_duration(host)),
+        }
+    }
+}
+
+fn correction(now: Duration, host: Duration) -> Option<Correction> {
+    let off = now.abs_diff(host);
+    if off < EXACT {
+        None
+    } else if off < SLEWED {
+        let microseconds = i64::try_from(off.as_micros()).unwrap_or(0);
+        Some(Correction::Slew { microseconds: if host > now { microseconds } else { -microseconds } })
+    } else {
+        Some(Correction::Set)
+    }
+}
+
 fn is_wrong(now: Duration, host: Duration) -> bool {
     host.saturating_sub(now) > BEHIND || now.saturating_sub(host) > AHEAD
 }
@@ -34,6 +96,16 @@ fn is_wrong(now: Duration, host: Duration) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_little_is_slewed_and_much_is_set() {
+        let at = |us: u64| Duration::from_micros(5_000_000 + us);
+        assert_eq!(correction(at(0), at(999)), None);
+        assert_eq!(correction(at(0), at(1500)), Some(Correction::Slew { microseconds: 1500 }));
+        assert_eq!(correction(at(99_000), at(0)), Some(Correction::Slew { microseconds: -99_000 }));
+        assert_eq!(correction(at(100_000), at(0)), Some(Correction::Set));
+        assert_eq!(correction(at(0), at(3_600_000_000)), Some(Correction::Set));
+    }
 
     #[test]
     fn only_a_wrong_clock_is_set() {

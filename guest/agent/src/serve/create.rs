@@ -7,7 +7,9 @@ use msb_agent::protocol::{Container, Failure, ProcessId, Reply};
 
 use super::{Answer, Channel};
 use crate::agent::{Agent, Made};
-use crate::container::cgroup::{Cgroup, filter, idle, limits, oom};
+use crate::clock::Keeper;
+use crate::container::cgroup::idle::{self, Idle};
+use crate::container::cgroup::{Cgroup, filter, limits, oom};
 use crate::container::namespaces::Isolation;
 use crate::container::root;
 use crate::container::users::Owners;
@@ -39,8 +41,13 @@ fn watch_memory(agent: &Arc<Agent>) {
     let agent = Arc::clone(agent);
     let watch = move || {
         if let Ok(made) = agent.container() {
-            let mut idle = idle::Idle::default();
-            made.oom.run(idle::INTERVAL, || idle.look());
+            let (mut idle, keeper) = (Idle::default(), Keeper::new());
+            made.oom.run(idle::INTERVAL, || {
+                idle.look();
+                if let Err(errno) = keeper.keep() {
+                    log::failure("keep the clock", &errno);
+                }
+            });
         }
     };
     if let Err(error) = thread::Builder::new().stack_size(WATCH_STACK).spawn(watch) {

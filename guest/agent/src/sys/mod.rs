@@ -135,3 +135,13 @@ pub fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
     // SAFETY: plain numbers go in.
     Errno::result(unsafe { libc::kill(pid, signal) }).map(drop)
 }
+
+/// adjtime(3): the clock runs slower or faster until it has made up for so many microseconds.
+pub fn slew_clock(microseconds: i64) -> Result<(), Errno> {
+    // SAFETY: all zeroes are a `timex`: numbers only.
+    let mut request: libc::timex = unsafe { std::mem::zeroed() };
+    request.modes = libc::ADJ_OFFSET_SINGLESHOT;
+    request.offset = microseconds;
+    // SAFETY: the kernel reads and writes that struct and nothing else.
+    Errno::result(unsafe { libc::adjtimex(&mut request) }).map(drop)
+}
