@@ -1,8 +1,9 @@
 //! Interrupt lines: who has which, and the eventfds that raise them inside KVM.
 //!
 //! The interrupt controllers are KVM's own (PIC, I/O APIC, local APICs). A split irqchip, with the I/O APIC here, would
-//! take two device models out of the kernel, but costs an exit to this process for each end of a level interrupt and
-//! each change of a redirection entry: the guest writes some fifty of them at boot.
+//! take two device models out of the kernel and be made in 1 µs instead of 88; but the start of one container makes 646
+//! accesses to the I/O APIC's registers, each of which would then be an exit to this process, 5 µs (instructions counted
+//! as nanoseconds, under AMD's SVM).
 
 use kvm_ioctls::VmFd;
 use thiserror::Error;

@@ -8,6 +8,9 @@
 //! whole. A page that is used again is lent again when it is touched; nothing is to be done for the deflate queue. A guest
 //! that runs out of memory takes from the balloon by itself (`VIRTIO_BALLOON_F_DEFLATE_ON_OOM`).
 //!
+//! At boot its driver makes 80 accesses to the registers, 0.4 ms when instructions are counted; reporting begins two
+//! seconds later.
+//!
 //! No statistics queue: the agent reads more of the guest's kernel than it has numbers for.
 
 mod handle;
