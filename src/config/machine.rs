@@ -11,7 +11,7 @@ pub struct MachineConfig {
     pub vcpus: u8,
     /// Guest memory in MiB; at least 64.
     pub memory_mib: u64,
-    /// Whether another process can be given the guest's memory (a vhost-user device): it is a memfd then, which costs more
+    /// Whether another process can be given the guest's memory (a vhost-user device): it is a file in memory then
     /// (see [`crate::machine::memory`]).
     pub shared_memory: bool,
     /// Uncompressed ELF kernel.

@@ -3,10 +3,10 @@
 //! Enters: a size in MiB. Leaves: [`GuestMemoryMmap`], registered with KVM. Must never know what is put into it.
 //!
 //! A mapping begins on a 2 MiB boundary and asks for huge pages: a fault for 2 MiB costs 3.4 times less per byte than
-//! the faults for its 4 KiB pages, a quarter of the guest's boot. Memory of a memfd gets huge pages only where
-//! `/sys/kernel/mm/transparent_hugepage/shmem_enabled` is not `never`, which is its default everywhere; therefore
-//! [`Backing::Anonymous`] is what a machine uses, and [`Backing::Memfd`] is for devices in another process
-//! (vhost-user), which need a descriptor to share.
+//! the faults for its 4 KiB pages. Without huge pages a boot to the agent's hello takes 145 ms instead of 74 (instructions
+//! counted as nanoseconds). A memfd has them only where `/sys/kernel/mm/transparent_hugepage/shmem_enabled` is not
+//! `never`, which is its default everywhere; so [`Backing::Shared`], for devices in another process (vhost-user), is a
+//! file of a tmpfs of its own, which has its own word on that, and costs the same as [`Backing::Anonymous`].
 //!
 //! Guest memory is never unmapped: a process has one machine and ends with it, no clone of the memory can dangle in a
 //! request in flight, and the kernel takes it back faster than we could.
@@ -14,7 +14,7 @@
 
 use std::fs::File;
 use std::num::NonZeroUsize;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 
 use kvm_bindings::kvm_userspace_memory_region;
@@ -23,6 +23,10 @@ use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use nix::unistd::{SysconfVar, sysconf};
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
+};
 use thiserror::Error;
 use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{
@@ -44,8 +48,8 @@ pub const MIN_MIB: u64 = 64;
 pub enum Backing {
     /// Private memory of this process: huge pages.
     Anonymous,
-    /// A sealed-off file in memory that can be passed to another process.
-    Memfd,
+    /// A file in memory that can be passed to another process.
+    Shared,
 }
 
 /// Why there is no guest memory.
@@ -156,8 +160,9 @@ fn map(
     }
     let file = match backing {
         Backing::Anonymous => None,
-        Backing::Memfd => {
-            let file = memfd_create(c"guest-memory", MFdFlags::MFD_CLOEXEC)?;
+        Backing::Shared => {
+            // A host without such a file system, or a VMM that may not mount: slower, and as good otherwise.
+            let file = huge_file().or_else(|_| memfd_create(c"guest-memory", MFdFlags::MFD_CLOEXEC))?;
             nix::unistd::ftruncate(&file, i64::try_from(bytes).map_err(|_| Errno::EFBIG)?)?;
             let flags = MapFlags::MAP_SHARED | MapFlags::MAP_NORESERVE | MapFlags::MAP_FIXED;
             // SAFETY: replaces exactly the mapping that was made above.
@@ -177,6 +182,23 @@ fn map(
     // SAFETY: as above.
     let _ = unsafe { madvise(aligned, bytes, MmapAdvise::MADV_DONTDUMP) };
     Ok((aligned, file))
+}
+
+/// An empty file without a name, on a tmpfs that is mounted nowhere and gives huge pages to whom asks for them. Takes
+/// CAP_SYS_ADMIN.
+fn huge_file() -> rustix::io::Result<OwnedFd> {
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    // Of any size: what is not touched takes nothing.
+    for (key, value) in [("huge", "advise"), ("size", "0"), ("mode", "700")] {
+        fsconfig_set_string(context.as_fd(), key, value)?;
+    }
+    fsconfig_create(context.as_fd())?;
+    let flags = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let mount = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, flags)?;
+    // It lives on as long as the file.
+    openat(&mount, ".", OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR)
 }
 
 /// Makes the memory the guest's, one KVM slot per region.
@@ -277,11 +299,11 @@ mod tests {
 
     #[test]
     fn both_backings_are_aligned_and_hold_what_is_written() {
-        for backing in [Backing::Anonymous, Backing::Memfd] {
+        for backing in [Backing::Anonymous, Backing::Shared] {
             let memory = reserve(4096, backing).unwrap();
             for region in memory.iter() {
                 assert_eq!(region.as_ptr().align_offset(HUGE_PAGE), 0);
-                assert_eq!(region.file_offset().is_some(), backing == Backing::Memfd);
+                assert_eq!(region.file_offset().is_some(), backing == Backing::Shared);
             }
             for address in [0, 0xbfff_fff8, 0x1_0000_0000, 0x1_3fff_fff8] {
                 memory.write_obj(0x1234_5678_9abc_def0_u64, GuestAddress(address)).unwrap();
@@ -310,7 +332,7 @@ mod tests {
             Err(problem) => return eprintln!("skipped: {problem}"),
         };
         let before = resident_mib();
-        for backing in [Backing::Anonymous, Backing::Memfd] {
+        for backing in [Backing::Anonymous, Backing::Shared] {
             let memory = reserve(256 << 10, backing).unwrap();
             let regions: Vec<_> = memory.iter().map(|region| (region.start_addr().0, region.len())).collect();
             assert_eq!(regions, [(0, 3 << 30), (4 << 30, 253 << 30)]);
@@ -360,7 +382,7 @@ mod tests {
 
     #[test]
     fn what_is_given_back_is_the_hosts_again() {
-        for backing in [Backing::Anonymous, Backing::Memfd] {
+        for backing in [Backing::Anonymous, Backing::Shared] {
             let memory = reserve(64, backing).unwrap();
             let (start, bytes) = (8 << 20, 4 << 20);
             memory.write_slice(&vec![0xaa; bytes + 4096], GuestAddress(start)).unwrap();

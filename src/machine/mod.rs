@@ -176,7 +176,7 @@ impl Machine {
             return Err(BuildError::Vcpus { count });
         }
         let kvm = kvm::open()?;
-        let backing = if config.shared_memory { Backing::Memfd } else { Backing::Anonymous };
+        let backing = if config.shared_memory { Backing::Shared } else { Backing::Anonymous };
         let memory = memory::reserve(config.memory_mib, backing)?;
         let kernel = boot::kernel::load(&memory, &config.kernel)?;
         let initramfs = boot::initramfs::load(&memory, &config.initramfs, kernel.end)?;
