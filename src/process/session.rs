@@ -262,6 +262,44 @@ mod tests {
     }
 
     #[test]
+    fn held_signals_wait_until_they_are_let_go() {
+        thread::spawn(|| {
+            let signals = Signals::block().unwrap();
+            let (host, agent) = scripted(1, ExitStatus::Code(0));
+            let mut session = Session::new(Agent::greet(host, PATIENCE).unwrap(), ProcessId(4), signals);
+            nix::sys::pthread::pthread_kill(pthread_self(), Signal::SIGUSR1).unwrap();
+            session.hold_signals(true);
+            let (reader, writer) = nix::unistd::pipe().unwrap();
+            drop(writer);
+            assert_eq!(session.turn(Some(reader.as_fd())).unwrap(), Turn::Other);
+            session.hold_signals(false);
+            assert_eq!(session.turn(None).unwrap(), Turn::Exited(ExitStatus::Code(0)));
+            let asked = agent.join().unwrap();
+            assert_eq!(asked, [Request::Signal { process: ProcessId(4), signal: 10, all: false }]);
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn memory_that_was_short_is_told_before_the_end() {
+        thread::spawn(|| {
+            let signals = Signals::block().unwrap();
+            let (host, mut guest) = UnixStream::pair().unwrap();
+            let mut say = |message| protocol::write(&mut guest, &message).unwrap();
+            say(FromAgent::Hello(Hello { version: VERSION }));
+            let victims = vec![Victim { pid: 7, name: "hog".into() }];
+            say(FromAgent::Event(Event::OutOfMemory { kills: 2, victims: victims.clone() }));
+            say(FromAgent::Event(Event::Exited { process: ProcessId(4), status: ExitStatus::Signal(9) }));
+            let mut session = Session::new(Agent::greet(host, PATIENCE).unwrap(), ProcessId(4), signals);
+            assert_eq!(session.turn(None).unwrap(), Turn::OutOfMemory(2, victims));
+            assert_eq!(session.turn(None).unwrap(), Turn::Exited(ExitStatus::Signal(9)));
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
     fn another_descriptor_brings_the_turn_back() {
         thread::spawn(|| {
             let signals = Signals::block().unwrap();
