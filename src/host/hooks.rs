@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::netns::{self, NetnsError};
-use crate::config::{Hook, NetworkNamespace};
+use crate::config::Hook;
 
 /// How often a hook with a timeout is looked at.
 const LOOK: Duration = Duration::from_millis(2);
@@ -73,11 +73,11 @@ pub fn run_beside(pid: u32, hooks: &[Hook], state: &[u8], bundle: &Path) -> Resu
     if hooks.is_empty() {
         return Ok(());
     }
-    let network = NetworkNamespace::Existing(format!("/proc/{pid}/ns/net").into());
+    let network = PathBuf::from(format!("/proc/{pid}/ns/net"));
     thread::scope(|scope| {
         // A child is in the namespaces of the thread that made it.
         let thread = scope.spawn(|| {
-            netns::enter(&network).map_err(HookError::Network)?;
+            netns::join(&network).map_err(HookError::Network)?;
             run(hooks, state, bundle)
         });
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -181,6 +181,28 @@ mod tests {
         let hook = shell("sleep 600", Some(Duration::from_millis(50)));
         let error = run(&[hook], b"", Path::new("/")).unwrap_err();
         assert!(matches!(error, HookError::Timeout { .. }));
+    }
+
+    #[test]
+    fn a_hook_beside_a_process_is_in_its_network() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: needs root to make a network namespace");
+            return;
+        }
+        let bundle = tempfile::tempdir().unwrap();
+        let mut beside = Command::new("unshare").args(["--net", "sleep", "60"]).spawn().unwrap();
+        let network = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+        while network(beside.id()) == network(std::process::id()) {
+            thread::sleep(LOOK);
+        }
+        let hook = shell("/bin/readlink /proc/self/ns/net > net", None);
+        let ran = run_beside(beside.id(), &[hook], b"", bundle.path());
+        let expected = network(beside.id());
+        beside.kill().unwrap();
+        beside.wait().unwrap();
+        ran.unwrap();
+        let found = std::fs::read_to_string(bundle.path().join("net")).unwrap();
+        assert_eq!(found.trim(), expected.to_str().unwrap());
     }
 
     #[test]

@@ -57,7 +57,13 @@ pub enum NetnsError {
 pub fn enter(namespace: &NetworkNamespace) -> Result<(), NetnsError> {
     match namespace {
         NetworkNamespace::New => unshare(CloneFlags::CLONE_NEWNET).map_err(NetnsError::New),
-        NetworkNamespace::Existing(path) => join(path),
+        NetworkNamespace::Existing(path) => {
+            join(path)?;
+            match other_inhabitant() {
+                Some(pid) => Err(NetnsError::Inhabited { path: path.clone(), pid }),
+                None => Ok(()),
+            }
+        }
     }
 }
 
@@ -73,14 +79,14 @@ fn other_inhabitant() -> Option<i32> {
         .find(|pid| fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|there| there == here))
 }
 
-fn join(path: &Path) -> Result<(), NetnsError> {
+/// Puts the calling thread into the namespace at `path`, whoever else is there: for what uses its network beside the
+/// machine.
+///
+/// # Errors
+/// [`NetnsError::Open`], [`NetnsError::Join`]; the thread is then where it was.
+pub fn join(path: &Path) -> Result<(), NetnsError> {
     let file = File::open(path).map_err(|source| NetnsError::Open { path: path.to_owned(), source })?;
-    setns(file, CloneFlags::CLONE_NEWNET)
-        .map_err(|source| NetnsError::Join { path: path.to_owned(), source })?;
-    match other_inhabitant() {
-        Some(pid) => Err(NetnsError::Inhabited { path: path.to_owned(), pid }),
-        None => Ok(()),
-    }
+    setns(file, CloneFlags::CLONE_NEWNET).map_err(|source| NetnsError::Join { path: path.to_owned(), source })
 }
 
 #[cfg(test)]
