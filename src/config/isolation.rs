@@ -20,7 +20,7 @@ const OF_IPC: [&str; 8] = [
     "kernel.shm_rmid_forced",
 ];
 
-/// `linux.uidMappings` and `gidMappings`: there with a user namespace, and only then. Files keep the host's numbers in
+/// `linux.uidMappings` and `gidMappings`; without a user namespace they mean nothing, as with runc. Files keep the host's numbers in
 /// the guest, so a root whose owners were shifted on the host, as callers with user namespaces hand over, is as the
 /// container expects it.
 ///
@@ -35,11 +35,11 @@ pub(super) fn user_map(linux: &Linux) -> Result<UserMap, ConfigError> {
         };
         list.iter().flatten().map(range).collect::<Vec<_>>()
     };
-    let users = UserMap { uids: map(linux.uid_mappings()), gids: map(linux.gid_mappings()) };
     let wrong = |problem| Err(ConfigError::UserMapping { problem });
     if !has(linux, LinuxNamespaceType::User) {
-        return if users == UserMap::default() { Ok(users) } else { wrong("they need a user namespace") };
+        return Ok(UserMap::default());
     }
+    let users = UserMap { uids: map(linux.uid_mappings()), gids: map(linux.gid_mappings()) };
     for ranges in [&users.uids, &users.gids] {
         if ranges.len() > MAX_RANGES {
             return wrong("the kernel takes 340 lines at most");
@@ -200,7 +200,6 @@ mod tests {
         assert_eq!(found.gids[0].outside, 200_000);
         let one = map(0, 1, 1);
         for (namespaces, uids, gids) in [
-            (json!([]), one.clone(), one.clone()),
             (user.clone(), json!([]), one.clone()),
             (user.clone(), one.clone(), map(1, 1, 1)),
             (user.clone(), map(0, 1, 0), one.clone()),
@@ -209,7 +208,8 @@ mod tests {
             let bad = linux(json!({"namespaces": namespaces, "uidMappings": uids, "gidMappings": gids}));
             assert!(matches!(user_map(&bad), Err(ConfigError::UserMapping { .. })), "{bad:?}");
         }
-        assert_eq!(user_map(&linux(json!({}))), Ok(UserMap::default()));
+        let none = linux(json!({"uidMappings": one, "gidMappings": one}));
+        assert_eq!(user_map(&none), Ok(UserMap::default()));
     }
 
     #[test]

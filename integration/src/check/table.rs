@@ -64,6 +64,11 @@ impl Row {
         Self { ours: Seen::Refused(hint), ..self }
     }
 
+    /// This runc is too old for it; ours is told by [`Self::ours_shows`].
+    pub const fn runc_refuses(self) -> Self {
+        Self { runc: Seen::Refused(""), ..self }
+    }
+
     /// Ours shows something else; the README says so.
     pub const fn ours_shows(self, out: &'static str) -> Self {
         Self { ours: Seen::Out(out), ..self }
@@ -165,7 +170,7 @@ fn script(rows: &[&Row]) -> String {
     let mut host = String::new();
     let mut commands = String::new();
     let mut patch = String::from(
-        r#".linux.cgroupsPath = "/table/x" | .root.path = "/opt/busybox/rootfs" | .process.args = ["sh", "-c", $script]"#,
+        r#".linux.cgroupsPath = "/table" | .root.path = "/opt/busybox/rootfs" | .process.args = ["sh", "-c", $script]"#,
     );
     for row in rows {
         host.push_str(row.host);

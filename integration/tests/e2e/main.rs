@@ -32,6 +32,7 @@ pub(crate) use conformance;
 
 mod cgroups;
 mod clock;
+mod container;
 mod containerd;
 mod differential;
 mod direct;
