@@ -182,7 +182,7 @@ impl Network {
         if self.questions.is_none() {
             host::share_answers(&mut self.netlink, link.index, index)?;
         }
-        let nic = Nic { tap: tap.fd, mac: link.mac, mtu, vhost: false };
+        let nic = Nic { tap: tap.fd, mac: link.mac, mtu, vhost: true };
         let device = self.machine.plug(slot, nic)?.to_owned();
         let interface = Interface {
             device: device.clone(),
@@ -317,4 +317,56 @@ fn follow_once(network: &mut Network, agent: &mut Option<Agent>) -> Result<(), N
         }
     };
     network.update(agent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link() -> Link {
+        let address = |last| host::Address {
+            local: [10, 0, 0, last].into(),
+            peer: None,
+            prefix: 24,
+            broadcast: None,
+            scope: 0,
+            no_route: false,
+        };
+        Link {
+            index: 7,
+            name: "eth0".into(),
+            kind: "veth".into(),
+            mac: [2; 6],
+            mtu: 1500,
+            arp: true,
+            ipv6: false,
+            addressing: host::Addressing {
+                addresses: vec![address(1), address(2)],
+                ..host::Addressing::default()
+            },
+        }
+    }
+
+    #[test]
+    fn what_the_guest_sees_as_another_interface_is_another() {
+        let attached = Attached { link: link(), tap: 9, device: "virtio-mmio.5".into() };
+        let gone = |link: Link, all: &[u32]| attached.is_gone(&[link], all);
+        assert!(!gone(link(), &[1, 7, 9]));
+        assert!(gone(link(), &[1, 7]), "its tap was deleted");
+        assert!(gone(Link { name: "eth1".into(), ..link() }, &[1, 7, 9]));
+        assert!(gone(Link { mac: [4; 6], ..link() }, &[1, 7, 9]));
+        assert!(gone(Link { index: 8, ..link() }, &[1, 8, 9]));
+        assert!(!gone(Link { addressing: host::Addressing::default(), ..link() }, &[1, 7, 9]));
+    }
+
+    #[test]
+    fn only_what_differs_is_told() {
+        let (mut now, before) = (link().addressing, link().addressing);
+        assert_eq!(without(&now, &before), host::Addressing::default());
+        now.addresses.remove(0);
+        let removed = told(&without(&before, &now));
+        assert_eq!(removed.addresses.len(), 1);
+        assert_eq!(removed.addresses[0].local, std::net::IpAddr::from([10, 0, 0, 1]));
+        assert_eq!(told(&without(&now, &before)), protocol::Addressing::default());
+    }
 }
