@@ -146,7 +146,10 @@ fn later_networks(lab: &mut Lab) {
 fn podman_and_cni(lab: &mut Lab) {
     lab.define(OUTSIDE);
     lab.define(r#"pod() { podman --runtime "$P" "$@"; }"#);
-    lab.must("a server outside", "outside");
+    lab.must(
+        "a server outside, and Docker lets others' packets through",
+        "outside; iptables -P FORWARD ACCEPT",
+    );
     lab.step("podman's own network", r#"pod run --rm busybox sh -c '
             ls /sys/class/net; ip -4 -o addr show eth0 | grep -o "10.88.0.[0-9]*/16" | sed "s/0\.[0-9]*\//0.N\//"
             wget -T 20 -q -O - http://198.51.100.2/'"#)
