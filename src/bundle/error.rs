@@ -127,6 +127,20 @@ pub enum SpecError {
         /// As given.
         value: i32,
     },
+    /// `process.scheduler` with values that its policy does not have.
+    #[error("process.scheduler: {policy} can't have this {field}: correct it")]
+    Scheduler {
+        /// As given.
+        policy: String,
+        /// Which, and what it may be.
+        field: &'static str,
+    },
+    /// `process.ioPriority.priority` out of range.
+    #[error("process.ioPriority.priority {level} must be from 0 to 7")]
+    IoPriority {
+        /// As given.
+        level: i64,
+    },
     /// `hostname` or `domainname` longer than the kernel takes.
     #[error("{field} is longer than the 64 bytes that Linux allows: shorten it")]
     NameTooLong {

@@ -45,7 +45,7 @@ fn quick_or_explained<T: DeserializeOwned>(
     T::deserialize(tree).map_err(|_| SpecError::Json(refused))
 }
 
-/// Drops unknown capabilities, puts a missing user, and names the rule for a bad limit or working directory.
+/// Drops unknown capabilities, puts a missing user, spells flags as the types do, and names the rule for a bad limit or working directory.
 fn mend_process(process: &mut Value) -> Result<(), SpecError> {
     let Some(process) = process.as_object_mut() else { return Ok(()) };
     for name in names(process.get("rlimits"), "type") {
@@ -55,6 +55,15 @@ fn mend_process(process: &mut Value) -> Result<(), SpecError> {
     }
     if process.get("cwd").is_none_or(Value::is_null) {
         return Err(SpecError::Cwd { cwd: String::new() });
+    }
+    let flags = process.get_mut("scheduler").and_then(|scheduler| scheduler.get_mut("flags"));
+    for flag in flags.and_then(Value::as_array_mut).into_iter().flatten() {
+        // The type spells these two in its own way.
+        match flag.as_str() {
+            Some("SCHED_FLAG_RESET_ON_FORK") => *flag = Value::from("SCHED_RESET_ON_FORK"),
+            Some("SCHED_FLAG_DL_OVERRUN") => *flag = Value::from("SCHED_FLAG_D_L_OVERRUN"),
+            _ => {}
+        }
     }
     process.entry("user").or_insert_with(|| Value::Object(serde_json::Map::new()));
     if let Some(sets) = process.get_mut("capabilities").and_then(Value::as_object_mut) {

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsStr, path::Path};
 
-use oci_spec::runtime::{self as oci, LinuxCapabilities, PosixRlimit, User};
+use oci_spec::runtime::{self as oci, LinuxCapabilities, LinuxIOPriority, PosixRlimit, Scheduler, User};
 
 use super::{SpecError, parse, read, rules};
 
@@ -34,6 +34,8 @@ impl Process {
         rules::env(&process)?;
         rules::rlimits(&process)?;
         rules::oom_score(&process)?;
+        rules::scheduler(&process)?;
+        rules::io_priority(&process)?;
         Ok(Self { args, cwd, rest: process })
     }
 
@@ -89,6 +91,36 @@ impl Process {
     #[must_use]
     pub fn oom_score_adj(&self) -> Option<i32> {
         self.rest.oom_score_adj()
+    }
+
+    /// `scheduler`: only with values that its policy has.
+    #[must_use]
+    pub fn scheduler(&self) -> Option<&Scheduler> {
+        self.rest.scheduler().as_ref()
+    }
+
+    /// `ioPriority`: a level from 0 to 7.
+    #[must_use]
+    pub fn io_priority(&self) -> Option<&LinuxIOPriority> {
+        self.rest.io_priority().as_ref()
+    }
+
+    /// `execCPUAffinity.final`. `initial` is where the runtime runs on the host until the process is in its cgroup.
+    #[must_use]
+    pub fn cpu_affinity(&self) -> Option<&str> {
+        self.rest.exec_cpu_affinity().as_ref()?.cpu_affinity_final().as_deref()
+    }
+
+    /// `apparmorProfile`; empty for none.
+    #[must_use]
+    pub fn apparmor_profile(&self) -> &str {
+        self.rest.apparmor_profile().as_deref().unwrap_or_default()
+    }
+
+    /// `selinuxLabel`; empty for none.
+    #[must_use]
+    pub fn selinux_label(&self) -> &str {
+        self.rest.selinux_label().as_deref().unwrap_or_default()
     }
 
     /// Whether it gets a terminal.

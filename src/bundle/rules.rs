@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, path::Path};
 
-use oci_spec::runtime::{Hook, Hooks, Linux, LinuxDeviceType, Mount, Process, Spec};
+use oci_spec::runtime::{Hook, Hooks, Linux, LinuxDeviceType, LinuxSchedulerPolicy, Mount, Process, Spec};
 
 use super::{SpecError, process::text};
 
@@ -81,6 +81,35 @@ pub fn rlimits(process: &Process) -> Result<(), SpecError> {
 pub fn oom_score(process: &Process) -> Result<(), SpecError> {
     match process.oom_score_adj() {
         Some(value) if !(-1000..=1000).contains(&value) => Err(SpecError::OomScore { value }),
+        _ => Ok(()),
+    }
+}
+
+/// The scheduler's values are its policy's (sched(7)).
+pub fn scheduler(process: &Process) -> Result<(), SpecError> {
+    let Some(scheduler) = process.scheduler() else { return Ok(()) };
+    let policy = scheduler.policy();
+    let wrong = |field| Err(SpecError::Scheduler { policy: policy.to_string(), field });
+    let realtime = matches!(policy, LinuxSchedulerPolicy::SchedFifo | LinuxSchedulerPolicy::SchedRr);
+    let deadline = *policy == LinuxSchedulerPolicy::SchedDeadline;
+    if scheduler.nice().is_some_and(|nice| !(-20..=19).contains(&nice)) {
+        return wrong("nice, which goes from -20 to 19");
+    }
+    let priority = scheduler.priority().unwrap_or_default();
+    if if realtime { !(1..=99).contains(&priority) } else { priority != 0 } {
+        return wrong("priority, which goes from 1 to 99 and belongs to SCHED_FIFO and SCHED_RR");
+    }
+    let times = [scheduler.runtime(), scheduler.deadline(), scheduler.period()];
+    if !deadline && times.into_iter().flatten().any(|time| *time != 0) {
+        return wrong("runtime, deadline and period, which belong to SCHED_DEADLINE");
+    }
+    Ok(())
+}
+
+/// A level that each class has.
+pub fn io_priority(process: &Process) -> Result<(), SpecError> {
+    match process.io_priority().map(|priority| priority.priority()) {
+        Some(level) if !(0..=7).contains(&level) => Err(SpecError::IoPriority { level }),
         _ => Ok(()),
     }
 }

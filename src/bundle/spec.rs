@@ -238,6 +238,11 @@ mod tests {
         refused!("/process/rlimits", [{"type": "RLIMIT_AS"}, {"type": "RLIMIT_AS"}], SpecError::RlimitTwice { .. });
         refused!("/process/rlimits", [{"type": "RLIMIT_AS", "soft": 2, "hard": 1}], SpecError::RlimitOrder { .. });
         refused!("/process/oomScoreAdj", 1001, SpecError::OomScore { .. });
+        refused!("/process/scheduler", {"policy": "SCHED_OTHER", "nice": 20}, SpecError::Scheduler { .. });
+        refused!("/process/scheduler", {"policy": "SCHED_BATCH", "priority": 1}, SpecError::Scheduler { .. });
+        refused!("/process/scheduler", {"policy": "SCHED_FIFO"}, SpecError::Scheduler { .. });
+        refused!("/process/scheduler", {"policy": "SCHED_RR", "priority": 1, "period": 1}, SpecError::Scheduler { .. });
+        refused!("/process/ioPriority", {"class": "IOPRIO_CLASS_BE", "priority": 8}, SpecError::IoPriority { level: 8 });
         refused!("/hostname", ("h".repeat(65)), SpecError::NameTooLong { field: "hostname" });
         refused!("/domainname", "d\0", SpecError::Nul { .. });
         refused!("/mounts", [{"destination": "tmp"}], SpecError::MountDestination { index: 0, .. });
@@ -262,6 +267,18 @@ mod tests {
         let spec = with("/process/capabilities", names).unwrap();
         let sets = spec.process().capabilities().unwrap();
         assert_eq!(sets.bounding().as_ref().map(std::collections::HashSet::len), Some(1));
+    }
+
+    #[test]
+    fn flags_of_the_scheduler_as_the_specification_spells_them() {
+        for flag in ["RESET_ON_FORK", "RECLAIM", "DL_OVERRUN", "KEEP_POLICY", "KEEP_PARAMS", "UTIL_CLAMP_MIN"]
+        {
+            let flags = json!([format!("SCHED_FLAG_{flag}")]);
+            let spec =
+                with("/process/scheduler", json!({ "policy": "SCHED_OTHER", "flags": flags })).unwrap();
+            let flags = spec.process().scheduler().unwrap().flags();
+            assert_eq!(flags.as_ref().map(Vec::len), Some(1), "{flag}");
+        }
     }
 
     #[test]

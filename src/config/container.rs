@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     BindMount, Bytes, ConfigError, HostConfig, MountPlan, RootDisks, Settings, Size, Wishes, device_rules,
-    guest_limits, host, isolation, mounts, namespaces, process,
+    guest_limits, host, isolation, labels, mounts, namespaces, process, seccomp,
 };
 use crate::bundle::Spec;
 
@@ -49,6 +49,8 @@ impl Config {
     pub fn new(spec: &Spec, settings: &Settings, stdin: bool) -> Result<Self, ConfigError> {
         let linux = spec.linux();
         let wishes = Wishes::of(&spec.annotations(), settings)?;
+        let seccomp = linux.seccomp().as_ref().map(seccomp::filter).transpose()?;
+        labels::check_mounts(linux)?;
         let (namespaces, network) = namespaces::namespaces(linux)?;
         isolation::host_only(linux)?;
         isolation::names(linux, &[("hostname", spec.hostname()), ("domainname", spec.domainname())])?;
@@ -71,7 +73,7 @@ impl Config {
             readonly_paths: linux.readonly_paths().clone().unwrap_or_default(),
             limits: linux.resources().as_ref().map(guest_limits).transpose()?.unwrap_or_default(),
             start_hooks: host::start_hooks(spec),
-            init: process::process(spec.process(), stdin),
+            init: process::process(spec.process(), stdin, seccomp)?,
         };
         let size = Size::of(linux, &settings.machine, &wishes)?;
         Ok(Self {

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use super::{Bytes, Settings};
+use super::{Bytes, SeccompError, Settings};
 
 /// Why a container can't be had as configured.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -209,6 +209,42 @@ pub enum ConfigError {
     Unified {
         /// As given.
         file: String,
+    },
+    /// `linux.seccomp`
+    #[error(transparent)]
+    Seccomp(#[from] SeccompError),
+    /// `process.apparmorProfile` is none that callers use by themselves.
+    #[error(
+        "The AppArmor profile {profile:?} can't be applied: the machine's kernel has no AppArmor. Remove \
+         process.apparmorProfile, or use \"unconfined\" (--security-opt apparmor=unconfined): the machine is the wall"
+    )]
+    AppArmor {
+        /// As given.
+        profile: String,
+    },
+    /// A label of SELinux with a type that is none that callers use by themselves.
+    #[error(
+        "The SELinux label {label:?} can't be applied: the machine's kernel has no SELinux. Remove {field}, or use \
+         the usual types (--security-opt label=disable): the machine is the wall"
+    )]
+    SeLinux {
+        /// `process.selinuxLabel` or `linux.mountLabel`.
+        field: &'static str,
+        /// As given.
+        label: String,
+    },
+    /// `process.scheduler.policy`
+    #[error(
+        "process.scheduler.policy can't be SCHED_ISO: no Linux kernel has it. Use SCHED_RR or SCHED_BATCH"
+    )]
+    SchedulerIso,
+    /// `process.execCPUAffinity.final`
+    #[error(
+        "process.execCPUAffinity.final {text:?} is no list of processors: write it like 0-3,5, with numbers below 1024"
+    )]
+    ExecCpuList {
+        /// As given.
+        text: String,
     },
     /// `linux.cgroupsPath` is not UTF-8.
     #[error("linux.cgroupsPath {} is not valid text", path.display())]

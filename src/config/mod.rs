@@ -5,9 +5,8 @@
 //! set of the same would only be copied back and forth. Pure: no file, no clock, no environment is read here.
 //!
 //! What is valid but can't be had in a machine with a kernel of its own is refused here ([`ConfigError`]).
-//! Not yet applied, and for now silently so: `linux.seccomp`, `process.apparmorProfile`, `process.selinuxLabel`,
-//! `process.scheduler` and `process.ioPriority`. `linux.mountLabel` says nothing where no kernel has SELinux, and
-//! the guest's has not.
+//! AppArmor profiles and SELinux labels are not applied: those that callers use by themselves are replaced by the
+//! machine (see `labels`), others are refused.
 
 mod annotations;
 mod assets;
@@ -18,6 +17,7 @@ mod error;
 mod guest_limits;
 mod host;
 mod isolation;
+mod labels;
 mod limits;
 mod machine;
 mod mounts;
@@ -25,6 +25,8 @@ mod namespaces;
 mod nodes;
 mod process;
 mod root;
+mod schedule;
+mod seccomp;
 mod settings;
 mod size;
 
@@ -41,6 +43,7 @@ pub use mounts::{BindMount, MountPlan};
 pub use nodes::NodeRule;
 pub use process::process;
 pub use root::{FileSystem, RootDisks};
+pub use seccomp::SeccompError;
 pub use settings::{Settings, SettingsError};
 pub use size::Size;
 

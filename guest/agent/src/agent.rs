@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use msb_agent::protocol::{Failure, ProcessId};
+use msb_agent::protocol::{Failure, Process, ProcessId};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -34,13 +34,15 @@ pub struct Made {
     pub isolation: Isolation,
     /// Who is killed for want of memory.
     pub oom: oom::Watch,
+    /// As the first process was asked for: an exec gets what it leaves open from it.
+    pub asked: Process,
     init: OnceLock<Arc<Record>>,
 }
 
 impl Made {
     /// A container without a process.
-    pub fn new(root: Mounted, cgroup: Cgroup, isolation: Isolation, oom: oom::Watch) -> Self {
-        Self { root, cgroup, isolation, oom, init: OnceLock::new() }
+    pub fn new(root: Mounted, cgroup: Cgroup, isolation: Isolation, oom: oom::Watch, asked: Process) -> Self {
+        Self { root, cgroup, isolation, oom, asked, init: OnceLock::new() }
     }
 
     /// Its first process, once that is ready.

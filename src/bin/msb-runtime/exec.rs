@@ -101,8 +101,8 @@ impl Exec {
         let record = self.ready(&entry)?;
         let process = self.process(&record)?;
         let console = console::prepare(process.terminal(), self.detach, self.console_socket.as_deref())?;
-        let order =
-            Order { dir: entry.directory().to_owned(), process: config::process(&process, console.stdin) };
+        let process = config::process(&process, console.stdin, None)?;
+        let order = Order { dir: entry.directory().to_owned(), process };
         let mut child = Starting::spawn("attach", &order, console.stdio)?;
         child.created()?;
         if let Some(cgroup) = Lent::load(&entry)?.map(|lent| lent.cgroup()).transpose()?.flatten() {
@@ -175,7 +175,7 @@ impl Exec {
         Ok(Process::check(process)?)
     }
 
-    /// As runc: what is added is bounding, effective and permitted.
+    /// As runc: what is added is bounding, effective and permitted, and ambient where the container has inheritable ones.
     fn capabilities(&self, process: &mut oci::Process) -> anyhow::Result<()> {
         if self.cap.is_empty() {
             return Ok(());
@@ -193,6 +193,9 @@ impl Exec {
         sets.set_bounding(with(sets.bounding()));
         sets.set_effective(with(sets.effective()));
         sets.set_permitted(with(sets.permitted()));
+        if sets.inheritable().is_some() {
+            sets.set_ambient(with(sets.ambient()));
+        }
         process.set_capabilities(Some(sets));
         Ok(())
     }

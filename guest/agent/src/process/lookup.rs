@@ -12,6 +12,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::stat::{SFlag, stat};
 use nix::unistd::{AccessFlags, execve, faccessat};
 
+use super::setup::Filter;
 use crate::container::{plain, setup};
 
 /// Everything execve needs.
@@ -25,6 +26,8 @@ pub struct Ready {
     pub args: Vec<CString>,
     /// `envp`.
     pub env: Vec<CString>,
+    /// Of system calls.
+    pub filter: Option<Filter>,
 }
 
 /// Where `args[0]` is.
@@ -47,6 +50,9 @@ pub fn find(process: &Process) -> Result<CString, Failure> {
 
 /// Becomes the program; returns only with the reason why not.
 pub fn execute(ready: &Ready) -> Failure {
+    if let Some(Err(failure)) = ready.filter.as_ref().map(Filter::install) {
+        return failure;
+    }
     match execve(&ready.program, &ready.args, &ready.env) {
         Ok(never) => match never {},
         Err(errno) => failed(&ready.command, errno),

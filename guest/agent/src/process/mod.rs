@@ -5,11 +5,14 @@
 //! tells that execve was called.
 
 mod capabilities;
+mod environment;
 pub mod helper;
 mod hooks;
+pub mod inherit;
 mod lookup;
 pub mod record;
 mod rlimits;
+mod schedule;
 mod setup;
 pub mod spawn;
 mod user;

@@ -7,16 +7,17 @@ use std::ffi::CString;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use msb_agent::protocol::{Failure, Process};
+use msb_agent::protocol::{Capabilities, Failure, Process, Seccomp};
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, chdir, fchown, getcwd, setgroups, setresgid, setresuid, setsid};
 
 use super::lookup::{self, Ready};
-use super::{capabilities, rlimits, user};
+use super::{capabilities, environment, rlimits, schedule, user};
 use crate::container::beneath::{Beneath, Kind};
 use crate::container::{at, plain};
+use crate::sys;
 
 /// When the spec has none, as runc.
 const UMASK: u32 = 0o022;
@@ -32,16 +33,20 @@ pub fn prepare(mut process: Process) -> Result<Ready, Failure> {
         own_pipes(process.user.uid);
     }
     rlimits::set(&process.rlimits)?;
+    schedule::set(&process)?;
+    environment::only_last(&mut process.env);
     user::add_home(&mut process.env, process.user.uid);
     capabilities::bound(process.capabilities.as_ref())?;
     // As root first: a directory that its user can't reach is fine as long as it is given (runc does the same).
     let entered = chdir(Path::new(&process.cwd));
     become_user(&process)?;
     if entered.is_err() {
-        chdir(Path::new(&process.cwd)).map_err(plain).map_err(at(|| cwd(&process)))?;
+        chdir(Path::new(&process.cwd)).map_err(|errno| unreachable(&process, errno))?;
     }
     inside(&process)?;
-    capabilities::apply(process.capabilities.as_ref())?;
+    // A filter needs either: then it comes as late as it can.
+    let admin = process.seccomp.is_some() && !process.no_new_privileges;
+    capabilities::apply(process.capabilities.as_ref(), admin)?;
     if process.no_new_privileges {
         prctl::set_no_new_privs().map_err(plain).map_err(at(|| "set no_new_privs".into()))?;
     }
@@ -51,7 +56,37 @@ pub fn prepare(mut process: Process) -> Result<Ready, Failure> {
         program,
         args: strings(&process.args, "args")?,
         env: strings(&process.env, "env")?,
+        filter: process.seccomp.map(|seccomp| Filter { seccomp, admin, capabilities: process.capabilities }),
     })
+}
+
+/// The filter of system calls, with what installing it takes.
+#[derive(Debug)]
+pub struct Filter {
+    seccomp: Seccomp,
+    admin: bool,
+    capabilities: Option<Capabilities>,
+}
+
+impl Filter {
+    /// Installs it. Afterwards nothing but execve is called, and capset where no_new_privs is not set.
+    ///
+    /// # Errors
+    /// [`Failure::Setup`].
+    pub fn install(&self) -> Result<(), Failure> {
+        let install = || {
+            sys::install_filter(&self.seccomp)
+                .map_err(plain)
+                .map_err(at(|| "install the seccomp filter".into()))
+        };
+        if self.admin {
+            let last = capabilities::be_admin(self.capabilities.as_ref())?;
+            install()?;
+            last.finish()
+        } else {
+            install()
+        }
+    }
 }
 
 /// Makes the first process's working directory, as root, where it is missing.
@@ -88,8 +123,13 @@ fn inside(process: &Process) -> Result<(), Failure> {
         Ok(_) => Err(crate::container::setup(cwd(process), &"outside of the container")),
         // Its parents may be closed to the user.
         Err(Errno::EACCES) => Ok(()),
-        Err(errno) => Err(crate::container::setup(cwd(process), &plain(errno))),
+        Err(errno) => Err(unreachable(process, errno)),
     }
+}
+
+/// In runc's words, which are Go's: Docker makes exit codes of them.
+fn unreachable(process: &Process, errno: Errno) -> Failure {
+    crate::container::setup(cwd(process), &errno.desc().to_lowercase())
 }
 
 fn cwd(process: &Process) -> String {

@@ -115,6 +115,9 @@ pub struct Sysctl {
 }
 
 /// A process of the container: the spec's `process`.
+///
+/// An exec gets what it leaves open (`None`, no limits) from the container's first process: `umask`, `capabilities`,
+/// `rlimits`, `oom_score_adj`, `scheduler`, `io_priority` and `cpu_affinity`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// Never empty; the first is looked up in `PATH` of `env` unless it holds a slash.
@@ -125,14 +128,22 @@ pub struct Process {
     pub cwd: String,
     /// As whom.
     pub user: User,
-    /// The five sets, each as names like `CAP_CHOWN`; `None`: none at all.
+    /// The five sets, each as names like `CAP_CHOWN`; `None`: none at all, for the first process.
     pub capabilities: Option<Capabilities>,
     /// `setrlimit`.
     pub rlimits: Vec<Rlimit>,
     /// `PR_SET_NO_NEW_PRIVS`.
     pub no_new_privileges: bool,
+    /// The container's: an exec always gets that of the first process.
+    pub seccomp: Option<Seccomp>,
     /// `/proc/self/oom_score_adj`.
     pub oom_score_adj: Option<i32>,
+    /// `sched_setattr`.
+    pub scheduler: Option<Scheduler>,
+    /// `ioprio_set`: class in the bits from 13 on, level below (`IOPRIO_PRIO_VALUE` of linux/ioprio.h).
+    pub io_priority: Option<u16>,
+    /// `sched_setaffinity`: numbers of processors. Only for an exec.
+    pub cpu_affinity: Option<Vec<u16>>,
     /// A terminal of this first size (0×0: unset); without, three pipes.
     pub terminal: Option<TerminalSize>,
     /// Whether stdin comes by a stream; otherwise it is `/dev/null`. Ignored with a terminal.
@@ -176,6 +187,54 @@ pub struct Rlimit {
     pub soft: u64,
     /// Hard limit.
     pub hard: u64,
+}
+
+/// `struct sched_attr` of linux/sched/types.h, without what belongs to no policy of the spec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scheduler {
+    /// `SCHED_*`
+    pub policy: u32,
+    /// `SCHED_FLAG_*`
+    pub flags: u64,
+    /// -20 to 19.
+    pub nice: i32,
+    /// Of a realtime policy.
+    pub priority: u32,
+    /// Nanoseconds, of `SCHED_DEADLINE`, as the next two.
+    pub runtime: u64,
+    /// Nanoseconds.
+    pub deadline: u64,
+    /// Nanoseconds.
+    pub period: u64,
+}
+
+/// A filter of system calls (seccomp(2)).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seccomp {
+    /// [`Self::FLAGS`] and no others.
+    pub flags: u32,
+    /// At least one and at most [`Self::MAX_PROGRAM`] instructions.
+    pub program: Vec<Instruction>,
+}
+
+impl Seccomp {
+    /// `BPF_MAXINSNS` of linux/bpf_common.h.
+    pub const MAX_PROGRAM: usize = 4096;
+    /// `SECCOMP_FILTER_FLAG_LOG` and `SECCOMP_FILTER_FLAG_SPEC_ALLOW` of linux/seccomp.h.
+    pub const FLAGS: u32 = 0b110;
+}
+
+/// `struct sock_filter` of linux/filter.h.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instruction {
+    /// What to do.
+    pub code: u16,
+    /// Instructions to skip where a comparison holds.
+    pub jump_true: u8,
+    /// Instructions to skip where it does not.
+    pub jump_false: u8,
+    /// The operand.
+    pub k: u32,
 }
 
 /// Rows and columns.

@@ -21,7 +21,7 @@ use crate::process::spawn;
 const WATCH_STACK: usize = 48 << 10;
 
 /// Root, cgroup and first process, up to its execve.
-pub fn create(agent: &Arc<Agent>, channel: &Arc<Channel>, container: Box<Container>) -> Answer {
+pub fn create(agent: &Arc<Agent>, channel: &Arc<Channel>, mut container: Box<Container>) -> Answer {
     agent.registry().claim()?;
     let mounted = root::mount_root(&container.root)?;
     let cgroup = Cgroup::create()?;
@@ -29,7 +29,10 @@ pub fn create(agent: &Arc<Agent>, channel: &Arc<Channel>, container: Box<Contain
     filter::attach(cgroup.descriptor(), &container.device_rules)?;
     cgroup.give(Owners(&container.user_map))?;
     let watch = oom::Watch::new(channel);
-    agent.set_container(Made::new(mounted, cgroup, Isolation::of(&container), watch));
+    let (isolation, asked) = (Isolation::of(&container), container.init.clone());
+    // Only an exec has one.
+    container.init.cpu_affinity = None;
+    agent.set_container(Made::new(mounted, cgroup, isolation, watch, asked));
     watch_memory(agent);
     let record = spawn::create(agent, channel, &Job::Init(container))?;
     agent.container()?.set_init(&record);

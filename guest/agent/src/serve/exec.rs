@@ -7,6 +7,7 @@ use msb_agent::protocol::{Failure, Process, Reply};
 use super::{Answer, Channel};
 use crate::agent::Agent;
 use crate::process::helper::Job;
+use crate::process::inherit::inherit;
 use crate::process::record::Record;
 use crate::process::spawn;
 
@@ -15,7 +16,7 @@ pub fn exec(
     agent: &Agent,
     channel: &Arc<Channel>,
     waiting: &mut Option<Arc<Record>>,
-    process: Box<Process>,
+    mut process: Box<Process>,
 ) -> Answer {
     if waiting.is_some() {
         return Err(wrong("a process of this channel still waits for its release"));
@@ -27,6 +28,7 @@ pub fn exec(
     }
     // A container that has ended has no namespaces to join.
     agent.registry().alive(init.id)?;
+    inherit(&mut process, &made.asked);
     let job = Job::Exec { process, isolation: made.isolation.clone() };
     let record = spawn::create(agent, channel, &job)?;
     *waiting = Some(Arc::clone(&record));

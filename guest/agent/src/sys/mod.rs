@@ -6,6 +6,8 @@
 
 mod bpf;
 mod clone;
+mod schedule;
+mod seccomp;
 mod signal;
 
 use std::ffi::CStr;
@@ -17,6 +19,8 @@ use nix::sys::socket::{SockFlag, accept4};
 
 pub use bpf::{attach_device_filter, attach_to_cgroup, load_device_filter, load_sock_addr};
 pub use clone::{Child, Spawn, spawn};
+pub use schedule::{set_io_priority, set_scheduler};
+pub use seccomp::install_filter;
 pub use signal::{die_of_signals, reset_signals};
 
 /// Takes the descriptor that the agent gave this helper under a number agreed on ([`clone::CONTROL`]).
@@ -109,6 +113,20 @@ pub fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
 pub fn set_personality(domain: libc::c_ulong) -> Result<(), Errno> {
     // SAFETY: a plain number goes in.
     Errno::result(unsafe { libc::personality(domain) }).map(drop)
+}
+
+/// capset(2) of this thread.
+pub fn set_capabilities(effective: u64, permitted: u64, inheritable: u64) -> Result<(), Errno> {
+    /// `_LINUX_CAPABILITY_VERSION_3` of linux/capability.h: two words per set.
+    const VERSION: u32 = 0x2008_0522;
+    let header: [u32; 2] = [VERSION, 0];
+    let halves = [effective, permitted, inheritable].map(|set| {
+        let [a, b, c, d, e, f, g, h] = set.to_le_bytes();
+        [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])]
+    });
+    let data: [[u32; 3]; 2] = [0, 1].map(|half| halves.map(|set| set[half]));
+    // SAFETY: reads one header and, in this version, two structures of three words.
+    Errno::result(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) }).map(drop)
 }
 
 /// setdomainname(2).

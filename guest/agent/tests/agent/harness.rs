@@ -328,7 +328,11 @@ pub fn process(args: &[&str]) -> Process {
         }),
         rlimits: Vec::new(),
         no_new_privileges: true,
+        seccomp: None,
         oom_score_adj: None,
+        scheduler: None,
+        io_priority: None,
+        cpu_affinity: None,
         terminal: None,
         stdin: false,
     }

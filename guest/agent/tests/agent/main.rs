@@ -8,6 +8,9 @@ mod container;
 #[cfg(test)]
 mod exec;
 #[cfg(test)]
+#[cfg(target_arch = "x86_64")]
+mod filter;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod streams;
