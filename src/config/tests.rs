@@ -34,7 +34,7 @@ fn outcome(text: &str) -> Outcome {
     Outcome { size: config.size, host: config.host, container }
 }
 
-/// Bytes as the text they are, so that a snapshot can be read.
+/// Bytes as the text they are, and of a filter its length, so that a snapshot can be read.
 fn shown(outcome: &Outcome) -> String {
     let mut text = format!("{outcome:#?}");
     while let Some(start) = text.find("content: [\n") {
@@ -42,6 +42,11 @@ fn shown(outcome: &Outcome) -> String {
         let bytes =
             text[start + 10..end].split(',').filter_map(|number| number.trim().parse().ok()).collect();
         text.replace_range(start..=end, &format!("content: {:?}", String::from_utf8(bytes).unwrap()));
+    }
+    if let Some(start) = text.find("program: [\n") {
+        let end = start + text[start..].find(']').unwrap();
+        let length = text[start..end].matches("Instruction {").count();
+        text.replace_range(start..=end, &format!("program: [{length} instructions]"));
     }
     text
 }
