@@ -4,8 +4,8 @@ use msb_agent::protocol::{Container, Root};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BindMount, Bytes, ConfigError, HostConfig, MountPlan, RootDisks, Settings, Size, Wishes, device_rules,
-    guest_limits, host, isolation, labels, mounts, namespaces, process, seccomp,
+    BindMount, Bytes, ConfigError, HostConfig, ImageMount, MountPlan, RootDisks, Settings, Size, Wishes,
+    device_rules, guest_limits, host, isolation, labels, mounts, namespaces, process, seccomp,
 };
 use crate::bundle::Spec;
 
@@ -22,6 +22,15 @@ pub struct Config {
     pub host: HostConfig,
     /// For the guest, as soon as its disks are known.
     pub plan: Plan,
+}
+
+/// An image that is mounted, and where it stands among all mounts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacedImage {
+    /// Its index once all before it are in their places.
+    pub index: usize,
+    /// What is mounted.
+    pub image: ImageMount,
 }
 
 /// A bind mount, and where it stands among all mounts.
@@ -93,19 +102,20 @@ impl Plan {
         !self.container.start_hooks.hooks.is_empty()
     }
 
-    /// The container whose root is on these disks, and the bind mounts that it lacks, in order.
+    /// The container whose root is on these disks, and the mounts of the host that it lacks, in order.
     #[must_use]
-    pub fn complete(mut self, disks: &RootDisks) -> (Container, Vec<PlacedBind>) {
+    pub fn complete(mut self, disks: &RootDisks) -> (Container, Vec<PlacedBind>, Vec<PlacedImage>) {
         self.container.root.layers = disks.guest_layers();
         self.container.root.scratch = disks.guest_scratch();
         self.container.root.readonly |= disks.read_only;
-        let mut binds = Vec::new();
+        let (mut binds, mut images) = (Vec::new(), Vec::new());
         for (index, mount) in self.mounts.into_iter().enumerate() {
             match mount {
                 MountPlan::Ready(mount) => self.container.mounts.push(mount),
                 MountPlan::Bind(bind) => binds.push(PlacedBind { index, bind }),
+                MountPlan::Image(image) => images.push(PlacedImage { index, image }),
             }
         }
-        (self.container, binds)
+        (self.container, binds, images)
     }
 }

@@ -15,6 +15,23 @@ pub enum MountPlan {
     Ready(Mount),
     /// The host's file or directory must be looked at first.
     Bind(BindMount),
+    /// The host's image becomes a disk of the machine.
+    Image(ImageMount),
+}
+
+/// A file system in an image file or on a block device of the host, mounted by the guest's own kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageMount {
+    /// Absolute path in the container.
+    pub destination: String,
+    /// Absolute path on the host.
+    pub source: PathBuf,
+    /// What is in it.
+    pub filesystem: String,
+    /// As in the spec, without `loop`, which says nothing in the guest.
+    pub options: Vec<String>,
+    /// Nothing is written to it: a property of its descriptor.
+    pub read_only: bool,
 }
 
 /// A bind mount: nothing but a look at its source tells a file from a directory.
@@ -63,6 +80,7 @@ fn one(index: usize, mount: &OciMount) -> Result<MountPlan, ConfigError> {
     let filesystem = match kind {
         "tmpfs" | "proc" | "sysfs" | "devpts" | "mqueue" | "cgroup" | "cgroup2" | "hugetlbfs" | "ramfs"
         | "bpf" => kind,
+        "ext2" | "ext3" | "ext4" | "erofs" => return image(index, mount, destination, kind, options),
         _ => return Err(ConfigError::MountType { index, destination, filesystem: kind.into() }),
     };
     Ok(MountPlan::Ready(kernel(destination, filesystem, options)))
@@ -81,6 +99,30 @@ fn bind(
     match mount.source() {
         Some(source) if source.is_absolute() => {
             Ok(MountPlan::Bind(BindMount { destination, source: source.clone(), options, recursive }))
+        }
+        _ => Err(ConfigError::BindSource { index, destination }),
+    }
+}
+
+fn image(
+    index: usize,
+    mount: &OciMount,
+    destination: String,
+    filesystem: &str,
+    mut options: Vec<String>,
+) -> Result<MountPlan, ConfigError> {
+    options.retain(|option| option != "loop");
+    let mut words = options.iter().filter_map(|option| match option.as_str() {
+        "ro" | "rro" => Some(true),
+        "rw" | "rrw" => Some(false),
+        _ => None,
+    });
+    // The last word counts.
+    let read_only = filesystem == "erofs" || words.next_back() == Some(true);
+    match mount.source() {
+        Some(source) if source.is_absolute() => {
+            let (source, filesystem) = (source.clone(), filesystem.to_owned());
+            Ok(MountPlan::Image(ImageMount { destination, source, filesystem, options, read_only }))
         }
         _ => Err(ConfigError::BindSource { index, destination }),
     }
@@ -114,6 +156,20 @@ mod tests {
             };
             assert_eq!(plan(mount), Ok(MountPlan::Bind(expected)));
         }
+    }
+
+    #[test]
+    fn an_image_is_read_only_by_its_last_word_or_its_type() {
+        let read_only = |kind: &str, options: &[&str]| {
+            let mount = json!({ "destination": "/d", "type": kind, "source": "/i", "options": options });
+            let MountPlan::Image(image) = plan(mount).unwrap() else { panic!("no image") };
+            assert!(!image.options.contains(&"loop".to_owned()));
+            image.read_only
+        };
+        assert!(read_only("ext4", &["rw", "loop", "ro"]));
+        assert!(!read_only("ext4", &["ro", "rw"]));
+        assert!(!read_only("ext4", &[]));
+        assert!(read_only("erofs", &[]));
     }
 
     #[test]

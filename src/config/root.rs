@@ -45,8 +45,14 @@ impl RootDisks {
 
     /// The disk for what is written, as the guest finds it.
     pub(super) fn guest_scratch(&self) -> String {
-        names().nth(self.layers.len()).unwrap_or_default()
+        guest_disk(self.layers.len()).unwrap_or_default()
     }
+}
+
+/// What the guest calls the machine's disk of that index, if it has a name for it.
+#[must_use]
+pub fn guest_disk(index: usize) -> Option<String> {
+    names().nth(index)
 }
 
 /// What Linux calls virtio block devices, in the order of their discovery.

@@ -80,10 +80,10 @@ impl Attached {
     /// # Errors
     /// [`AttachError::Session`]; the guest being gone is told as SIGKILL, which is what ended the process.
     pub fn wait(mut self) -> Result<ExitStatus, AttachError> {
-        let status = match self.session.turn(None) {
+        let status = match self.session.turn(&[]) {
             Ok(Turn::Exited(status)) => status,
             // Told on the sandbox's channel alone.
-            Ok(Turn::Other | Turn::OutOfMemory(..)) => return Err(AgentError::Unexpected.into()),
+            Ok(Turn::Other(_) | Turn::OutOfMemory(..)) => return Err(AgentError::Unexpected.into()),
             Err(SessionError::Agent(error)) if error.is_closed() => ExitStatus::Signal(9),
             Err(error) => return Err(error.into()),
         };

@@ -78,8 +78,8 @@ pub enum Turn {
     Exited(ExitStatus),
     /// The guest's kernel killed for want of memory; how many, and who.
     OutOfMemory(u64, Vec<Victim>),
-    /// The other descriptor is readable.
-    Other,
+    /// One of the other descriptors is readable, the first that is.
+    Other(usize),
 }
 
 /// One process being watched over its channel.
@@ -116,18 +116,18 @@ impl Session {
         Ok(())
     }
 
-    /// Waits until the process ends or `other` can be read; forwards signals meanwhile.
+    /// Waits until the process ends or one of `others` can be read; forwards signals meanwhile.
     ///
     /// # Errors
     /// [`SessionError`]; the session is of no use afterwards.
-    pub fn turn(&mut self, other: Option<BorrowedFd>) -> Result<Turn, SessionError> {
+    pub fn turn(&mut self, others: &[BorrowedFd]) -> Result<Turn, SessionError> {
         loop {
             while let Some(event) = self.agent.kept_event() {
                 if let Some(turn) = self.news(event) {
                     return Ok(turn);
                 }
             }
-            let (agent, signal, other) = self.wait(other)?;
+            let (agent, signal, other) = self.wait(others)?;
             if signal {
                 self.forward()?;
                 // The event that made the channel readable may have come with the answer: nothing is left to read then.
@@ -139,8 +139,8 @@ impl Session {
                     return Ok(turn);
                 }
             }
-            if other {
-                return Ok(Turn::Other);
+            if let Some(which) = other {
+                return Ok(Turn::Other(which));
             }
         }
     }
@@ -152,20 +152,21 @@ impl Session {
         }
     }
 
-    fn wait(&self, other: Option<BorrowedFd>) -> Result<(bool, bool, bool), SessionError> {
+    fn wait(&self, others: &[BorrowedFd]) -> Result<(bool, bool, Option<usize>), SessionError> {
         let signals = if self.held { PollFlags::empty() } else { PollFlags::POLLIN };
         let mut fds = vec![
             PollFd::new(self.agent.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.signals.0.as_fd(), signals),
         ];
-        fds.extend(other.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        fds.extend(others.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)));
         loop {
             match poll(&mut fds, PollTimeout::NONE) {
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(SessionError::Poll(errno)),
                 Ok(_) => {
                     let ready = |index: usize| fds.get(index).and_then(PollFd::any).unwrap_or(false);
-                    return Ok((ready(0), ready(1), ready(2)));
+                    let other = (0..others.len()).find(|at| ready(2 + at));
+                    return Ok((ready(0), ready(1), other));
                 }
             }
         }
@@ -234,7 +235,7 @@ mod tests {
             let (host, agent) = scripted(1, ExitStatus::Signal(10));
             let mut session = Session::new(Agent::greet(host, PATIENCE).unwrap(), ProcessId(4), signals);
             nix::sys::pthread::pthread_kill(pthread_self(), Signal::SIGUSR1).unwrap();
-            assert_eq!(session.turn(None).unwrap(), Turn::Exited(ExitStatus::Signal(10)));
+            assert_eq!(session.turn(&[]).unwrap(), Turn::Exited(ExitStatus::Signal(10)));
             let asked = agent.join().unwrap();
             assert_eq!(asked, [Request::Signal { process: ProcessId(4), signal: 10, all: false }]);
         })
@@ -255,7 +256,7 @@ mod tests {
             nix::sys::pthread::pthread_kill(pthread_self(), Signal::SIGUSR1).unwrap();
             let agent = Agent::greet(host, Duration::from_secs(1)).unwrap();
             let mut session = Session::new(agent, ProcessId(4), signals);
-            assert_eq!(session.turn(None).unwrap(), Turn::Exited(ExitStatus::Code(3)));
+            assert_eq!(session.turn(&[]).unwrap(), Turn::Exited(ExitStatus::Code(3)));
         })
         .join()
         .unwrap();
@@ -271,9 +272,9 @@ mod tests {
             session.hold_signals(true);
             let (reader, writer) = nix::unistd::pipe().unwrap();
             drop(writer);
-            assert_eq!(session.turn(Some(reader.as_fd())).unwrap(), Turn::Other);
+            assert_eq!(session.turn(&[reader.as_fd()]).unwrap(), Turn::Other(0));
             session.hold_signals(false);
-            assert_eq!(session.turn(None).unwrap(), Turn::Exited(ExitStatus::Code(0)));
+            assert_eq!(session.turn(&[]).unwrap(), Turn::Exited(ExitStatus::Code(0)));
             let asked = agent.join().unwrap();
             assert_eq!(asked, [Request::Signal { process: ProcessId(4), signal: 10, all: false }]);
         })
@@ -292,8 +293,8 @@ mod tests {
             say(FromAgent::Event(Event::OutOfMemory { kills: 2, victims: victims.clone() }));
             say(FromAgent::Event(Event::Exited { process: ProcessId(4), status: ExitStatus::Signal(9) }));
             let mut session = Session::new(Agent::greet(host, PATIENCE).unwrap(), ProcessId(4), signals);
-            assert_eq!(session.turn(None).unwrap(), Turn::OutOfMemory(2, victims));
-            assert_eq!(session.turn(None).unwrap(), Turn::Exited(ExitStatus::Signal(9)));
+            assert_eq!(session.turn(&[]).unwrap(), Turn::OutOfMemory(2, victims));
+            assert_eq!(session.turn(&[]).unwrap(), Turn::Exited(ExitStatus::Signal(9)));
         })
         .join()
         .unwrap();
@@ -308,7 +309,7 @@ mod tests {
             let mut session = Session::new(Agent::greet(host, PATIENCE).unwrap(), ProcessId(4), signals);
             let (reader, writer) = nix::unistd::pipe().unwrap();
             drop(writer);
-            assert_eq!(session.turn(Some(reader.as_fd())).unwrap(), Turn::Other);
+            assert_eq!(session.turn(&[reader.as_fd()]).unwrap(), Turn::Other(0));
         })
         .join()
         .unwrap();

@@ -12,10 +12,12 @@
 
 pub mod child;
 pub mod control;
+mod images;
 mod names;
 mod network;
 pub mod oom;
 pub mod serve;
+mod usual;
 pub mod vmm;
 pub mod volumes;
 
@@ -25,7 +27,7 @@ use msb_agent::protocol::Container;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{MachineConfig, NetworkNamespace, PlacedBind},
+    config::{MachineConfig, NetworkNamespace, PlacedBind, PlacedImage},
     host::cgroup::Place,
 };
 
@@ -46,6 +48,8 @@ pub struct SandboxConfig {
     pub container: Container,
     /// Those, in order.
     pub binds: Vec<PlacedBind>,
+    /// The mounts of images that it lacks likewise, in order.
+    pub images: Vec<PlacedImage>,
     /// virtiofsd, should they need it.
     pub virtiofsd: PathBuf,
 }

@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, RawFd},
+    os::fd::{AsFd, BorrowedFd, RawFd},
     sync::mpsc,
     thread,
     time::Duration,
@@ -21,6 +21,7 @@ use super::{
     network::{Network, NetworkError},
     oom::Showing,
     serve,
+    usual::Usual,
     volumes::{self, Prepared, Volumes, VolumesError},
 };
 use crate::{
@@ -143,6 +144,7 @@ struct Sandbox {
     network: Option<Network>,
     relays: Relays,
     oom: Showing,
+    usual: Option<Usual>,
     /// Ends with the container.
     _volumes: Option<Volumes>,
 }
@@ -161,11 +163,13 @@ fn create(config: &SandboxConfig, parent: &mut Parent) -> Result<(Sandbox, Sessi
     parent.say(&Word::Ready);
     parent.await_go().map_err(VmmError::Parent)?;
 
-    let Prepared { container, mut volumes } = volumes::prepare(config)?;
+    let Prepared { container, images, mut volumes, usual } = volumes::prepare(config)?;
     let file_system = volumes.as_ref().map(Volumes::config);
     let shared_memory = config.machine.shared_memory || file_system.is_some();
-    let machine = MachineConfig { file_system, shared_memory, ..config.machine.clone() };
+    let disks = [config.machine.disks.as_slice(), images.disks.as_slice()].concat();
+    let machine = MachineConfig { file_system, shared_memory, disks, ..config.machine.clone() };
     let mut machine = Machine::build(&machine)?;
+    drop(images);
     let handle = machine.handle();
     let hello = machine.take_listener(CHANNEL_PORT);
     let questions = machine.take_listener(NAMES_PORT);
@@ -199,7 +203,7 @@ fn create(config: &SandboxConfig, parent: &mut Parent) -> Result<(Sandbox, Sessi
             let oom = Showing::new(config.cgroup.as_ref().and_then(|place| place.cgroup().ok()));
             let network = Some(Network::new(handle.clone(), questions)?);
             Ok((
-                Sandbox { machine: handle, ended, control, network, relays, oom, _volumes: volumes },
+                Sandbox { machine: handle, ended, control, network, relays, oom, usual, _volumes: volumes },
                 session,
                 moments,
             ))
@@ -244,11 +248,22 @@ fn supervise(
     tell: &dyn Fn(&str),
 ) -> Result<ExitStatus, VmmError> {
     let watched = loop {
-        session.hold_signals(sandbox.machine.is_paused());
-        match session.turn(Some(sandbox.control.as_fd())) {
+        let paused = sandbox.machine.is_paused();
+        session.hold_signals(paused);
+        if let (Some(usual), false) = (&mut sandbox.usual, paused)
+            && let Err(error) = usual.hand_over(&mut session.agent)
+        {
+            break Err(error.into());
+        }
+        let others: Vec<BorrowedFd> =
+            [sandbox.control.as_fd()].into_iter().chain(sandbox.usual.as_ref().map(AsFd::as_fd)).collect();
+        match session.turn(&others) {
             Ok(Turn::Exited(status)) => break Ok(status),
             Ok(Turn::OutOfMemory(kills, victims)) => sandbox.oom.show(kills, &victims, tell),
-            Ok(Turn::Other) => {
+            Ok(Turn::Other(1)) => {
+                sandbox.usual.as_mut().map(Usual::notice);
+            }
+            Ok(Turn::Other(_)) => {
                 if let Err(error) = {
                     let Sandbox { control, machine, network, .. } = &mut sandbox;
                     serve::one(control, &mut session.agent, machine, network)

@@ -1,4 +1,4 @@
-//! The bind mounts of a container, from the VMM's side: what each source is, and the daemon that serves them.
+//! The mounts of the host's files, from the VMM's side: what each source is, and the daemon that serves them.
 //!
 //! After the hooks have run: what they make or rewrite (Docker's writes `resolv.conf`) is what the container gets.
 //! A container whose only bind mounts are the usual small files gets them by content, and no daemon.
@@ -25,12 +25,14 @@ use super::{
     SandboxConfig,
     child::{ChildError, Parent, Starting, Word},
     control,
+    images::{Images, ImagesError},
+    usual::Usual,
 };
 use crate::{
     config::{BindMount, FsConfig, PlacedBind},
     host::volumes::{
         Entry, Share,
-        copy::{self, CopyError},
+        copy::{self, CopyError, HostFile},
         daemon::{self, DaemonError},
         source::{Kind, Source, SourceError},
     },
@@ -43,12 +45,15 @@ const LAST_WORDS: usize = 1024;
 /// Capabilities of the daemon that are of use only to a container that has them.
 const RARE: [&str; 2] = ["CAP_MKNOD", "CAP_SETFCAP"];
 
-/// Why the bind mounts can't be had.
+/// Why the mounts can't be had.
 #[derive(Debug, thiserror::Error)]
 pub enum VolumesError {
     /// A source.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// An image.
+    #[error(transparent)]
+    Images(#[from] ImagesError),
     /// A usual file.
     #[error(transparent)]
     Copy(#[from] CopyError),
@@ -69,13 +74,17 @@ pub enum VolumesError {
     },
 }
 
-/// The bind mounts, ready for the guest.
+/// The mounts, ready for the guest.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    /// The container with its bind mounts in their places.
+    /// The container with all its mounts in their places.
     pub container: Container,
+    /// Its disks beside those of the root.
+    pub images: Images,
     /// Who serves them, unless all came by content.
     pub volumes: Option<Volumes>,
+    /// Those that came by content.
+    pub usual: Option<Usual>,
 }
 
 /// The daemon of a sandbox. Dropped, it is killed.
@@ -89,32 +98,41 @@ pub(super) struct Volumes {
 
 /// Looks at every source and, where one needs it, starts the daemon.
 pub(super) fn prepare(config: &SandboxConfig) -> Result<Prepared, VolumesError> {
-    let mut container = config.container.clone();
+    let images = Images::open(&config.images, config.machine.disks.len())?;
+    let mut mounts = images.mounts.clone();
     let sources = config.binds.iter().map(|placed| Source::open(&placed.bind.source));
     let sources = sources.collect::<Result<Vec<_>, _>>()?;
-    let usual = |(placed, source): (&PlacedBind, &Source)| copy::is_usual(&placed.bind, source);
-    if config.binds.iter().zip(&sources).all(usual) {
-        for (placed, source) in config.binds.iter().zip(&sources) {
-            let file = copy::read(source)?;
-            let source =
-                MountSource::File { content: file.content, mode: file.mode, uid: file.uid, gid: file.gid };
-            place(&mut container, placed, source);
+    let is_usual = |(placed, source): (&PlacedBind, &Source)| copy::is_usual(&placed.bind, source);
+    let (mut volumes, mut usual) = (None, None);
+    if !config.binds.iter().zip(&sources).all(is_usual) {
+        for ((number, placed), source) in (0..).zip(&config.binds).zip(&sources) {
+            let directory = source.kind() == Kind::Directory;
+            mounts.push(mount(placed, MountSource::Volume { number, directory }));
         }
-        return Ok(Prepared { container, volumes: None });
+        volumes = Some(Volumes::start(config, &sources)?);
+    } else if !sources.is_empty() {
+        // The agent knows each by its place among the mounts.
+        let number = |placed: &PlacedBind| u32::try_from(placed.index).unwrap_or(u32::MAX);
+        let files = config.binds.iter().map(number).zip(sources).collect();
+        let watched = Usual::watch(files).map_err(prepare_errno)?;
+        for (placed, source) in config.binds.iter().zip(watched.sources()) {
+            let HostFile { content, mode, uid, gid } = copy::read(source)?;
+            mounts.push(mount(placed, MountSource::File { content, mode, uid, gid }));
+        }
+        usual = Some(watched);
     }
-    for ((number, placed), source) in (0..).zip(&config.binds).zip(&sources) {
-        let directory = source.kind() == Kind::Directory;
-        place(&mut container, placed, MountSource::Volume { number, directory });
+    let mut container = config.container.clone();
+    // In the order of their places, each place is right when its turn comes.
+    mounts.sort_by_key(|(index, _)| *index);
+    for (index, mount) in mounts {
+        container.mounts.insert(index.min(container.mounts.len()), mount);
     }
-    let volumes = Volumes::start(config, &sources)?;
-    Ok(Prepared { container, volumes: Some(volumes) })
+    Ok(Prepared { container, images, volumes, usual })
 }
 
-/// Binds are in the order of their places, so that each place is right when its turn comes.
-fn place(container: &mut Container, placed: &PlacedBind, source: MountSource) {
+fn mount(placed: &PlacedBind, source: MountSource) -> (usize, Mount) {
     let BindMount { destination, options, .. } = placed.bind.clone();
-    let at = placed.index.min(container.mounts.len());
-    container.mounts.insert(at, Mount { destination, source, options });
+    (placed.index, Mount { destination, source, options })
 }
 
 impl Volumes {

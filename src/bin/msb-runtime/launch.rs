@@ -92,7 +92,7 @@ pub fn launch(options: &Options, detached: bool, context: &Context) -> anyhow::R
     lent.rescue()?;
     let guard = Guard::new(lent.clone());
     let disks = image::prepare(&lent.disks, spec.root(), disk.0)?;
-    let (mut container, binds) = plan.complete(&disks);
+    let (mut container, binds, images) = plan.complete(&disks);
     container.start_hooks.state = show::for_start_hooks(&spec, &id, &bundle);
     if container.hostname.is_none() && !container.namespaces.contains(&Namespace::Uts) {
         // Who shares the host's names sees at least this one.
@@ -112,6 +112,7 @@ pub fn launch(options: &Options, detached: bool, context: &Context) -> anyhow::R
         network: host.network,
         container,
         binds,
+        images,
         virtiofsd: settings.virtiofsd.clone(),
     };
     let mut vmm = Starting::spawn("vmm", &sandbox, console.stdio)?;

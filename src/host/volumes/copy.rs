@@ -8,7 +8,7 @@ use std::{
     path::PathBuf,
 };
 
-use super::source::{Kind, Source};
+use super::source::{Kind, Source, errno};
 use crate::config::BindMount;
 
 /// Largest file that is handed over by content, in bytes.
@@ -26,11 +26,10 @@ const USUAL: [&str; 6] = [
 
 /// The file can't be read.
 #[derive(Debug, thiserror::Error)]
-#[error("The bind mount's source {} can't be read", path.display())]
+#[error("The bind mount's source {} can't be read (errno {errno})", path.display())]
 pub struct CopyError {
     path: PathBuf,
-    #[source]
-    source: io::Error,
+    errno: i32,
 }
 
 /// A regular file, whole.
@@ -58,14 +57,14 @@ pub fn is_usual(bind: &BindMount, source: &Source) -> bool {
 /// # Errors
 /// [`CopyError`]
 pub fn read(source: &Source) -> Result<HostFile, CopyError> {
-    let whole = || {
+    let whole = || -> io::Result<HostFile> {
         let file = File::open(source.by_descriptor())?;
         let metadata = file.metadata()?;
         let mut content = Vec::new();
         file.take(MAX_FILE).read_to_end(&mut content)?;
         Ok(HostFile { content, mode: metadata.mode() & 0o7777, uid: metadata.uid(), gid: metadata.gid() })
     };
-    whole().map_err(|error| CopyError { path: source.path().to_owned(), source: error })
+    whole().map_err(|error| CopyError { path: source.path().to_owned(), errno: errno(&error) })
 }
 
 #[cfg(test)]

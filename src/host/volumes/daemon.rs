@@ -15,7 +15,6 @@
 
 use std::{
     ffi::OsString,
-    io,
     os::unix::process::{CommandExt, parent_id},
     path::{Path, PathBuf},
     process::Command,
@@ -27,7 +26,7 @@ use nix::{
     sys::{prctl, signal::Signal},
 };
 
-use super::{Share, tree};
+use super::{Share, source::errno, tree};
 use crate::host::fds;
 
 /// Why volumes can't be served.
@@ -43,13 +42,12 @@ pub enum DaemonError {
         path: PathBuf,
     },
     /// It can't be run.
-    #[error("{} can't be run", path.display())]
+    #[error("{} can't be run (errno {errno}): install Debian's package virtiofsd anew", path.display())]
     Run {
         /// The program.
         path: PathBuf,
-        /// The cause.
-        #[source]
-        source: io::Error,
+        /// Linux error number: the kernel's words would be taken for the command's.
+        errno: i32,
     },
     /// There is nothing to serve.
     #[error(transparent)]
@@ -77,8 +75,8 @@ pub fn check(program: &Path) -> Result<(), DaemonError> {
 pub fn become_daemon(share: &Share) -> DaemonError {
     match prepare(share) {
         Ok(()) => {
-            let source = Command::new(&share.program).args(arguments(share)).env_clear().exec();
-            DaemonError::Run { path: share.program.clone(), source }
+            let error = Command::new(&share.program).args(arguments(share)).env_clear().exec();
+            DaemonError::Run { path: share.program.clone(), errno: errno(&error) }
         }
         Err(error) => error,
     }

@@ -1,7 +1,7 @@
 //! The source of a bind mount: found once, then known by its descriptor alone.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, Metadata, OpenOptions},
     io,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
@@ -22,13 +22,12 @@ pub enum SourceError {
         path: PathBuf,
     },
     /// It can't be opened.
-    #[error("The bind mount's source {} can't be opened", path.display())]
+    #[error("The bind mount's source {} can't be opened (errno {errno})", path.display())]
     Open {
         /// `mounts[].source`
         path: PathBuf,
-        /// The cause.
-        #[source]
-        source: io::Error,
+        /// Linux error number: the kernel's words would be taken for the command's.
+        errno: i32,
     },
     /// A unix socket: its other end is a process of the host.
     #[error(
@@ -54,6 +53,14 @@ pub enum SourceError {
          a block device can be mounted by the type of its file system", path.display()
     )]
     Device {
+        /// `mounts[].source`
+        path: PathBuf,
+    },
+    /// Not an image.
+    #[error(
+        "The mount's source {} is neither an image file nor a block device, which its type asks for", path.display()
+    )]
+    Image {
         /// `mounts[].source`
         path: PathBuf,
     },
@@ -89,24 +96,12 @@ pub struct Source {
 }
 
 impl Source {
-    /// What `path` leads to, links followed, as runc does.
+    /// A directory or a regular file, by its path.
     ///
     /// # Errors
     /// [`SourceError`]
     pub fn open(path: &Path) -> Result<Self, SourceError> {
-        let path = path.to_owned();
-        let opened = OpenOptions::new().read(true).custom_flags(nix::libc::O_PATH).open(&path);
-        let file = match opened {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(SourceError::Missing { path });
-            }
-            Err(source) => return Err(SourceError::Open { path, source }),
-        };
-        let metadata = match file.metadata() {
-            Ok(metadata) => metadata,
-            Err(source) => return Err(SourceError::Open { path, source }),
-        };
+        let (file, metadata, path) = find(path)?;
         // Its files have no size: through a page cache they are empty.
         if fstatfs(&file).is_ok_and(|fs| fs.filesystem_type() == PROC_SUPER_MAGIC) {
             return Err(SourceError::Proc { path });
@@ -120,6 +115,20 @@ impl Source {
             () => return Err(SourceError::Device { path }),
         };
         Ok(Self { file, kind, path })
+    }
+
+    /// An image file or a block device, by its path.
+    ///
+    /// # Errors
+    /// [`SourceError`]
+    pub fn open_image(path: &Path) -> Result<Self, SourceError> {
+        let (file, metadata, path) = find(path)?;
+        let kind = metadata.file_type();
+        if kind.is_file() || kind.is_block_device() {
+            Ok(Self { file, kind: Kind::File { size: metadata.len() }, path })
+        } else {
+            Err(SourceError::Image { path })
+        }
     }
 
     /// What it is.
@@ -151,6 +160,22 @@ impl AsFd for Source {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+/// What `path` leads to, links followed, as runc does.
+fn find(path: &Path) -> Result<(File, Metadata, PathBuf), SourceError> {
+    let path = path.to_owned();
+    let opened = OpenOptions::new().read(true).custom_flags(nix::libc::O_PATH).open(&path);
+    match opened.and_then(|file| file.metadata().map(|metadata| (file, metadata))) {
+        Ok((file, metadata)) => Ok((file, metadata, path)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(SourceError::Missing { path }),
+        Err(error) => Err(SourceError::Open { path, errno: errno(&error) }),
+    }
+}
+
+/// The number of an error, for texts that must not have the kernel's words.
+pub(super) fn errno(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or_default()
 }
 
 /// A path that leads to what a descriptor of this process is open on.

@@ -20,6 +20,9 @@ pub enum FileProblem {
     /// It is a directory, a socket or the like.
     #[error("It is not a regular file")]
     NotAFile,
+    /// Another machine, or the host itself, has it.
+    #[error("It is in use elsewhere, and can be written to by one machine only")]
+    InUse,
     /// It has no bytes.
     #[error("The file is empty")]
     Empty,
@@ -37,6 +40,7 @@ impl From<Errno> for FileProblem {
             Errno::ENOENT | Errno::ENOTDIR => Self::Missing,
             Errno::EACCES | Errno::EPERM => Self::NoAccess,
             Errno::EISDIR => Self::NotAFile,
+            Errno::EBUSY => Self::InUse,
             other => Self::Other { errno: other as i32 },
         }
     }

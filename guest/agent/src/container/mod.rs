@@ -14,7 +14,7 @@ pub mod paths;
 pub mod processes;
 pub mod root;
 pub mod users;
-mod volumes;
+pub mod volumes;
 
 use msb_agent::protocol::Failure;
 

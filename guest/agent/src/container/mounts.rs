@@ -29,7 +29,7 @@ const NONE: Option<&str> = None;
 /// [`Failure::Setup`] with the destination concerned.
 pub fn mount_all(root: &Beneath, mounts: &[Mount], owners: Owners<'_>) -> Result<Vec<Late>, Failure> {
     let (mut late, mut shared) = (Vec::new(), false);
-    for (number, entry) in mounts.iter().enumerate() {
+    for (number, entry) in (0..).zip(mounts) {
         let mut options = options::parse(&entry.options);
         let destination = Path::new(&entry.destination);
         let done = match &entry.source {
@@ -37,9 +37,10 @@ pub fn mount_all(root: &Beneath, mounts: &[Mount], owners: Owners<'_>) -> Result
                 options.own(filesystem, owners)?;
                 mount_kernel(root, destination, filesystem, &options)
             }
-            MountSource::Volume { number, directory } => {
+            MountSource::Disk { .. } => volumes::bind_disk(root, destination, number, &options),
+            MountSource::Volume { number: volume, directory } => {
                 let kind = if *directory { Kind::Directory } else { Kind::File };
-                volumes::bind(root, destination, (*number, kind), &options, &mut shared)
+                volumes::bind(root, destination, (*volume, kind), &options, &mut shared)
             }
             MountSource::File { content, mode, uid, gid } => store(number, content, *mode, *uid, *gid)
                 .and_then(|file| bind_file(root, destination, &file, &options)),
@@ -129,10 +130,15 @@ fn bind_file(root: &Beneath, destination: &Path, file: &str, options: &Options) 
     Ok(top)
 }
 
+/// Where the file that is the source of mount `number` lies.
+pub fn stored(number: u32) -> String {
+    format!("{FILES}/{number}")
+}
+
 /// Writes a file of the host where only the agent can reach it by name.
-fn store(number: usize, content: &[u8], mode: u32, uid: u32, gid: u32) -> Result<String, Errno> {
+fn store(number: u32, content: &[u8], mode: u32, uid: u32, gid: u32) -> Result<String, Errno> {
     private_directory(FILES)?;
-    let path = format!("{FILES}/{number}");
+    let path = stored(number);
     let write = || {
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         file.write_all(content)?;
@@ -150,6 +156,7 @@ fn is_tmpfs(source: &MountSource) -> bool {
 fn failed(entry: &Mount, errno: Errno) -> Failure {
     let what = match &entry.source {
         MountSource::Kernel { filesystem } => filesystem,
+        MountSource::Disk { filesystem, .. } => filesystem,
         MountSource::Volume { .. } => "a volume",
         MountSource::File { .. } => "a file",
     };

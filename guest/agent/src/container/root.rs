@@ -25,10 +25,11 @@ const LAYERS_MAX: usize = 16;
 const WRITTEN: &str = "/run/upper/upper";
 const WORK: &str = "/run/upper/work";
 
-/// A mounted root.
+/// A mounted root, and the other disks that the container writes to.
 #[derive(Debug)]
 pub struct Mounted {
     written: OwnedFd,
+    disks: Vec<OwnedFd>,
 }
 
 impl Mounted {
@@ -37,7 +38,16 @@ impl Mounted {
     /// # Errors
     /// What the disk says.
     pub fn sync(&self) -> Result<(), Failure> {
+        for disk in &self.disks {
+            syncfs(disk.as_fd()).map_err(at(|| "sync a mounted disk".into()))?;
+        }
         syncfs(self.written.as_fd()).map_err(at(|| "sync the root file system".into()))
+    }
+
+    /// With these to be synced as well.
+    #[must_use]
+    pub fn with(self, disks: Vec<OwnedFd>) -> Self {
+        Self { disks, ..self }
     }
 }
 
@@ -67,7 +77,7 @@ pub fn mount_root(root: &Root) -> Result<Mounted, Failure> {
         .map_err(at(|| "join image and writable disk".into()))?;
     let written = open(UPPER, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(at(|| format!("open {UPPER}")))?;
-    Ok(Mounted { written })
+    Ok(Mounted { written, disks: Vec::new() })
 }
 
 /// Mounts one layer, read-only, and returns where.

@@ -85,6 +85,15 @@ pub enum MountSource {
         /// Its type.
         filesystem: String,
     },
+    /// A file system on a disk of the machine.
+    Disk {
+        /// Block device: `/dev/vdc`.
+        device: String,
+        /// Its type: `ext4`, `erofs`.
+        filesystem: String,
+        /// Nothing can be written to the disk.
+        read_only: bool,
+    },
     /// A directory or a file that the host shares live ([`VOLUMES_TAG`](super::VOLUMES_TAG)).
     Volume {
         /// Its name at the top of the share.

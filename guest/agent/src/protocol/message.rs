@@ -60,6 +60,13 @@ pub enum Request {
     Update(Box<GuestLimits>),
     /// What the container uses. Answered [`Reply::Statistics`].
     Statistics,
+    /// A file that came by its content ([`super::MountSource::File`]) has another one on the host now.
+    Refresh {
+        /// Its place in [`super::Container::mounts`].
+        file: u32,
+        /// Its bytes.
+        content: Vec<u8>,
+    },
     /// Everything written is brought to the disks. Asked before the machine is ended.
     Sync,
     /// Stops every process of the container where it is, and brings all that it wrote to the disks. Answered when

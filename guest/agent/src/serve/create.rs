@@ -13,6 +13,7 @@ use crate::container::cgroup::{Cgroup, filter, limits, oom};
 use crate::container::namespaces::Isolation;
 use crate::container::root;
 use crate::container::users::Owners;
+use crate::container::volumes;
 use crate::log;
 use crate::process::helper::Job;
 use crate::process::spawn;
@@ -23,7 +24,7 @@ const WATCH_STACK: usize = 48 << 10;
 /// Root, cgroup and first process, up to its execve.
 pub fn create(agent: &Arc<Agent>, channel: &Arc<Channel>, mut container: Box<Container>) -> Answer {
     agent.registry().claim()?;
-    let mounted = root::mount_root(&container.root)?;
+    let mounted = root::mount_root(&container.root)?.with(volumes::mount_disks(&container.mounts)?);
     let cgroup = Cgroup::create()?;
     limits::apply(&container.limits)?;
     filter::attach(cgroup.descriptor(), &container.device_rules)?;

@@ -6,6 +6,7 @@ mod create;
 mod exec;
 mod freeze;
 mod limits;
+mod refresh;
 
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -89,6 +90,7 @@ fn answer(
         Request::Signal { process, signal, all } => signals::send(agent, process, signal, all),
         Request::Resize { process, size } => signals::resize(agent, process, size),
         Request::Processes => signals::processes(agent),
+        Request::Refresh { file, content } => refresh::refresh(file, &content),
         Request::Sync => agent.container().and_then(|made| made.root.sync()).map(|()| Reply::Done),
         Request::Freeze => freeze::freeze(agent),
         Request::Thaw { realtime } => freeze::thaw(agent, realtime),

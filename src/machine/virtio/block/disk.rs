@@ -71,12 +71,16 @@ impl RawFile {
     }
 
     fn try_open(path: &Path, read_only: bool) -> Result<Self, FileProblem> {
-        // O_NONBLOCK: what turns out to be a FIFO must not block here; regular files do not know it.
-        let flags = libc::O_NONBLOCK;
+        // O_NONBLOCK: what turns out to be a FIFO must not block here; regular files do not know it. O_EXCL, which means
+        // something to block devices only: nobody else, the host's kernel included, has it mounted.
+        let flags = libc::O_NONBLOCK | if read_only { 0 } else { libc::O_EXCL };
         let mut file = OpenOptions::new().read(true).write(!read_only).custom_flags(flags).open(path)?;
         let kind = file.metadata()?.file_type();
         if !kind.is_file() && !kind.is_block_device() {
             return Err(FileProblem::NotAFile);
+        }
+        if !read_only && file.try_lock().is_err() {
+            return Err(FileProblem::InUse);
         }
         match file.seek(SeekFrom::End(0))? / SECTOR {
             0 => Err(FileProblem::Empty),
@@ -112,6 +116,17 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), [0; 511]).unwrap();
         assert_eq!(open(file.path().to_str().unwrap()), FileProblem::Empty);
+    }
+
+    #[test]
+    fn what_is_written_to_belongs_to_one_machine() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(512).unwrap();
+        let first = RawFile::open(file.path(), false).unwrap();
+        assert_eq!(RawFile::open(file.path(), false).unwrap_err().problem, FileProblem::InUse);
+        assert!(RawFile::open(file.path(), true).is_ok());
+        drop(first);
+        assert!(RawFile::open(file.path(), false).is_ok());
     }
 
     #[test]
