@@ -22,7 +22,7 @@ pub struct Run {
 
 const GREETING: &str = "echo \"Hello from a container in a microVM of its own: $(uname -a)\"";
 
-/// Makes a bundle of busybox and `$MSB_CONFIG`, and runs it.
+/// Makes a bundle of busybox and `$DEV_CONFIG`, and runs it.
 const BUNDLE: &str = r#"
 set -eu
 bundle=$(mktemp -d /var/tmp/msb-dev-XXXXXX)
@@ -33,8 +33,8 @@ chmod 755 . rootfs
 cp "$(command -v busybox)" rootfs/bin/busybox
 for name in $(busybox --list); do [ "$name" = busybox ] || ln -s busybox "rootfs/bin/$name"; done
 echo 'root:x:0:0:root:/root:/bin/sh' > rootfs/etc/passwd
-printf '%s' "$MSB_CONFIG" > config.json
-"$MSB_RUNTIME" run --bundle "$bundle" "dev-$$"
+printf '%s' "$DEV_CONFIG" > config.json
+"$DEV_RUNTIME" run --bundle "$bundle" "dev-$$"
 "#;
 
 /// Runs the command, here or in the virtual host, and gives its exit code.
@@ -49,7 +49,7 @@ pub fn run(project: &Project, arguments: &Run) -> Result<i32> {
             packages::require(&[("busybox-static", "busybox")])?;
             let mut shell = Command::new("sh");
             shell.args(["-c", BUNDLE]).envs(build.variables());
-            let status = shell.env("MSB_RUNTIME", &build.runtime).env("MSB_CONFIG", config).status();
+            let status = shell.env("DEV_RUNTIME", &build.runtime).env("DEV_CONFIG", config).status();
             let status = status.context("Cannot run sh")?;
             Ok(status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(-1))
         }
@@ -57,7 +57,7 @@ pub fn run(project: &Project, arguments: &Run) -> Result<i32> {
             eprintln!("Running in the virtual KVM host, not directly: {reason}.");
             let host = VirtualHost::start(Fixture::Plain, &project.host(Fixture::Plain)?, &build.payload())?;
             let command =
-                host.sh(BUNDLE).env("MSB_RUNTIME", "/usr/local/bin/msb-runtime").env("MSB_CONFIG", &config);
+                host.sh(BUNDLE).env("DEV_RUNTIME", "/usr/local/bin/msb-runtime").env("DEV_CONFIG", &config);
             // The container has no terminal; what is typed here would go nowhere but into its input.
             let command = if io::stdin().is_terminal() { command } else { command.stdin_from(io::stdin()) };
             let code = command.timeout(None).stream(&mut io::stdout(), &mut io::stderr())?;
