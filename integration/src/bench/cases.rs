@@ -20,17 +20,17 @@ const RUNS: usize = 11;
 const GUEST_MIB: u64 = 128;
 
 /// How long one case may take by the clock on the wall: a host that hangs must not hang its user.
-const PATIENCE: Duration = Duration::from_secs(600);
+pub(super) const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What the measured container prints.
-const MARKER: &str = "container-speaks";
+pub(super) const MARKER: &str = "container-speaks";
 
 /// All files that are read or written lie in memory, so that no case waits for a disk.
 const PREPARE: &str = r#"
 set -eu
-mkdir -p /bench /var/lib/msb
+mkdir -p /bench /var/lib/msb-runtime
 mount -t tmpfs -o exec tmpfs /bench
-mount -t tmpfs tmpfs /var/lib/msb
+mount -t tmpfs tmpfs /var/lib/msb-runtime
 cp -a /opt/busybox/bundle /bench/bundle
 cd /bench/bundle
 jq --arg memory "${GUEST_MIB}M" --arg marker "$MARKER" \
@@ -38,17 +38,39 @@ jq --arg memory "${GUEST_MIB}M" --arg marker "$MARKER" \
 mv new config.json
 cp -a /bench/bundle /bench/idle
 jq '.process.args = ["sleep", "100000"]' config.json > /bench/idle/config.json
+mkdir /bench/data
+volume() {
+    cp -a /bench/bundle /bench/$1
+    jq --arg work "$2; echo $MARKER" '.process.args = ["sh", "-c", $work] |
+        .mounts += [{destination: "/data", type: "bind", source: "/bench/data", options: ["rbind"]}]' \
+        config.json > /bench/$1/config.json
+}
+volume volume true
+volume files 'cd /data; for i in $(seq 200); do echo $i > $i; done; cat * > /dev/null; ls -l > /dev/null; rm *'
+volume stream 'dd if=/dev/zero of=/data/big bs=64k count=512 2>/dev/null; dd if=/data/big of=/dev/null bs=64k 2>/dev/null; rm /data/big'
 systemctl stop docker.socket docker containerd
 sleep 30
 "#;
+
+/// What a container with a volume does, and the bundle that does it.
+const VOLUMES: [(&str, &str); 3] =
+    [("nothing", "volume"), ("200 small files", "files"), ("32 MiB written and read", "stream")];
+
+/// Makes the bundles that all measurements use, and stops what would disturb them.
+///
+/// # Errors
+/// When the host can't be prepared.
+pub fn prepare(host: &VirtualHost) -> Result<()> {
+    let prepared = host.sh(PREPARE).env("GUEST_MIB", &GUEST_MIB.to_string()).env("MARKER", MARKER).run()?;
+    ensure!(prepared.code == 0, "The host can't be prepared: {}", prepared.err());
+    Ok(())
+}
 
 /// Measures everything in `host`; what was measured before a failure stays in `report`.
 ///
 /// # Errors
 /// The first command that can't be run or does not end as it should.
 pub fn measure(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str)) -> Result<()> {
-    let prepared = host.sh(PREPARE).env("GUEST_MIB", &GUEST_MIB.to_string()).env("MARKER", MARKER).run()?;
-    ensure!(prepared.code == 0, "The host can't be prepared: {}", prepared.err());
     for (name, command) in [
         ("msb-runtime run", "msb-runtime --root /run/bench run --bundle /bench/bundle bench"),
         ("runc run", "runc --root /run/bench-runc run --bundle /bench/bundle bench"),
@@ -56,7 +78,7 @@ pub fn measure(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str))
         ("echo, no container", "/bin/echo container-speaks"),
     ] {
         progress(name);
-        report.add(name, runs(host, command)?);
+        report.add(name, runs(host, RUNS, MARKER, command)?);
     }
     progress("moments of msb-runtime run");
     moments(host, report)?;
@@ -68,10 +90,28 @@ pub fn measure(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str))
     Ok(())
 }
 
-fn runs(host: &VirtualHost, command: &str) -> Result<Measured> {
-    let runs: Vec<Run> = ask(host, &format!("host-measure run {RUNS} {MARKER} {command}"))?;
+/// Measures containers with a volume, whose files lie in memory.
+///
+/// # Errors
+/// As [`measure`].
+pub fn volumes(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str)) -> Result<()> {
+    for (work, bundle) in VOLUMES {
+        for runtime in ["msb-runtime", "runc"] {
+            let name = format!("{runtime} run, a volume: {work}");
+            progress(&name);
+            let command = format!("{runtime} --root /run/bench-{runtime} run --bundle /bench/{bundle} bench");
+            report.add(&name, runs(host, RUNS, MARKER, &command)?);
+        }
+    }
+    Ok(())
+}
+
+/// Runs a command so often; its first output of interest holds `marker`, which may be empty for a command without.
+pub(super) fn runs(host: &VirtualHost, count: usize, marker: &str, command: &str) -> Result<Measured> {
+    let runs: Vec<Run> = ask(host, &format!("host-measure run {count} '{marker}' {command}"))?;
     for run in &runs {
-        ensure!(run.code == 0 && run.first_output_ns.is_some(), "{command}: {run:?}");
+        let told = marker.is_empty() || run.first_output_ns.is_some();
+        ensure!(run.code == 0 && told, "{command}: {run:?}");
     }
     let counted = || runs.iter().skip(1);
     Ok(Measured {

@@ -24,6 +24,8 @@ pub struct Measured {
 pub struct Report {
     /// In the order measured.
     pub commands: Vec<(String, Measured)>,
+    /// Roots, in the order measured.
+    pub roots: Vec<(String, Measured)>,
     /// From the exec of the program named to what is said of it.
     pub moments_ns: Vec<(String, u64)>,
     /// Each case of the guest's disks, and how long it took with each VMM.
@@ -85,6 +87,18 @@ impl fmt::Display for Report {
         writeln!(f, "\n{:<34} {:>10}", "moment", "from exec")?;
         for (name, moment) in &self.moments_ns {
             writeln!(f, "{name:<34} {:>10}", Ms(*moment))?;
+        }
+        if !self.roots.is_empty() {
+            writeln!(
+                f,
+                "\n{:<42} {:>12} {:>10} {:>10}",
+                "root (medians of 3)", "first output", "exit", "CPU"
+            )?;
+        }
+        for (name, measured) in &self.roots {
+            let (output, exit, cpu) =
+                (Ms(measured.first_output_ns), Ms(measured.exit_ns), Ms(measured.cpu_ns));
+            writeln!(f, "{name:<42} {output:>12} {exit:>10} {cpu:>10}")?;
         }
         if !self.disks.is_empty() {
             write!(f, "\n{:<30}", "disk (wall clock, best of runs)")?;

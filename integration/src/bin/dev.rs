@@ -20,7 +20,7 @@ enum Verb {
     /// Check format, lints and licences; run unit tests and end-to-end tests
     Test(dev::test::Test),
     /// Measure start-up, memory and size beside runc and QEMU
-    Bench,
+    Bench(dev::bench::Bench),
     /// Build the guest kernel and print its path
     Kernel,
     /// Say what this machine can do
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     let outcome = match &arguments.verb {
         Verb::Run(run) => dev::run::run(&project, run),
         Verb::Test(test) => dev::test::run(&project, test),
-        Verb::Bench => dev::bench::run(&project),
+        Verb::Bench(bench) => dev::bench::run(&project, &bench),
         Verb::Kernel => dev::kernel::run(&project),
         Verb::Doctor => dev::doctor::run(&project),
         Verb::Clean => dev::clean::run(&project),

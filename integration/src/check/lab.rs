@@ -102,6 +102,11 @@ impl Lab {
         self.step(what, script).code(0).stdout().trim_end_matches('\n').to_owned()
     }
 
+    /// Notes what is wrong, for a test that compares for itself.
+    pub fn fail(&mut self, what: &str) {
+        self.failures.push(format!("{what}\n"));
+    }
+
     /// Waits until the shell condition `until` holds, which it must within half a minute or so.
     pub fn wait(&mut self, what: &str, until: &str) {
         let turn = format!("i=0; until {until}; do i=$((i+1)); [ $i -lt 80 ] || exit 1; sleep 0.2; done");

@@ -6,29 +6,58 @@
 use std::fs;
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 
 use super::Project;
+use super::products::Build;
 use super::progress::Step;
-use crate::bench::{cases, disks, network, report::Report};
+use crate::bench::{callers, cases, disks, network, report::Report, roots};
 use crate::host::{Fixture, Item, VirtualHost};
 
+/// What `bench` is told.
+#[derive(Debug, clap::Args)]
+pub struct Bench {
+    /// Only these; all without
+    #[arg(value_enum)]
+    parts: Vec<Part>,
+}
+
+/// What can be measured by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// A start, its moments, and what an idle sandbox takes
+    Start,
+    /// Containers with a volume
+    Volumes,
+    /// Docker's commands, exec and streams
+    Callers,
+    /// Compositions and scratch disks against mkfs.erofs and mke2fs
+    Roots,
+    /// The guest's disks against QEMU's
+    Disks,
+    /// The guest's network against QEMU's
+    Network,
+}
+
+impl Bench {
+    fn has(&self, part: Part) -> bool {
+        self.parts.is_empty() || self.parts.contains(&part)
+    }
+}
+
 /// Makes all that the benchmarks need, and runs them.
-pub fn run(project: &Project) -> Result<i32> {
+pub fn run(project: &Project, bench: &Bench) -> Result<i32> {
     let build = project.build()?;
-    let watch = project.host_program("host-measure")?;
-    let mut payload = build.payload();
-    payload.push(Item { source: watch, target: "/usr/local/bin/host-measure".into(), mode: 0o755 });
-    let host = VirtualHost::start(Fixture::Icount, &project.host(Fixture::Icount)?, &payload)?;
-    let host = host.named("bench");
-    let step = Step::begin("bench");
     let mut report = Report::default();
-    let measured = cases::measure(&host, &mut report, &|case| step.phase(case));
-    drop(step);
-    let (host, measured) = match measured {
-        Ok(()) => disks(project, &mut report)?,
-        failed => (host, failed),
-    };
-    if let Err(error) = measured {
+    let mut last = None;
+    if [Part::Start, Part::Volumes, Part::Callers, Part::Roots].iter().any(|part| bench.has(*part)) {
+        last = Some(by_instructions(project, &build, bench, &mut report)?);
+    }
+    let failed = last.as_ref().is_some_and(|(_, measured)| measured.is_err());
+    if !failed && [Part::Disks, Part::Network].iter().any(|part| bench.has(*part)) {
+        last = Some(by_the_wall(project, bench, &mut report)?);
+    }
+    if let Some((host, Err(error))) = last {
         println!("{report}");
         return Err(error.context(format!("The host's logs are kept in {}", host.keep()?.display())));
     }
@@ -45,8 +74,43 @@ pub fn run(project: &Project) -> Result<i32> {
     Ok(0)
 }
 
+/// A host, and whether all was measured there.
+type Outcome = (VirtualHost, Result<()>);
+
+/// What is counted in instructions.
+fn by_instructions(project: &Project, build: &Build, bench: &Bench, report: &mut Report) -> Result<Outcome> {
+    let mut payload = build.payload();
+    for (program, name) in
+        [(project.rootfs_program()?, "msb-rootfs"), (project.host_program("host-measure")?, "host-measure")]
+    {
+        payload.push(Item { source: program, target: format!("/usr/local/bin/{name}"), mode: 0o755 });
+    }
+    let host = VirtualHost::start(Fixture::Icount, &project.host(Fixture::Icount)?, &payload)?;
+    let host = host.named("bench");
+    let step = Step::begin("bench");
+    let progress = |case: &str| step.phase(case);
+    let mut measure = || {
+        cases::prepare(&host)?;
+        if bench.has(Part::Start) {
+            cases::measure(&host, report, &progress)?;
+        }
+        if bench.has(Part::Volumes) {
+            cases::volumes(&host, report, &progress)?;
+        }
+        if bench.has(Part::Callers) {
+            callers::measure(&host, report, &progress)?;
+        }
+        if bench.has(Part::Roots) {
+            roots::measure(&host, report, &progress)?;
+        }
+        Ok(())
+    };
+    let measured = measure();
+    Ok((host, measured))
+}
+
 /// The guest's disks and its network, in a host whose clock is the wall's.
-fn disks(project: &Project, report: &mut Report) -> Result<(VirtualHost, Result<()>)> {
+fn by_the_wall(project: &Project, bench: &Bench, report: &mut Report) -> Result<Outcome> {
     let item = |source, target: &str, mode| Item { source, target: target.into(), mode };
     let (guest_net, net) = project.guest_net()?;
     let payload = [
@@ -59,7 +123,16 @@ fn disks(project: &Project, report: &mut Report) -> Result<(VirtualHost, Result<
     let host =
         VirtualHost::start(Fixture::Plain, &project.host(Fixture::Plain)?, &payload)?.named("bench-disks");
     let step = Step::begin("bench of disks and network");
-    let measured = disks::measure(&host, report, &|case| step.phase(case))
-        .and_then(|()| network::measure(&host, report, &|case| step.phase(case)));
+    let progress = |case: &str| step.phase(case);
+    let mut measure = || {
+        if bench.has(Part::Disks) {
+            disks::measure(&host, report, &progress)?;
+        }
+        if bench.has(Part::Network) {
+            network::measure(&host, report, &progress)?;
+        }
+        Ok(())
+    };
+    let measured = measure();
     Ok((host, measured))
 }

@@ -118,6 +118,11 @@ impl Project {
         )
     }
 
+    /// `msb-rootfs`, for measurements.
+    pub fn rootfs_program(&self) -> Result<PathBuf> {
+        self.program("msb-rootfs", &[], &["--release", "--package", "rootfs-builder"])
+    }
+
     /// The first file system of a guest that only measures its disks.
     pub fn guest_io(&self) -> Result<PathBuf> {
         let source = self.root.join("integration/src/bin/guest-io.rs");

@@ -1,0 +1,89 @@
+//! What a user of Docker waits for, and a process's streams: runc and ours, in turns, in instructions.
+
+use anyhow::{Context, Result, ensure};
+
+use super::cases::{self, MARKER};
+
+use super::report::{Measured, Report, median};
+use crate::host::VirtualHost;
+
+/// Runs of each case; the first is not counted.
+const RUNS: usize = 6;
+
+/// Docker again, which the cases before have stopped, and a container of each runtime to go into.
+const PREPARE: &str = r#"
+set -eu
+systemctl start containerd docker
+for runtime in runc msb; do
+    docker run -d --name in-$runtime --network none --runtime=$runtime busybox sleep 100000 > /dev/null
+    docker create --name stop-$runtime --network none --runtime=$runtime busybox \
+        sh -c 'trap "exit 0" TERM; while :; do sleep 1000 & wait; done' > /dev/null
+done
+mkdir -p /bench/stdio
+jq '.process.args = ["sh", "-c", "if [ $0 = in ]; then cat > /dev/null; else head -c 67108864 /dev/zero; fi; echo container-speaks >&2"]' \
+    /bench/bundle/config.json > /bench/stdio/both.json
+cp -a /bench/bundle/rootfs /bench/stdio/rootfs
+for way in in out; do
+    mkdir -p /bench/stdio/$way; ln -sfn ../rootfs /bench/stdio/$way/rootfs
+    jq --arg way $way '.process.args += [$way] | .root.path = "/bench/stdio/rootfs"' /bench/stdio/both.json > /bench/stdio/$way/config.json
+done
+head -c 67108864 /dev/zero > /bench/stdio/64M
+mkdir -p /bench/exec; jq '.process.args = ["sleep", "100000"] | .root.path = "/bench/bundle/rootfs"' /bench/bundle/config.json > /bench/exec/config.json
+msb-runtime --root /run/bench run --detach --bundle /bench/exec bench < /dev/null > /dev/null 2>&1
+runc --root /run/bench-runc run --detach --bundle /bench/exec bench < /dev/null > /dev/null 2>&1
+sleep 30
+"#;
+
+/// Prints how long each `docker stop` took, in nanoseconds, as a JSON array.
+const STOP: &str = r#"
+for run in $(seq COUNT); do
+    docker start stop-RUNTIME > /dev/null; sleep 3; began=$(date +%s%N)
+    docker stop -t 10 stop-RUNTIME > /dev/null; echo $(($(date +%s%N) - began))
+done | jq -cs .
+"#;
+
+/// Measures all cases in `host`, which [`cases::prepare`] has prepared.
+///
+/// # Errors
+/// The first command that can't be run or does not end as it should.
+pub fn measure(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str)) -> Result<()> {
+    progress("Docker");
+    let prepared = host.sh(PREPARE).timeout(Some(cases::PATIENCE)).run()?;
+    ensure!(prepared.code == 0, "Docker can't be prepared: {}", prepared.err());
+    let own =
+        |runtime| if runtime == "msb" { ("msb-runtime", "/run/bench") } else { ("runc", "/run/bench-runc") };
+    for (case, command) in [
+        ("exec, by the runtime itself", "PROGRAM --root STATE exec bench echo container-speaks"),
+        (
+            "64 MiB of output",
+            "sh -c 'PROGRAM --root STATE run --bundle /bench/stdio/out out 2>&1 > /dev/null'",
+        ),
+        (
+            "64 MiB of input",
+            "sh -c 'PROGRAM --root STATE run --bundle /bench/stdio/in in 2>&1 > /dev/null < /bench/stdio/64M'",
+        ),
+        ("docker run", "docker run --rm --network none --runtime=RUNTIME busybox echo container-speaks"),
+        ("docker exec", "docker exec in-RUNTIME echo container-speaks"),
+    ] {
+        for runtime in ["runc", "msb"] {
+            let (program, state) = own(runtime);
+            let command =
+                command.replace("PROGRAM", program).replace("STATE", state).replace("RUNTIME", runtime);
+            progress(&format!("{case}, {runtime}"));
+            report.add(&format!("{case}, {runtime}"), cases::runs(host, RUNS, MARKER, &command)?);
+        }
+    }
+    for runtime in ["runc", "msb"] {
+        progress(&format!("docker stop, {runtime}"));
+        let script = STOP.replace("RUNTIME", runtime).replace("COUNT", &RUNS.to_string());
+        let output = host.sh(&script).timeout(Some(cases::PATIENCE)).run()?.out();
+        let times: Vec<u64> =
+            serde_json::from_str(&output).with_context(|| format!("docker stop: {output}"))?;
+        ensure!(times.len() == RUNS, "docker stop: {output}");
+        let exit_ns = median(times.into_iter().skip(1));
+        report.add(&format!("docker stop, {runtime}"), Measured { exit_ns, ..Measured::default() });
+    }
+    let removed = host.sh("docker rm -f in-runc in-msb stop-runc stop-msb; msb-runtime --root /run/bench delete -f bench; runc --root /run/bench-runc delete -f bench").run()?;
+    ensure!(removed.code == 0, "The containers can't be removed: {}", removed.err());
+    Ok(())
+}
