@@ -1,0 +1,286 @@
+//! Docker's steps and options with runc and with ours, in one host: output, exit code, `docker inspect` and Docker's events
+//! are the same, but for the differences that the README lists. A difference that is not listed fails; so does one that is
+//! listed and no longer there.
+
+use integration::check::Lab;
+
+crate::conformance!(both: [], ours: [options, namespaces, lifecycle, later, failures]);
+
+/// One step: its name, and a script that uses `$D` for the runtime and calls its container `box`.
+type Step = (&'static str, &'static str);
+
+/// A difference that is meant: the step's name, and the README's words that give the reason.
+type Difference = (&'static str, &'static str);
+
+const README: &str = include_str!("../../../README.md");
+
+/// `look`: what Docker knows of how the container `box` is, as far as a runtime has a say in it.
+const FUNCTIONS: &str = r#"
+look() {
+    docker inspect box | jq -cS '.[0] | {State: (.State | del(.Pid, .StartedAt, .FinishedAt, .Health)), RestartCount, Path, Args,
+        AppArmorProfile, Mounts: [.Mounts[]?.Destination]}'
+}
+until_log() { i=0; until docker logs box 2>&1 | grep -q "$1"; do i=$((i+1)); [ $i -lt 100 ] || return 1; sleep 0.2; done; }
+until_state() { i=0; until [ "$(docker inspect -f "$1" box)" = "$2" ]; do i=$((i+1)); [ $i -lt 100 ] || return 1; sleep 0.2; done; }
+# Ids, times and the runtimes' own words.
+plain() {
+    sed -E 's/[0-9a-f]{64}/ID/g; s/\b[0-9a-f]{12}\b/ID/g; s/[0-9]{4}-[0-9-]+T[0-9:.]+(Z|[+-][0-9:]+)/TIME/g;
+        s/OCI runtime (create|exec) failed: ((runc create|create|exec) failed: )?(unable to start container process: )?/OCI runtime \1 failed: /
+        s/stat [^:]*: no such/no such/'
+}
+"#;
+
+const OPTIONS: &[Step] = &[
+    (
+        "as it is without options",
+        "docker run --rm $N $D busybox sh -c 'id; pwd; umask; env | grep -v HOSTNAME | sort; cat /proc/1/cmdline | tr \"\\0\" \" \";
+         grep -E \"^(Cap|NoNewPrivs|Seccomp:)\" /proc/self/status; ls -l /proc/self/fd | wc -l; cat /proc/self/oom_score_adj'",
+    ),
+    ("open files, of which nobody said how many", "docker run --rm $N $D busybox sh -c 'ulimit -n'"),
+    (
+        "who it is",
+        "docker run --rm $N $D --user 1000:1001 --group-add 5 --cap-drop ALL --cap-add NET_BIND_SERVICE --cap-add CHOWN --ulimit nofile=100:200 \
+            --ulimit core=0 --oom-score-adj 300 -e A=b -e EMPTY= -w /tmp/new --hostname h --domainname d busybox sh -c '
+            id; pwd; stat -c \"%u %g %a\" .; echo $A$EMPTY; hostname; cat /proc/sys/kernel/domainname; ulimit -n; ulimit -Hn; ulimit -c;
+            cat /proc/self/oom_score_adj; grep -E \"^Cap\" /proc/self/status'",
+    ),
+    (
+        "capabilities",
+        "docker run --rm $N $D --cap-add ALL --security-opt no-new-privileges busybox grep -E '^(Cap|NoNew)' /proc/self/status
+         docker run --rm $N $D --cap-drop ALL busybox sh -c 'grep Cap /proc/self/status; chown 1 /tmp; echo $?'",
+    ),
+    (
+        "security options",
+        "docker run --rm $N $D --security-opt seccomp=unconfined --security-opt apparmor=unconfined busybox grep Seccomp: /proc/self/status
+         docker run --rm $N $D busybox sh -c 'unshare -U true; echo $?; mount -t tmpfs x /tmp; echo $?'",
+    ),
+    (
+        "hidden and read-only paths",
+        "docker run --rm $N $D busybox sh -c '
+            head -c 1 /proc/kcore | wc -c; ls /proc/acpi /proc/scsi /sys/firmware; head -c 1 /proc/timer_list | wc -c
+            for file in /proc/sys/kernel/hostname /proc/sysrq-trigger /proc/irq/x /proc/bus/x /sys/x /sys/fs/cgroup/x; do
+                (echo x > $file) 2>&1; done; mount | grep -E \" on /(proc|sys)\" | sed \"s/.* on \\([^ ]*\\) .*[(]\\(r.\\).*/\\1 \\2/\" | sort'",
+    ),
+    (
+        "file systems in memory",
+        "docker run --rm $N $D --read-only --tmpfs /t:size=1m,mode=700 --tmpfs /u --shm-size 16m busybox sh -c '
+            df -k /t /dev/shm | tail -n 2 | tr -s \" \" | cut -d\" \" -f2,6; stat -c \"%a %F\" /t /u /dev/shm; touch /x; touch /t/x /u/x;
+            mount | grep -E \" on /(t|u|dev/shm|dev/mqueue|dev/pts|dev) \" | sed \"s/size=[0-9]*k/size/; s/,inode64//; s/^[a-z]* on //\" | sort'",
+    ),
+    ("devices", "docker run --rm $N $D busybox sh -c 'cd /dev; ls -ln | sed \"s/  */ /g\" | cut -d\" \" -f1,3-6,10- | sort'"),
+    (
+        "devices of its own",
+        "docker run --rm $N $D --device /dev/null:/dev/mine:rw --device-cgroup-rule 'c 1:7 rmw' busybox sh -c '
+            ls -ln /dev/mine | cut -d\" \" -f1; echo x > /dev/mine; mknod /tmp/full c 1 7; echo x > /tmp/full; mknod /tmp/kmsg c 1 11; head -c 1 /tmp/kmsg'",
+    ),
+    (
+        "limits",
+        "docker run --rm $N $D -m 64m --memory-swap 64m --memory-reservation 32m --pids-limit 20 --cpus 0.5 --cpu-shares 512 busybox sh -c '
+            cd /sys/fs/cgroup; cat memory.max memory.swap.max memory.low pids.max cpu.max cpu.weight'",
+    ),
+    (
+        "sysctls",
+        "docker run --rm $N $D --sysctl net.ipv4.ip_forward=1 --sysctl kernel.msgmax=65000 busybox sh -c '
+            cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/msgmax /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/net/ipv4/ping_group_range'",
+    ),
+    (
+        "privileged",
+        "docker run --rm $N $D --privileged busybox sh -c '
+            grep -E \"^(Cap|Seccomp:)\" /proc/self/status; mount -t tmpfs x /tmp; echo $?; echo 1 > /proc/sys/vm/drop_caches; echo $?; ls /proc/acpi >/dev/null 2>&1; ls -d /dev/null /dev/kmsg'",
+    ),
+    (
+        "input, entry point and environment",
+        "echo from outside | docker run --rm -i $N $D --entrypoint cat busybox -; printf 'X=1\\nY=two words\\n' > list
+         docker run --rm $N $D --env-file list --entrypoint '' busybox sh -c 'echo $X $Y'; echo | docker run --rm -i $N $D busybox sh -c 'read a; echo \"<$a>\"; exit 42'",
+    ),
+    (
+        "a terminal",
+        "docker run --name box -t $N $D busybox sh -c 'tty; stty -a | grep -c rows; ls -l /dev/console | cut -c1; echo $TERM'; look; docker rm box",
+    ),
+    ("labels, names and annotations", "docker run --name box --label a=b --annotation x=y $N $D busybox true; look; docker rm box"),
+];
+
+const NAMESPACES: &[Step] = &[
+    (
+        "no network",
+        "docker run --rm --network none $D busybox sh -c 'ip -o link | cut -d: -f2; ping -c 1 -w 1 127.0.0.1 | grep -c from'",
+    ),
+    ("the host's processes", "docker run --rm $N $D --pid=host busybox sh -c 'echo ran'"),
+    ("the host's name", "docker run --rm $N $D --uts=host busybox sh -c 'hostname'"),
+    ("the host's shared memory", "docker run --rm $N $D --ipc=host busybox sh -c 'ls -d /dev/shm'"),
+    (
+        "no shared memory",
+        "docker run --rm $N $D --ipc=none busybox sh -c 'ls /dev/shm 2>&1; ls -d /dev/mqueue'",
+    ),
+    (
+        "shared memory that others may join",
+        "docker run --rm $N $D --ipc=shareable busybox sh -c 'echo x > /dev/shm/x; cat /dev/shm/x'",
+    ),
+    (
+        "the host's cgroups",
+        "docker run --rm $N $D --cgroupns=host busybox sh -c 'cat /proc/self/cgroup | cut -d: -f1,2'",
+    ),
+    (
+        "another's processes",
+        "docker run -d --name other $N $D busybox sleep 1000 >&2; docker run --rm $N $D --pid=container:other busybox sh -c 'echo ran'; docker rm -f other >&2",
+    ),
+];
+
+const LIFECYCLE: &[Step] = &[
+    ("create and start", "docker create --name box $N $D busybox sh -c 'echo out; echo err >&2; exit 3' >/dev/null; look; docker start -a box; echo $?; look; docker rm box"),
+    (
+        "detached",
+        "docker run -d --name box $N $D busybox sh -c 'trap \"echo usr1\" USR1; trap \"echo term; exit 9\" TERM; echo ready; while :; do sleep 0.1; done' >/dev/null
+         until_log ready; look; docker kill -s USR1 box; until_log usr1; docker stop -t 20 box; docker logs box; docker wait box; look; docker rm box",
+    ),
+    (
+        "deaf to what stops it",
+        "docker run -d --name box $N $D busybox sh -c 'trap \"\" TERM; echo ready; while :; do sleep 0.1; done' >/dev/null
+         until_log ready; docker stop -t 1 box; look; docker start box; until_state '{{.State.Running}}' true; docker kill box; docker wait box; look; docker rm box",
+    ),
+    (
+        "exec",
+        "docker run -d --name box $N $D -e A=b -w /tmp busybox sleep 1000 >/dev/null
+         docker exec box sh -c 'pwd; echo $A; id -u; grep -E \"^(Cap|Seccomp:|NoNew)\" /proc/self/status; exit 4'; echo $?
+         docker exec -e C=d -w / -u 1000:1000 box sh -c 'pwd; echo $A $C; id; grep ^Cap /proc/self/status'; echo data | docker exec -i box cat
+         docker exec --privileged box grep ^Cap /proc/self/status; docker exec -d box touch /started; docker exec -t box tty
+         docker exec box nosuch; echo $?; docker exec box /etc/passwd; echo $?; docker exec box sh -c 'kill -9 $$'; echo $?; docker exec -w /nowhere box true; echo $?
+         docker rm -f box",
+    ),
+    (
+        "paused",
+        "docker run -d --name box $N $D busybox sh -c 'i=0; while :; do i=$((i+1)); echo $i > /tmp/i; sleep 0.1; done' >/dev/null
+         docker pause box; look; docker exec box true; echo $?; docker pause box; echo $?; docker unpause box; docker exec box true; echo $?; docker pause box; docker rm -f box",
+    ),
+    (
+        "changed while it runs",
+        "docker run -d --name box $N $D -m 128m busybox sleep 1000 >/dev/null; docker update -m 100m --memory-swap 200m --cpus 0.5 --pids-limit 50 --restart no box
+         look; docker exec box sh -c 'cd /sys/fs/cgroup; cat memory.max memory.swap.max cpu.max pids.max'; docker rm -f box",
+    ),
+];
+
+const LATER: &[Step] = &[
+    (
+        "started again by Docker",
+        "docker run -d --name box --restart on-failure:2 $N $D busybox sh -c 'echo run; exit 9' >/dev/null
+         until_state '{{.RestartCount}} {{.State.Status}}' '2 exited'; docker logs box; look; docker rm box",
+    ),
+    (
+        "restarted",
+        "docker run -d --name box $N $D busybox sh -c 'echo run >> /runs; wc -l < /runs; trap \"exit 0\" TERM; while :; do sleep 0.1; done' >/dev/null
+         until_log 1; docker restart -t 5 box; until_log 2; docker logs box; docker rm -f box",
+    ),
+    (
+        "healthy",
+        "docker run -d --name box $N $D --health-cmd 'test -e /tmp/well' --health-interval 1s --health-retries 2 busybox sleep 1000 >/dev/null
+         until_state '{{.State.Health.Status}}' unhealthy; echo $?; docker exec box touch /tmp/well; until_state '{{.State.Health.Status}}' healthy; echo $?; docker rm -f box",
+    ),
+    (
+        "looked at",
+        "docker run -d --name box $N $D busybox sh -c 'echo ready; sleep 1000' >/dev/null; until_log ready; docker top box | wc -l; docker top box | grep -c 'sleep 1000'
+         docker stats --no-stream --format '{{.Name}} {{.MemUsage}} {{.PIDs}}' box | sed -E 's/[0-9.]+[KMG]iB/SIZE/g; s/ [0-9]+$/ COUNT/'; docker rm -f box",
+    ),
+    (
+        "renamed, committed and compared",
+        "docker run --name first $N $D busybox sh -c 'echo x > /x; rm /etc/group' ; docker rename first box; docker diff box | sort; docker commit box changed >/dev/null
+         docker run --rm $N $D changed sh -c 'cat /x; ls /etc/group'; docker cp box:/x - | tar -tv | cut -c1-10; docker rm box; docker rmi changed >/dev/null",
+    ),
+    (
+        "out of memory",
+        "docker run --name box $N $D -m 32m --memory-swap 32m busybox sh -c 'head -c 200m /dev/zero | tail'; echo $?; docker inspect -f '{{.State.OOMKilled}} {{.State.ExitCode}}' box
+         docker rm box; docker run --name box $N $D -m 32m --memory-swap 32m busybox tail /dev/zero; echo $?; look; docker rm box",
+    ),
+];
+
+const FAILURES: &[Step] = &[
+    ("no such command", "docker run --name box $N $D busybox nosuch; echo $?; look; docker rm box"),
+    ("no such file", "docker run --name box $N $D busybox /no/such; echo $?; look; docker rm box"),
+    ("not to be executed", "docker run --name box $N $D busybox /etc/passwd; echo $?; look; docker rm box"),
+    ("a directory", "docker run --rm $N $D busybox /etc; echo $?"),
+    ("a working directory that is a file", "docker run --rm $N $D -w /etc/passwd busybox true; echo $?"),
+    ("no such user", "docker run --rm $N $D --user nosuch busybox true; echo $?"),
+    (
+        "a signal that nobody knows",
+        "docker run -d --name box $N $D busybox sleep 1000 >/dev/null; docker kill -s NOSUCH box; echo $?; docker rm -f box",
+    ),
+    (
+        "an end by a signal",
+        "docker run --rm $N $D busybox sh -c 'sh -c \"kill -9 \\$\\$\"; exit $?'; echo $?",
+    ),
+    (
+        "a second name",
+        "docker run -d --name box $N $D busybox sleep 1000 >/dev/null; docker run --name box $N $D busybox true; echo $?; docker rm -f box; docker rm box",
+    ),
+    (
+        "gone while it is attached",
+        "docker run -d --name box $N $D busybox sleep 1000 >/dev/null; (sleep 1; docker rm -f box > /dev/null) & docker attach box; echo $?; wait",
+    ),
+];
+
+/// What is meant to differ.
+const DIFFERENCES: &[Difference] = &[
+    ("another's processes", "another container can't be joined"),
+    ("open files, of which nobody said how many", "the guest's limits, not those of the host's daemon"),
+    ("hidden and read-only paths", "`/proc` and `/sys` have what the guest's kernel has"),
+    ("looked at", "`docker top` shows the machine's one process"),
+];
+
+fn options(lab: &mut Lab) {
+    compare(lab, OPTIONS);
+}
+
+fn namespaces(lab: &mut Lab) {
+    compare(lab, NAMESPACES);
+}
+
+fn lifecycle(lab: &mut Lab) {
+    compare(lab, LIFECYCLE);
+}
+
+fn later(lab: &mut Lab) {
+    compare(lab, LATER);
+}
+
+fn failures(lab: &mut Lab) {
+    compare(lab, FAILURES);
+}
+
+fn compare(lab: &mut Lab, steps: &[Step]) {
+    lab.define(FUNCTIONS);
+    let readme = README.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (name, script) in steps {
+        let [reference, ours] = ["runc", "msb"].map(|runtime| {
+            let whole = format!(
+                r#"D=--runtime={runtime}; began=$(date +%s.%N)
+                ( {script}
+                ) > /root/stdout 2> /root/stderr; code=$?
+                docker events --since $began --until $(date +%s.%N) --filter type=container --format '{{{{.Action}}}}' | sort -u > /root/events
+                for file in stdout stderr events; do echo "== $file"; plain < /root/$file; done; echo "== code $code"
+                docker rm -f box other > /dev/null 2>&1; true"#
+            );
+            lab.step(&format!("{name}, {runtime}"), &whole).code(0).stdout()
+        });
+        let meant = DIFFERENCES.iter().find(|(step, _)| step == name);
+        match meant {
+            None if reference != ours => {
+                lab.fail(&format!("{name}: not as with runc:\n{}", apart(&reference, &ours)))
+            }
+            Some(_) if reference == ours => {
+                lab.fail(&format!("{name}: no longer different from runc: take it from the lists"));
+            }
+            Some((_, reason)) if !readme.contains(reason) => {
+                lab.fail(&format!("{name}: the README does not say {reason:?}"));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The lines that only one of them has.
+fn apart(reference: &str, ours: &str) -> String {
+    let only = |mark: &str, these: &str, those: &str| -> String {
+        let those: Vec<&str> = those.lines().collect();
+        these.lines().filter(|line| !those.contains(line)).map(|line| format!("  {mark} {line}\n")).collect()
+    };
+    only("runc", reference, ours) + &only("msb ", ours, reference)
+}

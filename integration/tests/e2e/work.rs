@@ -1,0 +1,166 @@
+//! Containers that do real work, on a root with Debian in it: the virtual host's own, as the lower layer of an overlay.
+
+use std::time::Duration;
+
+use integration::check::{Lab, Runtime};
+
+crate::conformance!(both: [programs], ours: [quick_execs, much_output]);
+
+/// `debian NAME COMMAND…` is `bundle` with such a root, mounted at /root/NAME/rootfs.
+const DEBIAN: &str = r#"
+debian() {
+    bundle "$@"
+    mkdir -p /root/$name/rootfs /root/$name/written
+    mount -t tmpfs tmpfs /root/$name/written; mkdir /root/$name/written/upper /root/$name/written/work
+    (cd /root/$name/written; mount -t overlay -o lowerdir=/,upperdir=upper,workdir=work overlay ../rootfs)
+    own '.root.path = "rootfs" | .process.env += ["HOME=/root"]'
+}
+own() { jq "$1" /root/$name/config.json > /root/new; mv /root/new /root/$name/config.json; }
+"#;
+
+fn lab_of(lab: &mut Lab) {
+    lab.define(crate::direct::BUNDLE);
+    lab.define(DEBIAN);
+    lab.must("the cgroup above all of this test's", "mkdir -p /sys/fs/cgroup/e2e");
+}
+
+fn programs(lab: &mut Lab) {
+    lab_of(lab);
+    let before = lab.snapshot();
+    lab.must(
+        "a container of Debian that waits, with room for a database",
+        r#"debian c sleep 100000
+           own '.linux.resources.memory.limit = 536870912 | .annotations = {"dev.msb.vcpus": "1"}'
+           $R run --detach --bundle c --pid-file c/pid c > c/out 2>&1 < /dev/null"#,
+    );
+    let within = |lab: &mut Lab, what: &str, script: &str, expected: &str| {
+        lab.step_with(what, &format!("$R exec c sh -c '{script}'"), |command| {
+            command.timeout(Duration::from_secs(300))
+        })
+        .code(0)
+        .out(expected);
+    };
+    within(
+        lab,
+        "a program is compiled and runs",
+        r##"cd /tmp; printf "#include <stdio.h>\nint main(void) { for (int i = 0; i < 3; i++) printf(\"%%d \", i * i); puts(\"\"); }" > a.c;
+           tcc -o a a.c && ./a; python3 -c "print(sum(i * i for i in range(100000)))""##,
+        "0 1 4 \n333328333350000\n",
+    );
+    within(
+        lab,
+        "a repository and its clone",
+        r#"cd /tmp; git init -q one; cd one; git config user.email a@b; git config user.name n
+           for i in $(seq 200); do echo $i > f$i; done; git add .; git commit -qm first; git clone -q . ../two
+           cd ../two; git status --porcelain | wc -l; ls | wc -l; git log --format=%s"#,
+        "0\n200\nfirst\n",
+    );
+    within(
+        lab,
+        "a database in a file, through a crash of nothing",
+        r#"cd /tmp; sqlite3 db "create table t (n integer, s text); begin; with recursive c(x) as (select 1 union all select x + 1
+             from c where x < 5000) insert into t select x, hex(x) from c; commit; pragma integrity_check; select count(*), sum(n) from t""#,
+        "ok\n5000|12502500\n",
+    );
+    within(
+        lab,
+        "a web server and forty clients, ten at a time",
+        r#"mkdir -p /tmp/web; cd /tmp/web; head -c 100000 /dev/zero > page; python3 -m http.server 8000 > /tmp/web.log 2>&1 &
+           i=0; until busybox wget -q -O /dev/null http://127.0.0.1:8000/page 2> /dev/null; do i=$((i+1)); [ $i -lt 300 ] || exit 1; sleep 0.1; done
+           for turn in 1 2 3 4; do
+               for client in 0 1 2 3 4 5 6 7 8 9; do (busybox wget -q -O - http://127.0.0.1:8000/page | wc -c) & pids="$pids $!"; done
+               wait $pids; pids=
+           done | sort | uniq -c | tr -s " "; kill %1"#,
+        " 40 100000\n",
+    );
+    lab.step_with(
+        "Redis under its own benchmark, and its data on the disk",
+        r#"$R exec c sh -c 'cd /tmp; redis-server --port 7000 --dir /tmp --daemonize yes --save "" --appendonly yes > /dev/null
+            i=0; until redis-cli -p 7000 ping > /dev/null 2>&1; do i=$((i+1)); [ $i -lt 200 ] || exit 1; sleep 0.1; done
+            redis-benchmark -p 7000 -n 2000 -c 20 -q -t set,get,incr,lpush 2>/dev/null | tr "\r" "\n" | grep -c "requests per second"
+            redis-cli -p 7000 set kept yes; redis-cli -p 7000 shutdown; ls /tmp/appendonlydir | wc -l'"#,
+        |command| command.timeout(Duration::from_secs(300)),
+    )
+    .code(0)
+    .out_is("four measured commands, and a journal", |out| {
+        let mut lines = out.lines();
+        lines.next().and_then(|count| count.parse().ok()).is_some_and(|count: u32| count >= 4)
+            && lines.next() == Some("OK")
+            && lines.next().and_then(|count| count.parse().ok()).is_some_and(|count: u32| count >= 2)
+    });
+    lab.step_with("a shell session through a terminal", "$R exec -t c bash --norc", |command| {
+        command.terminal(30, 90).stdin("echo $((6*7)); tty\nfalse || echo no\nexit 3\n")
+    })
+    .code(3)
+    .out_has("42\r")
+    .out_has("/dev/pts/")
+    .out_has("no\r");
+    lab.must(
+        "it ends",
+        "$R kill c KILL; eventually '[ \"$($R state c | jq -r .status)\" = stopped ]'; $R delete c",
+    );
+    lab.step(
+        "what was written is on the host",
+        "cat c/rootfs/tmp/two/f200; ls c/written/upper/tmp | sort | tr '\\n' ' '",
+    )
+    .code(0)
+    .out("200\na a.c appendonlydir db one two web web.log ");
+    lab.must("unmounted", "umount c/rootfs c/written");
+    lab.nothing_left("after real work", &before);
+}
+
+/// As often as `MSB_EXECS` says; sixty times without.
+fn quick_execs(lab: &mut Lab) {
+    let execs: u32 = std::env::var("MSB_EXECS").ok().and_then(|count| count.parse().ok()).unwrap_or(60);
+    lab_of(lab);
+    lab.must(
+        "a container",
+        "bundle c sleep 100000; $R run --detach --bundle c --pid-file c/pid c > c/out 2>&1 < /dev/null",
+    );
+    let resources = "ls /proc/$(cat /root/c/pid)/fd | wc -l; ls /proc/$(cat /root/c/pid)/task | wc -l";
+    let before = lab.read("what its VMM holds", resources);
+    lab.step_with(
+        "execs one after the other, and four at a time",
+        &format!(
+            r#"one() {{ out=$(echo $1 | $R exec c sh -c 'read n; echo "<$n>"; exit $((n % 200))'); [ "$?$out" = "$(($1 % 200))<$1>" ] || echo "$1: $out"; }}
+               line() {{ for n in $(seq $1 4 {execs}); do one $n; done; }}
+               for n in $(seq $(({execs} / 2))); do one $n; done; for first in 1 2 3 4; do line $first & done; wait; echo done"#
+        ),
+        |command| command.timeout(Duration::from_secs(120 + u64::from(execs) * 3)),
+    )
+    .code(0)
+    .out("done\n")
+    .err("");
+    lab.step("its VMM holds no more than before", resources).code(0).out(&format!("{before}\n"));
+    lab.step(
+        "and no process is left inside",
+        "$R exec c sh -c 'ps | grep -c sleep; ls -d /proc/[0-9]* | wc -l'",
+    )
+    .code(0)
+    .out_is("the first process and what looks", |out| {
+        out.lines().nth(1).and_then(|count| count.parse().ok()).is_some_and(|count: u32| count <= 6)
+    });
+    lab.must("removed", "$R delete --force c");
+}
+
+/// A gibibyte to a reader who begins late: nothing is lost, and nobody keeps it in memory meanwhile.
+fn much_output(lab: &mut Lab) {
+    lab_of(lab);
+    assert_eq!(lab.runtime(), Runtime::Msb);
+    lab.step_with(
+        "a gibibyte",
+        r#"bundle c sh -c 'head -c 1073741824 /dev/zero; echo end >&2'
+           $R run --bundle c --pid-file c/pid c 2> c/err | {
+               sleep 8; pid=$(cat c/pid)
+               grep -E '^(Rss|Pss_Anon)' /proc/$pid/smaps_rollup | tr -s ' ' | cut -d' ' -f2 > c/memory
+               $R ps c | wc -l > c/ps; wc -c
+           }; cat c/err
+           head -n 1 c/memory >&2"#,
+        |command| command.timeout(Duration::from_secs(300)),
+    )
+    .code(0)
+    .out("1073741824\nend\n")
+    .err_is("VMM and guest hold less than 200 MiB while nobody reads", |kib| {
+        kib.trim().parse().is_ok_and(|kib: u64| kib > 0 && kib < 200 << 10)
+    });
+}
