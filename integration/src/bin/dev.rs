@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     let outcome = match &arguments.verb {
         Verb::Run(run) => dev::run::run(&project, run),
         Verb::Test(test) => dev::test::run(&project, test),
-        Verb::Bench(bench) => dev::bench::run(&project, &bench),
+        Verb::Bench(bench) => dev::bench::run(&project, bench),
         Verb::Kernel => dev::kernel::run(&project),
         Verb::Doctor => dev::doctor::run(&project),
         Verb::Clean => dev::clean::run(&project),

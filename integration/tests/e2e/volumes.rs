@@ -1,11 +1,11 @@
 //! Volumes: what a container sees of the host's directories and files, and what the host sees of the container's.
 
-use integration::check::{Lab, Runtime};
+use integration::check::Lab;
 
 use super::direct::BUNDLE;
 
 crate::conformance!(
-    both: [directories_and_files, dockers_volumes, live, other_callers, usual_files, posix],
+    both: [directories_and_files, dockers_volumes, live, other_callers, usual_files],
     ours: [walls, lost_daemon, refused, images]
 );
 
@@ -232,44 +232,6 @@ fn images(lab: &mut Lab) {
     .code(0)
     .out_is("said twice", |out| out.matches("neither an image file nor a block device").count() == 2);
 }
-
-/// What POSIX and Linux promise, by a program of our own, on a volume and on a container's root.
-fn posix(lab: &mut Lab) {
-    lab.must(
-        "the program, and an image with the host's python",
-        &format!(
-            "mkdir -p /root/v /root/s\ncat > /root/s/posix.py <<'END'\n{}\nEND\n{}",
-            include_str!("posix.py"),
-            "libraries=$(ldd /usr/bin/python3 | grep -o '/[^ ]*')
-             cd /; tar -ch --exclude test --exclude __pycache__ --exclude config-3* -C / usr/bin/python3 \
-                usr/lib/python3.*/[_a-z]*.py usr/lib/python3.*/encodings usr/lib/python3.*/ctypes usr/lib/python3.*/collections \
-                usr/lib/python3.*/lib-dynload usr/lib/python3.*/re usr/lib/python3.*/importlib $libraries 2>/dev/null |
-                docker import - python >&2"
-        ),
-    );
-    let run = |place: &str| {
-        format!(
-            "docker run --rm $N $D -v /root/v:/volume -v /root/s:/s:ro python \
-                /usr/bin/python3 -B -c \"import os, sys; os.makedirs('{place}', exist_ok=True); sys.argv = ['', '{place}']
-exec(compile(open('/s/posix.py').read(), '/s/posix.py', 'exec'))\" 2>&1"
-        )
-    };
-    let known = match lab.runtime() {
-        Runtime::Runc => [""; 2],
-        Runtime::Msb => DIFFERENCES,
-    };
-    for (place, known) in ["/volume", "/work"].into_iter().zip(known) {
-        lab.step(&format!("on {place}"), &run(place)).code(0).out_is("what is known and no more", |out| {
-            let failed = out.lines().filter_map(|line| line.strip_prefix("FAIL "));
-            let failed: Vec<&str> = failed.filter_map(|line| line.split(':').next()).collect();
-            failed.join(" ") == known && out.ends_with("all done\n")
-        });
-    }
-    lab.step("nothing of it is left", "ls -A /root/v").code(0).out("");
-}
-
-/// Of `posix.py`, what a volume and the root do otherwise with our runtime:
-const DIFFERENCES: [&str; 2] = ["", ""];
 
 /// podman and containerd.
 fn other_callers(lab: &mut Lab) {
