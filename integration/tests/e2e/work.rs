@@ -65,12 +65,12 @@ fn programs(lab: &mut Lab) {
     within(
         lab,
         "a web server and forty clients, ten at a time",
-        r#"mkdir -p /tmp/web; cd /tmp/web; head -c 100000 /dev/zero > page; python3 -m http.server 8000 > /tmp/web.log 2>&1 &
+        r#"mkdir -p /tmp/web; cd /tmp/web; head -c 100000 /dev/zero > page; python3 -m http.server 8000 > /tmp/web.log 2>&1 & server=$!
            i=0; until busybox wget -q -O /dev/null http://127.0.0.1:8000/page 2> /dev/null; do i=$((i+1)); [ $i -lt 300 ] || exit 1; sleep 0.1; done
            for turn in 1 2 3 4; do
                for client in 0 1 2 3 4 5 6 7 8 9; do (busybox wget -q -O - http://127.0.0.1:8000/page | wc -c) & pids="$pids $!"; done
                wait $pids; pids=
-           done | sort | uniq -c | tr -s " "; kill %1"#,
+           done | sort | uniq -c | tr -s " "; kill $server"#,
         " 40 100000\n",
     );
     lab.step_with(
