@@ -4,7 +4,7 @@
 //! trusted: at most so many questions at a time, and each has an end. Must never know what is in a question.
 
 use std::{
-    io::{self, Read, Write},
+    io::{self, Read},
     net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
     os::unix::net::UnixStream,
     sync::{
@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use msb_agent::protocol::{NAME_SERVER, NameQuestion};
+use msb_agent::protocol::{NAME_SERVER, NameQuestion, names};
 
 /// Questions at the same time; further streams are closed.
 const QUESTIONS: usize = 64;
@@ -65,14 +65,14 @@ fn answer(mut guest: UnixStream) -> io::Result<()> {
     guest.set_write_timeout(Some(PATIENCE))?;
     let mut kind = [0];
     guest.read_exact(&mut kind)?;
-    let question = read_message(&mut guest)?;
+    let question = names::read(&mut guest)?;
     let [kind] = kind;
     let answer = if kind == NameQuestion::Stream as u8 {
         let mut server = TcpStream::connect_timeout(&server(), CONNECT)?;
         server.set_read_timeout(Some(PATIENCE))?;
         server.set_write_timeout(Some(PATIENCE))?;
-        write_message(&mut server, &question)?;
-        read_message(&mut server)?
+        names::write(&mut server, &question)?;
+        names::read(&mut server)?
     } else {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         socket.connect(server())?;
@@ -83,19 +83,5 @@ fn answer(mut guest: UnixStream) -> io::Result<()> {
         place.truncate(length);
         place
     };
-    write_message(&mut guest, &answer)
-}
-
-/// Two bytes of length, most significant first, and the message (RFC 1035, section 4.2.2).
-fn read_message(stream: &mut impl Read) -> io::Result<Vec<u8>> {
-    let mut length = [0; 2];
-    stream.read_exact(&mut length)?;
-    let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
-    stream.read_exact(&mut message)?;
-    Ok(message)
-}
-
-fn write_message(stream: &mut impl Write, message: &[u8]) -> io::Result<()> {
-    let length = u16::try_from(message.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    stream.write_all(&[&length.to_be_bytes(), message].concat())
+    names::write(&mut guest, &answer)
 }

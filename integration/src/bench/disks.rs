@@ -4,18 +4,10 @@
 //! stands still now and then while a guest keeps its disks busy, whichever VMM runs it. All images lie in memory, so
 //! what is measured is the way to them, not the host's disk.
 
-use std::{collections::BTreeMap, time::Duration};
+use anyhow::{Result, ensure};
 
-use anyhow::{Context, Result, ensure};
-
-use super::report::Report;
+use super::{report::Report, turns};
 use crate::host::VirtualHost;
-
-/// Runs of each VMM.
-const RUNS: usize = 3;
-
-/// A guest that takes longer stands still.
-const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Names, and the arguments of `disks` in [`PREPARE`]. Ours is the first.
 pub const VMMS: [(&str, &str); 3] =
@@ -51,39 +43,14 @@ SCRIPT
 pub fn measure(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str)) -> Result<()> {
     let prepared = host.sh(PREPARE).run()?;
     ensure!(prepared.code == 0, "The host can't be prepared: {}", prepared.err());
-    let mut best: Vec<BTreeMap<String, u64>> = vec![BTreeMap::new(); VMMS.len()];
-    let mut order = Vec::new();
-    for _ in 0..RUNS {
-        for ((name, argument), best) in VMMS.iter().zip(&mut best) {
-            progress(name);
-            let command = format!("sh /bench/disks {argument} < /dev/null");
-            let output = host.sh(&command).timeout(Some(PATIENCE)).run()?.out();
-            order = cases(&output).with_context(|| format!("{name} said:\n{output}"))?;
-            for (case, time) in &order {
-                let known = best.entry(case.clone()).or_insert(*time);
-                *known = (*known).min(*time);
-            }
-        }
-    }
-    for (case, _) in order {
-        let times = best.iter().map(|best| best.get(&case).copied().unwrap_or(0)).collect();
-        report.disks.push((case, times));
-    }
+    let command = |argument: &str| format!("sh /bench/disks {argument} < /dev/null");
+    report.disks = turns::best(host, &VMMS, command, cases, progress)?;
     Ok(())
 }
 
 /// The guest's lines: `IO name operations nanoseconds`.
 fn cases(output: &str) -> Result<Vec<(String, u64)>> {
-    ensure!(!output.contains("FAILED"), "The guest failed");
-    let mut cases = Vec::new();
-    for line in output.lines().filter_map(|line| line.trim().strip_prefix("IO ")) {
-        let mut words = line.split_whitespace();
-        let name = words.next().context("A line without a name")?;
-        let time = words.nth(1).context("A line without a time")?.parse().context("No time")?;
-        cases.push((name.to_owned(), time));
-    }
-    ensure!(cases.last().is_some_and(|(name, _)| name == "read-all"), "The guest did not come to its end");
-    Ok(cases)
+    turns::cases(output, "IO ", "read-all")
 }
 
 #[cfg(test)]

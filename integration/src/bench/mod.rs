@@ -13,3 +13,4 @@ pub mod memory;
 pub mod network;
 pub mod report;
 pub mod roots;
+pub mod turns;

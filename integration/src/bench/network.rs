@@ -3,18 +3,10 @@
 //! One namespace with a veth, as Docker makes them; the same kernel, the same program in the guest, the same redirection
 //! to a tap. By the wall's clock, in turns, the best of some runs, for the reason that `disks.rs` gives.
 
-use std::{collections::BTreeMap, time::Duration};
+use anyhow::{Result, ensure};
 
-use anyhow::{Context, Result, ensure};
-
-use super::report::Report;
+use super::{report::Report, turns};
 use crate::host::VirtualHost;
-
-/// Runs of each.
-const RUNS: usize = 3;
-
-/// A guest that takes longer stands still.
-const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Names, and the arguments of `network` in [`PREPARE`]. Ours is the first.
 pub const RUNNERS: [(&str, &str); 5] = [
@@ -70,42 +62,14 @@ SCRIPT
 pub fn measure(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str)) -> Result<()> {
     let prepared = host.sh(PREPARE).run()?;
     ensure!(prepared.code == 0, "The host can't be prepared: {}", prepared.err());
-    let mut best: Vec<BTreeMap<String, u64>> = vec![BTreeMap::new(); RUNNERS.len()];
-    let mut order = Vec::new();
-    for _ in 0..RUNS {
-        for ((name, argument), best) in RUNNERS.iter().zip(&mut best) {
-            progress(name);
-            let command = format!("sh /bench/network {argument} < /dev/null 2>&1");
-            let output = host.sh(&command).timeout(Some(PATIENCE)).run()?.out();
-            order = cases(&output).with_context(|| format!("{name} said:\n{output}"))?;
-            for (case, time) in &order {
-                let known = best.entry(case.clone()).or_insert(*time);
-                *known = (*known).min(*time);
-            }
-        }
-    }
-    for (case, _) in order {
-        let times = best.iter().map(|best| best.get(&case).copied().unwrap_or(0)).collect();
-        report.network.push((case, times));
-    }
+    let command = |argument: &str| format!("sh /bench/network {argument} < /dev/null 2>&1");
+    report.network = turns::best(host, &RUNNERS, command, cases, progress)?;
     Ok(())
 }
 
 /// The guest's lines: `NET name operations nanoseconds`.
 fn cases(output: &str) -> Result<Vec<(String, u64)>> {
-    ensure!(!output.contains("FAILED"), "The guest failed");
-    let mut cases = Vec::new();
-    for line in output.lines().filter_map(|line| line.trim().strip_prefix("NET ")) {
-        let mut words = line.split_whitespace();
-        let name = words.next().context("A line without a name")?;
-        let time = words.nth(1).context("A line without a time")?.parse().context("No time")?;
-        cases.push((name.to_owned(), time));
-    }
-    ensure!(
-        cases.last().is_some_and(|(name, _)| name == "tcp-16-at-a-time-1600"),
-        "The guest did not come to its end"
-    );
-    Ok(cases)
+    turns::cases(output, "NET ", "tcp-16-at-a-time-1600")
 }
 
 #[cfg(test)]

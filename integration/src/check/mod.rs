@@ -8,11 +8,13 @@
 
 mod lab;
 mod leftovers;
+mod random;
 mod step;
 mod table;
 
 pub use lab::Lab;
 pub use leftovers::Snapshot;
+pub use random::Random;
 pub use step::Step;
 pub use table::{DOCKERS_WORDS, Row};
 

@@ -1,7 +1,7 @@
 //! The same random changes in a container of runc and in one of ours leave the same: for `docker diff`, for `docker export`,
 //! and after another start on top.
 
-use integration::check::Lab;
+use integration::check::{Lab, Random};
 
 crate::conformance!(both: [], ours: [random_changes]);
 
@@ -102,21 +102,4 @@ fn script(random: &mut Random, links: bool) -> String {
             .to_owned(),
     );
     lines.join("\n")
-}
-
-/// Numbers that follow from a seed: xorshift64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
-
-    fn of<'a>(&mut self, names: &[&'a str]) -> &'a str {
-        let length = u64::try_from(names.len()).expect("a short list");
-        names[usize::try_from(self.below(length)).expect("below its length")]
-    }
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use integration::check::Lab;
+use integration::check::{Lab, Random};
 
 crate::conformance!(both: [], ours: [by_hand, by_docker]);
 
@@ -19,21 +19,9 @@ fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
-/// xorshift64
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
-
-    /// How long a command may live, in milliseconds; mostly for ever (0).
-    fn patience(&mut self) -> u64 {
-        if self.below(3) == 0 { 1 + self.below(900) } else { 0 }
-    }
+/// How long a command may live, in milliseconds; mostly for ever (0).
+fn patience(random: &mut Random) -> u64 {
+    if random.below(3) == 0 { 1 + random.below(900) } else { 0 }
 }
 
 fn by_hand(lab: &mut Lab) {
@@ -63,10 +51,10 @@ fn by_hand(lab: &mut Lab) {
 fn life(random: &mut Random, id: u64) -> String {
     let mut script = format!(
         "(bundle s{id} sh -c 'trap \"exit 7\" TERM; echo x > /x; while :; do sleep 0.05; done'\nhurt {} $R create --bundle /root/s{id} --pid-file /root/s{id}/pid s{id}\n",
-        random.patience()
+        patience(random)
     );
     for _ in 0..3 + random.below(5) {
-        let patience = random.patience();
+        let patience = patience(random);
         script.push_str(&match random.below(8) {
             0 | 1 => format!("hurt {patience} $R start s{id}\n"),
             2 | 3 => format!("hurt {patience} $R exec s{id} sh -c 'echo hi'\n"),

@@ -11,7 +11,7 @@
 mod redirect;
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::{SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use msb_agent::protocol::{Failure, NAME_SERVER, NameQuestion};
+use msb_agent::protocol::{Failure, NAME_SERVER, NameQuestion, names};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 
@@ -92,8 +92,8 @@ fn stream_of_questions(mut stream: TcpStream) -> io::Result<()> {
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
     loop {
-        let question = read_message(&mut stream)?;
-        write_message(&mut stream, &exchange(NameQuestion::Stream, &question)?)?;
+        let question = names::read(&mut stream)?;
+        names::write(&mut stream, &exchange(NameQuestion::Stream, &question)?)?;
     }
 }
 
@@ -104,22 +104,8 @@ fn exchange(kind: NameQuestion, question: &[u8]) -> io::Result<Vec<u8>> {
     setsockopt(&host, sockopt::ReceiveTimeout, &patience)?;
     setsockopt(&host, sockopt::SendTimeout, &patience)?;
     host.write_all(&[kind as u8])?;
-    write_message(&mut host, question)?;
-    read_message(&mut host)
-}
-
-/// Two bytes of length, most significant first, and the message (RFC 1035, section 4.2.2).
-fn read_message(stream: &mut impl Read) -> io::Result<Vec<u8>> {
-    let mut length = [0; 2];
-    stream.read_exact(&mut length)?;
-    let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
-    stream.read_exact(&mut message)?;
-    Ok(message)
-}
-
-fn write_message(stream: &mut impl Write, message: &[u8]) -> io::Result<()> {
-    let length = u16::try_from(message.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    stream.write_all(&[&length.to_be_bytes(), message].concat())
+    names::write(&mut host, question)?;
+    names::read(&mut host)
 }
 
 fn in_thread(count: &Arc<AtomicUsize>, work: impl FnOnce() + Send + 'static) {

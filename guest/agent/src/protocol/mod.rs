@@ -21,6 +21,7 @@ mod frame;
 mod hooks;
 mod limits;
 mod message;
+pub mod names;
 mod namespaces;
 mod network;
 mod statistics;
