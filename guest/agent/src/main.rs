@@ -112,7 +112,7 @@ fn start(endpoint: &Endpoint) -> Result<std::convert::Infallible, Box<dyn std::e
 fn shut_down(agent: &Agent, endpoint: &Endpoint) {
     if let Ok(made) = agent.container() {
         made.cgroup.kill();
-        if let Err(failure) = made.root.sync() {
+        if let Err(failure) = made.root.end() {
             log::failure("end the guest", &failure);
         }
     }

@@ -66,7 +66,7 @@ fn finish(agent: &Agent, record: &Record, status: ExitStatus) {
     record.streams.finish();
     if record.id == ProcessId::INIT
         && let Ok(made) = made
-        && let Err(failure) = made.root.sync()
+        && let Err(failure) = made.root.end()
     {
         log::failure("end the container", &failure);
     }

@@ -206,23 +206,41 @@ fn images(lab: &mut Lab) {
 ")
     });
     lab.step(
-        "a block device, and read-only",
+        "a block device, and read-only after each end: its own, a kill's, and that of one that never began",
         r#"loop=$(losetup -f --show /root/image)
-           with '{"destination": "/d", "type": "ext4", "source": "'$loop'"}' 'cat /d/new; echo 2 > /d/new'
-           with '{"destination": "/d", "type": "ext4", "source": "'$loop'", "options": ["ro"]}' true
-           e2fsck -fy $loop > /dev/null 2>&1
+           with '{"destination": "/d", "type": "ext4", "source": "'$loop'"}' 'cat /d/new; echo 2 > /d/new; exec 3> /d/gone; rm /d/gone; sleep 1000 &'
            with '{"destination": "/d", "type": "ext4", "source": "'$loop'", "options": ["ro"]}' 'cat /d/new; touch /d/x'
+           e2fsck -fn $loop > /dev/null 2>&1; echo clean $?
+           with '{"destination": "/d", "type": "ext4", "source": "'$loop'"}' 'echo 3 > /d/new; kill -9 $$'
+           with '{"destination": "/d", "type": "ext4", "source": "'$loop'", "options": ["ro"]}' 'cat /d/new'
+           jq '.mounts |= map(if .destination == "/d" then .options = [] else . end)' /root/c/config.json > /root/new
+           mv /root/new /root/c/config.json
+           $R create --bundle /root/c c > /dev/null 2>&1 < /dev/null; $R delete c; e2fsck -fn $loop > /dev/null 2>&1; echo clean $?
            mount $loop /mnt; with '{"destination": "/d", "type": "ext4", "source": "'$loop'"}' true; umount /mnt
            losetup -d $loop
            with '{"destination": "/d", "type": "erofs", "source": "/root/erofs"}' 'cat /d/f; touch /d/x'"#,
     )
     .out_is("its content, or why not", |out| {
         let lines: Vec<&str> = out.lines().collect();
-        lines.first() == Some(&"out")
-            && out.contains("mount ext4 at /d: Read-only file system")
-            && lines.contains(&"2")
+        lines.starts_with(&["out", "2"])
+            && lines.iter().filter(|line| **line == "clean 0").count() == 2
+            && lines.contains(&"3")
             && out.matches("touch: /d/x: Read-only file system").count() == 2
             && out.contains("in use elsewhere")
+    });
+    lab.step(
+        "after a crash: what to do, and it helps",
+        r#"with '{"destination": "/d", "type": "ext4", "source": "/root/image"}' 'echo 4 > /d/new; sync; echo ready; sleep 1000' > /root/out &
+           eventually 'grep -q ready /root/out'; kill -9 $($R state c | jq .pid); wait; $R delete --force c
+           with '{"destination": "/d", "type": "ext4", "source": "/root/image", "options": ["ro"]}' true
+           with '{"destination": "/d", "type": "ext4", "source": "/root/image", "options": ["ro", "noload"]}' 'ls -d /d'
+           e2fsck -p /root/image > /dev/null
+           with '{"destination": "/d", "type": "ext4", "source": "/root/image", "options": ["ro"]}' 'cat /d/new'"#,
+    )
+    .out_is("the error, the directory, the content", |out| {
+        out.contains("mount ext4 at /d: it was not unmounted when it was last in use")
+            && out.contains("run e2fsck -p on it")
+            && out.ends_with("/d\n4\n")
     });
     lab.step(
         "what is no image",

@@ -1,6 +1,7 @@
 //! `delete ID`
 
 use std::{
+    path::Path,
     process::ExitCode,
     thread,
     time::{Duration, Instant},
@@ -11,6 +12,7 @@ use clap::Args;
 use msb_runtime::{
     host::hooks,
     image::{BringBackError, Moment},
+    sandbox::control::Control,
     state::{Entry, Id, Process, Record, StateError, Status},
 };
 
@@ -39,7 +41,7 @@ impl Delete {
         };
         match entry.record() {
             Ok(record) => {
-                stop(&record, self.force)?;
+                stop(entry.directory(), &record, self.force)?;
                 remove(entry, Some(&record), self.force, context)?;
             }
             // Its create was killed, or its record is of no use: what there is goes.
@@ -52,7 +54,7 @@ impl Delete {
 
 /// Removes a container that was made for nothing.
 pub fn by_force(entry: Entry, record: &Record, context: &Context) -> anyhow::Result<()> {
-    stop(record, true)?;
+    stop(entry.directory(), record, true)?;
     remove(entry, Some(record), true, context)
 }
 
@@ -67,7 +69,7 @@ pub fn after_end(id: &Id, context: &Context) -> anyhow::Result<()> {
 }
 
 /// Makes sure that the VMM is gone. One that waits for `start` is ended, as runc does; one that runs only by force.
-fn stop(record: &Record, force: bool) -> anyhow::Result<()> {
+fn stop(directory: &Path, record: &Record, force: bool) -> anyhow::Result<()> {
     let status = record.status();
     match status {
         Status::Stopped => return Ok(()),
@@ -75,6 +77,13 @@ fn stop(record: &Record, force: bool) -> anyhow::Result<()> {
             return Err(StateError::NotStopped { id: record.id.clone(), status }.into());
         }
         Status::Created | Status::Running | Status::Paused | Status::Creating => {}
+    }
+    // What it wrote shall be whole, also on disks that are not brought back. A guest need not obey.
+    if matches!(status, Status::Created | Status::Running)
+        && kill::kill(Control::of(directory), record.vmm, true).is_ok()
+        && gone(record.vmm).is_ok()
+    {
+        return Ok(());
     }
     // It may end by itself just now.
     if kill::end(record.vmm).is_err() && record.vmm.is_alive() {

@@ -62,7 +62,7 @@ fn send(control: &Control, signal: i32, all: bool) -> anyhow::Result<()> {
 }
 
 /// By way of the guest, so that what was written before is still told; a guest that does not obey loses its machine.
-fn kill(control: Control, vmm: Process, all: bool) -> anyhow::Result<()> {
+pub fn kill(control: Control, vmm: Process, all: bool) -> anyhow::Result<()> {
     let (tell, told) = mpsc::channel();
     thread::spawn(move || {
         // Nobody listens any more once the time is up.

@@ -13,6 +13,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::stat::Mode;
 use nix::unistd::syncfs;
 
+use super::volumes::Disk;
 use super::{at, setup};
 use crate::boot::private_directory;
 
@@ -29,7 +30,7 @@ const WORK: &str = "/run/upper/work";
 #[derive(Debug)]
 pub struct Mounted {
     written: OwnedFd,
-    disks: Vec<OwnedFd>,
+    disks: Vec<Disk>,
 }
 
 impl Mounted {
@@ -39,14 +40,24 @@ impl Mounted {
     /// What the disk says.
     pub fn sync(&self) -> Result<(), Failure> {
         for disk in &self.disks {
-            syncfs(disk.as_fd()).map_err(at(|| "sync a mounted disk".into()))?;
+            disk.sync()?;
         }
         syncfs(self.written.as_fd()).map_err(at(|| "sync the root file system".into()))
     }
 
+    /// [`Self::sync`] for the last time: no process of the container is left. The disks that others mount after it are
+    /// as if unmounted; the one of the root is read by the host, which replays its journal.
+    ///
+    /// # Errors
+    /// What a disk says; the others are ended all the same.
+    pub fn end(&self) -> Result<(), Failure> {
+        let ended = self.disks.iter().map(Disk::end).fold(Ok(()), Result::and);
+        syncfs(self.written.as_fd()).map_err(at(|| "sync the root file system".into())).and(ended)
+    }
+
     /// With these to be synced as well.
     #[must_use]
-    pub fn with(self, disks: Vec<OwnedFd>) -> Self {
+    pub fn with(self, disks: Vec<Disk>) -> Self {
         Self { disks, ..self }
     }
 }

@@ -7,27 +7,74 @@
 //! (`fuse_dentry_automount`), with the flags of the mount above it.
 //!
 //! Disks are mounted by the agent itself, before there is a helper: it brings what was written to them when the container
-//! has ended or is to stand still.
+//! is to stand still, and ends them with it, so that whoever mounts them next finds nothing to be replayed.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use msb_agent::protocol::{Failure, Mount, MountSource, VOLUMES_TAG};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::Mode;
+use nix::unistd::syncfs;
 
 use super::beneath::{Beneath, Kind, by_descriptor};
 use super::options::{self, Options};
-use super::{at, plain};
+use super::{at, plain, setup};
 use crate::boot::private_directory;
+use crate::sys;
 
 /// Where the share is mounted.
 const PLACE: &str = "/run/volumes";
 /// Where disks are mounted, each at the number of its mount.
 const DISKS: &str = "/run/disks";
 const NONE: Option<&str> = None;
+/// What ext4 means by EROFS on a disk that can't be written.
+const UNCLEAN: &str = "it was not unmounted when it was last in use (a crash), and its journal can't be replayed where \
+                       it can't be written: run e2fsck -p on it, or mount it once for writing; with the option noload it \
+                       is shown as it is";
+/// How long after the container's last process something of it may still write to a disk: the kernel lets go of mounts
+/// and files a little later.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A disk that the container writes to.
+#[derive(Debug)]
+pub struct Disk {
+    place: String,
+    top: OwnedFd,
+    destination: String,
+}
+
+impl Disk {
+    /// What was written is on it.
+    ///
+    /// # Errors
+    /// [`Failure::Setup`] with the destination concerned.
+    pub fn sync(&self) -> Result<(), Failure> {
+        syncfs(self.top.as_fd()).map_err(plain).map_err(at(|| format!("sync {}", self.destination)))
+    }
+
+    /// Leaves it as an unmounted one: its journal empty, itself marked clean. The file system becomes read-only rather
+    /// than unmounted, since mounts that the container's namespaces left behind may hold it. What still writes then is
+    /// no process (a loop device, a swap file): it is stopped in the middle, as by a snapshot.
+    ///
+    /// # Errors
+    /// As [`Self::sync`].
+    pub fn end(&self) -> Result<(), Failure> {
+        let deadline = Instant::now() + PATIENCE;
+        let ended = loop {
+            match mount(NONE, &*self.place, NONE, MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, NONE) {
+                Err(Errno::EBUSY) if Instant::now() < deadline => thread::sleep(Duration::from_millis(1)),
+                Err(Errno::EBUSY) => break sys::freeze(self.top.as_fd()),
+                ended => break ended,
+            }
+        };
+        ended.map_err(plain).map_err(at(|| format!("unmount {}", self.destination)))
+    }
+}
 
 /// Binds volume `number` to `destination`; the share is mounted with the first.
 pub fn bind(
@@ -57,9 +104,12 @@ pub fn bind_disk(
 
 /// Mounts every disk among `mounts`; returns those that can be written, for [`super::root::Mounted`].
 ///
+/// One that was left without its end, and is to be read only, is refused: without its journal (`noload`) it may show
+/// halves of what was done to it, which only its user can want.
+///
 /// # Errors
 /// [`Failure::Setup`] with the destination concerned.
-pub fn mount_disks(mounts: &[Mount]) -> Result<Vec<OwnedFd>, Failure> {
+pub fn mount_disks(mounts: &[Mount]) -> Result<Vec<Disk>, Failure> {
     let mut written = Vec::new();
     for (number, entry) in (0..).zip(mounts) {
         let MountSource::Disk { device, filesystem, read_only } = &entry.source else { continue };
@@ -69,10 +119,15 @@ pub fn mount_disks(mounts: &[Mount]) -> Result<Vec<OwnedFd>, Failure> {
         private_directory(DISKS).and_then(|()| private_directory(&place)).map_err(plain).map_err(at(step))?;
         let flags = if *read_only { MsFlags::MS_RDONLY } else { MsFlags::empty() };
         let data = (!options.data.is_empty()).then_some(&*options.data);
-        mount(Some(&**device), &*place, Some(&**filesystem), flags, data).map_err(plain).map_err(at(step))?;
+        let mounted = mount(Some(&**device), &*place, Some(&**filesystem), flags, data);
+        if (mounted, *read_only) == (Err(Errno::EROFS), true) {
+            return Err(setup(step(), &UNCLEAN));
+        }
+        mounted.map_err(plain).map_err(at(step))?;
         if !read_only {
             let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-            written.push(open(&*place, flags, Mode::empty()).map_err(plain).map_err(at(step))?);
+            let top = open(&*place, flags, Mode::empty()).map_err(plain).map_err(at(step))?;
+            written.push(Disk { place, top, destination: entry.destination.clone() });
         }
     }
     Ok(written)

@@ -86,6 +86,14 @@ pub fn open_peer(master: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     owned(raw.into())
 }
 
+/// Stops all writing to a file system, whose journal is empty then (`FIFREEZE` of linux/fs.h).
+pub fn freeze(file_system: BorrowedFd<'_>) -> Result<(), Errno> {
+    /// `_IOWR('X', 119, int)`
+    const FIFREEZE: libc::Ioctl = 0xC004_5877_u32 as libc::Ioctl;
+    // SAFETY: the kernel reads nothing at the argument.
+    Errno::result(unsafe { libc::ioctl(file_system.as_raw_fd(), FIFREEZE, 0) }).map(drop)
+}
+
 /// Gives a terminal its size.
 pub fn resize(terminal: BorrowedFd<'_>, rows: u16, columns: u16) -> Result<(), Errno> {
     let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
