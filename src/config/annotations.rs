@@ -5,6 +5,7 @@
 //! | `dev.msb.vcpus` | processors of the machine, whatever the limits say |
 //! | `dev.msb.memory` | memory of the machine, the guest's own part included, whatever the limits say |
 //! | `dev.msb.disk-size` | size of the disk for what the container writes |
+//! | `dev.msb.root` | `shared`: the root is the host's own directory, live ([`crate::image`]); `disks` is the default |
 //! | `dev.msb.kernel-args` | words at the end of the guest kernel's command line |
 //!
 //! One that isn't in this table, or that the owner of the host does not allow ([`Settings::annotations`]), is refused:
@@ -29,6 +30,8 @@ pub struct Wishes {
     pub memory: Option<Bytes>,
     /// Of the disk for what the container writes.
     pub disk: Option<Bytes>,
+    /// No disks: the root is shared live.
+    pub shared_root: bool,
     /// For the guest's kernel.
     pub kernel_args: Vec<String>,
 }
@@ -64,12 +67,26 @@ impl Wishes {
                 }
                 Annotation::Memory => wishes.memory = Some(size(MIN_MEMORY, most.max_memory)?),
                 Annotation::DiskSize => wishes.disk = Some(size(MIN_DISK, MAX_DISK)?),
+                Annotation::Root => {
+                    wishes.shared_root = match value.as_str() {
+                        "shared" => true,
+                        "disks" => false,
+                        _ => return Err(wrong("`shared` or `disks`".into())),
+                    };
+                }
                 Annotation::KernelArgs => {
                     wishes.kernel_args = value.split_ascii_whitespace().map(str::to_owned).collect();
                 }
             }
         }
-        Ok(wishes)
+        match wishes {
+            Self { shared_root: true, disk: Some(size), .. } => Err(ConfigError::AnnotationValue {
+                name: format!("{PREFIX}disk-size"),
+                text: size.to_string(),
+                expected: "left out: with dev.msb.root=shared there is no such disk".into(),
+            }),
+            wishes => Ok(wishes),
+        }
     }
 }
 
@@ -78,6 +95,7 @@ fn known(short: &str) -> Option<Annotation> {
         "vcpus" => Some(Annotation::Vcpus),
         "memory" => Some(Annotation::Memory),
         "disk-size" => Some(Annotation::DiskSize),
+        "root" => Some(Annotation::Root),
         "kernel-args" => Some(Annotation::KernelArgs),
         _ => None,
     }
@@ -97,6 +115,8 @@ mod tests {
         assert_eq!(asked("dev.msb.vcpus", "4").unwrap().vcpus, Some(4));
         assert_eq!(asked("dev.msb.memory", "2g").unwrap().memory, Some(Bytes(2 << 30)));
         assert_eq!(asked("dev.msb.disk-size", "64M").unwrap().disk, Some(MIN_DISK));
+        assert!(asked("dev.msb.root", "shared").unwrap().shared_root);
+        assert!(!asked("dev.msb.root", "disks").unwrap().shared_root);
         assert_eq!(Wishes::of(&BTreeMap::new(), &Settings::default()).unwrap(), Wishes::default());
     }
 
@@ -111,10 +131,15 @@ mod tests {
             ("disk-size", "63M"),
             ("disk-size", "16T"),
             ("disk-size", "big"),
+            ("root", "live"),
         ] {
             let error = asked(&format!("dev.msb.{name}"), value).unwrap_err();
             assert!(matches!(error, ConfigError::AnnotationValue { .. }), "{name} {value}: {error}");
         }
+        let both = [("dev.msb.root", "shared"), ("dev.msb.disk-size", "1G")];
+        let both = both.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let error = Wishes::of(&both, &Settings::default()).unwrap_err();
+        assert!(matches!(error, ConfigError::AnnotationValue { .. }), "{error}");
         assert!(matches!(asked("dev.msb.disksize", "1G"), Err(ConfigError::UnknownAnnotation { .. })));
     }
 

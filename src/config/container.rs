@@ -1,6 +1,6 @@
 //! The whole translation.
 
-use msb_agent::protocol::{Container, Root};
+use msb_agent::protocol::{Container, Root, RootSource};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -14,13 +14,13 @@ use crate::bundle::Spec;
 pub struct Config {
     /// For the machine.
     pub size: Size,
-    /// Of the disk for what the container writes.
-    pub disk: Bytes,
+    /// Of the disk for what the container writes; none when its root is shared live.
+    pub disk: Option<Bytes>,
     /// Words for the guest's kernel.
     pub kernel_args: Vec<String>,
     /// For the host.
     pub host: HostConfig,
-    /// For the guest, as soon as its disks are known.
+    /// For the guest, as soon as its root is known.
     pub plan: Plan,
 }
 
@@ -42,10 +42,10 @@ pub struct PlacedBind {
     pub bind: BindMount,
 }
 
-/// A container that lacks only its disks and its bind mounts.
+/// A container that lacks only its root and its bind mounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// Complete but for its root's disks and its mounts, of which it has none here.
+    /// Complete but for where its root is, and its mounts, of which it has none here.
     container: Container,
     mounts: Vec<MountPlan>,
 }
@@ -65,7 +65,10 @@ impl Config {
         isolation::names(linux, &[("hostname", spec.hostname()), ("domainname", spec.domainname())])?;
         let devices = device_rules::devices(linux)?;
         let container = Container {
-            root: Root { layers: Vec::new(), scratch: String::new(), readonly: spec.root_readonly() },
+            root: Root {
+                source: RootSource::Disks { layers: Vec::new(), scratch: String::new() },
+                readonly: spec.root_readonly(),
+            },
             hostname: spec.hostname().map(str::to_owned),
             domainname: spec.domainname().map(str::to_owned),
             namespaces,
@@ -87,7 +90,7 @@ impl Config {
         let size = Size::of(linux, &settings.machine, &wishes)?;
         Ok(Self {
             size,
-            disk: wishes.disk.unwrap_or(settings.disk.size),
+            disk: (!wishes.shared_root).then(|| wishes.disk.unwrap_or(settings.disk.size)),
             kernel_args: wishes.kernel_args,
             host: host::host(spec, size, settings.machine.overhead, network)?,
             plan: Plan { container, mounts: mounts::mounts(spec.mounts())? },
@@ -102,12 +105,15 @@ impl Plan {
         !self.container.start_hooks.hooks.is_empty()
     }
 
-    /// The container whose root is on these disks, and the mounts of the host that it lacks, in order.
+    /// The container whose root is on these disks, or else is one more share of the host, which is numbered with the
+    /// bind mounts; and the mounts of the host that it lacks, in order.
     #[must_use]
-    pub fn complete(mut self, disks: &RootDisks) -> (Container, Vec<PlacedBind>, Vec<PlacedImage>) {
-        self.container.root.layers = disks.guest_layers();
-        self.container.root.scratch = disks.guest_scratch();
-        self.container.root.readonly |= disks.read_only;
+    pub fn complete(mut self, disks: Option<&RootDisks>) -> (Container, Vec<PlacedBind>, Vec<PlacedImage>) {
+        if let Some(disks) = disks {
+            self.container.root.source =
+                RootSource::Disks { layers: disks.guest_layers(), scratch: disks.guest_scratch() };
+            self.container.root.readonly |= disks.read_only;
+        }
         let (mut binds, mut images) = (Vec::new(), Vec::new());
         for (index, mount) in self.mounts.into_iter().enumerate() {
             match mount {

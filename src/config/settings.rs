@@ -73,6 +73,8 @@ pub enum Annotation {
     Memory,
     /// `dev.msb.disk-size`
     DiskSize,
+    /// `dev.msb.root`
+    Root,
     /// `dev.msb.kernel-args`
     KernelArgs,
 }
@@ -148,7 +150,7 @@ impl Default for Settings {
             kernel: "/usr/lib/msb/vmlinux".into(),
             initramfs: "/usr/lib/msb/initramfs".into(),
             virtiofsd: "/usr/libexec/virtiofsd".into(),
-            annotations: vec![Annotation::Vcpus, Annotation::Memory, Annotation::DiskSize],
+            annotations: vec![Annotation::Vcpus, Annotation::Memory, Annotation::DiskSize, Annotation::Root],
             machine: Machine::default(),
             disk: Disk::default(),
         }

@@ -6,15 +6,14 @@
 //!
 //! No data is copied: a layer's disk is a composition (`rootfs_builder::composed`), whose data are the layer's own files.
 //!
-//! **A root that is shared live** (`dev.msb.root=shared`) is designed and not built. The root that the caller has merged on
-//! the host would be one more entry of the sandbox's tree of volumes (`host::volumes`): found once by its descriptor, its
-//! mounts cloned, served by the same virtiofsd. `RootDisks` becomes a choice of disks or that entry; the agent binds it to
-//! `/run/root` where it joins the overlay now, and `prepare`, `bring_back` and the scratch disk have nothing to do, since
-//! what the container writes is in the caller's upper directory when write(2) returns: `docker cp`, `diff` and `commit`
-//! are live both ways. What it costs, and why it is no default: every lookup and every read of a file not yet cached is
-//! a request to another process, guest memory must be shared (no huge pages), the container's `execve` reads pages of
-//! programs the same way, an error of the guest is an error in the caller's files, and overlayfs inside of the container
-//! finds no upper directory (`trusted.*` attributes stay the host's). It is for those who must see files at once.
+//! **A root that is shared live** (`dev.msb.root=shared`) has no disks, and nothing of this module is made for it. The root
+//! that the caller has merged on the host is one more entry of the sandbox's tree of volumes (`host::volumes`), and the
+//! agent binds it to where it joins the overlay otherwise. What the container writes is in the caller's upper directory
+//! when write(2) returns: `docker cp`, `diff` and `commit` are live both ways. What it costs, and why it is no default:
+//! every lookup and every read of a file not yet cached is a request to another process, guest memory must be shared (no
+//! huge pages), the container's `execve` reads pages of programs the same way, an error of the guest is an error in the
+//! caller's files, and overlayfs inside of the container finds no upper directory (`trusted.*` attributes stay the
+//! host's). It is for those who must see files at once.
 
 mod lower;
 mod writeback;

@@ -44,9 +44,11 @@ pub struct SandboxConfig {
     pub log: Option<Log>,
     /// The network namespace that the VMM lives in.
     pub network: NetworkNamespace,
-    /// What the agent makes of it, but for its bind mounts.
+    /// What the agent makes of it, but for its root if that is shared, and its bind mounts.
     pub container: Container,
-    /// Those, in order.
+    /// The root on the host, if it is shared live.
+    pub shared_root: Option<PathBuf>,
+    /// The bind mounts, in order.
     pub binds: Vec<PlacedBind>,
     /// The mounts of images that it lacks likewise, in order.
     pub images: Vec<PlacedImage>,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use msb_agent::protocol::{
-    CHANNEL_PORT, Container, ExitStatus, FrameError, NAMES_PORT, ProcessId, Reply, Request,
+    CHANNEL_PORT, Container, ExitStatus, FrameError, NAMES_PORT, ProcessId, Reply, Request, Root, RootSource,
 };
 use nix::{errno::Errno, unistd};
 
@@ -187,9 +187,18 @@ fn create(config: &SandboxConfig, parent: &mut Parent) -> Result<(Sandbox, Sessi
         volumes.connected()?;
     }
     let channel = hello.and_then(|listener| listener.recv_timeout(BOOT).ok());
+    let sealed = match container.root {
+        Root { source: RootSource::Share { number }, readonly: true } => Some(number),
+        Root { .. } => None,
+    };
     let made = match channel {
         Some(channel) => prepare(channel, &handle, container, signals),
         None => Err(AgentError::NoHello.into()),
+    };
+    // Only the agent has run so far.
+    let made = match (made, sealed, &volumes) {
+        (Ok(made), Some(number), Some(volumes)) => volumes.seal(number).map(|()| made).map_err(Into::into),
+        (made, ..) => made,
     };
     match made {
         Ok((session, relays, agent_hello_ns)) => {

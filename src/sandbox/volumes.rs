@@ -1,7 +1,8 @@
 //! The mounts of the host's files, from the VMM's side: what each source is, and the daemon that serves them.
 //!
 //! After the hooks have run: what they make or rewrite (Docker's writes `resolv.conf`) is what the container gets.
-//! A container whose only bind mounts are the usual small files gets them by content, and no daemon.
+//! A container whose only bind mounts are the usual small files gets them by content, and no daemon. A root that is shared
+//! live is one more entry of the daemon's tree, after those of the mounts.
 
 use std::{
     fs::{self, File},
@@ -14,7 +15,7 @@ use std::{
     process::{Child, Stdio},
 };
 
-use msb_agent::protocol::{Container, FrameError, Mount, MountSource, Process, VOLUMES_TAG};
+use msb_agent::protocol::{Container, FrameError, Mount, MountSource, Process, RootSource, VOLUMES_TAG};
 use nix::{
     errno::Errno,
     fcntl::{FcntlArg, FdFlag, OFlag, fcntl},
@@ -34,6 +35,7 @@ use crate::{
         Entry, Share,
         copy::{self, CopyError, HostFile},
         daemon::{self, DaemonError},
+        seal::{self, SealError},
         source::{Kind, Source, SourceError},
     },
 };
@@ -60,6 +62,9 @@ pub enum VolumesError {
     /// The daemon.
     #[error(transparent)]
     Daemon(#[from] DaemonError),
+    /// A root that is not to be written.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// The process that is to become the daemon.
     #[error("The container's volumes can't be served")]
     Helper(#[from] ChildError),
@@ -101,13 +106,19 @@ pub(super) fn prepare(config: &SandboxConfig) -> Result<Prepared, VolumesError> 
     let images = Images::open(&config.images, config.machine.disks.len())?;
     let mut mounts = images.mounts.clone();
     let sources = config.binds.iter().map(|placed| Source::open(&placed.bind.source));
-    let sources = sources.collect::<Result<Vec<_>, _>>()?;
+    let mut sources = sources.collect::<Result<Vec<_>, _>>()?;
     let is_usual = |(placed, source): (&PlacedBind, &Source)| copy::is_usual(&placed.bind, source);
     let (mut volumes, mut usual) = (None, None);
-    if !config.binds.iter().zip(&sources).all(is_usual) {
+    let mut container = config.container.clone();
+    if config.shared_root.is_some() || !config.binds.iter().zip(&sources).all(is_usual) {
         for ((number, placed), source) in (0..).zip(&config.binds).zip(&sources) {
             let directory = source.kind() == Kind::Directory;
             mounts.push(mount(placed, MountSource::Volume { number, directory }));
+        }
+        if let Some(root) = &config.shared_root {
+            let number = u32::try_from(sources.len()).unwrap_or(u32::MAX);
+            sources.push(Source::open(root)?);
+            container.root.source = RootSource::Share { number };
         }
         volumes = Some(Volumes::start(config, &sources)?);
     } else if !sources.is_empty() {
@@ -121,7 +132,6 @@ pub(super) fn prepare(config: &SandboxConfig) -> Result<Prepared, VolumesError> 
         }
         usual = Some(watched);
     }
-    let mut container = config.container.clone();
     // In the order of their places, each place is right when its turn comes.
     mounts.sort_by_key(|(index, _)| *index);
     for (index, mount) in mounts {
@@ -143,8 +153,9 @@ impl Volumes {
         let entries = config.binds.iter().zip(sources).map(|(placed, source)| {
             Entry::new(&placed.bind, source.number(), source.kind() == Kind::Directory)
         });
+        let root = sources.get(config.binds.len()).map(|source| Entry::root(source.number()));
         let share = Share {
-            entries: entries.collect(),
+            entries: entries.chain(root).collect(),
             place: config.dir.clone(),
             listener: listener.as_raw_fd(),
             program: config.virtiofsd.clone(),
@@ -173,6 +184,12 @@ impl Volumes {
             self.child = Some(helper.replaced()?);
         }
         Ok(())
+    }
+
+    /// The guest has made its mount points: from now on it can't write to entry `number`.
+    pub(super) fn seal(&self, number: u32) -> Result<(), VolumesError> {
+        let Some(child) = &self.child else { return Ok(()) };
+        Ok(seal::read_only(child.id(), number)?)
     }
 
     /// Why the daemon has ended, if it has.

@@ -1,11 +1,11 @@
 //! Volumes: what a container sees of the host's directories and files, and what the host sees of the container's.
 
-use integration::check::Lab;
+use integration::check::{Lab, Runtime};
 
 use super::direct::BUNDLE;
 
 crate::conformance!(
-    both: [directories_and_files, dockers_volumes, live, other_callers, usual_files],
+    both: [directories_and_files, dockers_volumes, live, other_callers, usual_files, shared_root],
     ours: [walls, lost_daemon, refused, images]
 );
 
@@ -249,6 +249,93 @@ fn images(lab: &mut Lab) {
     )
     .code(0)
     .out_is("said twice", |out| out.matches("neither an image file nor a block device").count() == 2);
+}
+
+/// `dev.msb.root=shared`: the root is the host's own, as with runc.
+fn shared_root(lab: &mut Lab) {
+    lab.define("S='--annotation dev.msb.root=shared'; merged() { docker inspect -f '{{.GraphDriver.Data.MergedDir}}' box1; }");
+    lab.must("a volume", "mkdir /root/v; echo volume > /root/v/f");
+    let before = lab.snapshot();
+    lab.must("a container", "docker run -d $N $D $S --name box1 -v /root/v:/data busybox sleep 10000 >&2");
+    if lab.runtime() == Runtime::Msb {
+        lab.step(
+            "its root is a share, and there is no disk",
+            "docker exec box1 sh -c 'grep \" / \" /proc/mounts; ls /dev/vda' 2>&1",
+        )
+        .out_has(" / virtiofs rw")
+        .out_has("No such file");
+    }
+    lab.step(
+        "what it writes is on the host at once, as it is",
+        "docker exec box1 sh -c 'echo in > /f; chown 5:6 /f; chmod 4750 /f; mkdir -p /d/e; ln /f /d/hard; ln -s f /d/soft; mkfifo /d/p
+            echo mine >> /etc/group; rm /bin/uname; cat /data/f; setfattr -n user.a -v b /f 2> /dev/null'
+         cd $(merged); cat f; stat -c '%u %g %a %h %F' f d/p; readlink d/soft; tail -n 1 etc/group; ls bin/uname 2>&1 | cut -d: -f3
+         docker diff box1 | grep -v -e /etc$ -e /root -e /bin$ -e /data$ | sort; docker cp box1:/f - | tar xO",
+    )
+    .code(0)
+    .out(
+        "volume\nin\n5 6 4750 2 regular file\n0 0 644 1 fifo\nf\nmine\n No such file or directory\n\
+         A /d\nA /d/e\nA /d/hard\nA /d/p\nA /d/soft\nA /f\nC /etc/group\nD /bin/uname\nin\n",
+    )
+    .err("");
+    lab.step(
+        "what the host puts there while it runs is in the container",
+        "echo one > /root/new; docker cp -q /root/new box1:/new; docker exec box1 cat /new
+         echo another > /root/new; docker cp -q /root/new box1:/new; docker cp -q /root/v box1:/d/v; sleep 1.1
+         docker exec box1 sh -c 'cat /new /d/v/f; rm -r /d/v /new'; ls $(merged)/d",
+    )
+    .code(0)
+    .out("one\nanother\nvolume\ne\nhard\np\nsoft\n");
+    lab.step(
+        "a program that is written, run and removed, and memory that is shared with a file",
+        "docker exec box1 sh -c 'cp /bin/busybox /d/echo; /d/echo runs; rm /d/echo; dd if=/dev/zero of=/big bs=1M count=20 2> /dev/null
+            sed -i s/./x/ /f; cat /f; stat -c %s /big'; stat -c %s $(merged)/big",
+    )
+    .code(0)
+    .out("runs\nxn\n20971520\n20971520\n");
+    lab.step(
+        "a commit of the running container",
+        "docker commit box1 img >&2; docker run --rm $N busybox true; docker run --rm $N img sh -c 'cat /f; ls /big'; docker rmi img >&2",
+    )
+    .code(0)
+    .out("xn\n/big\n");
+    lab.step(
+        "killed, started, stopped, started: all is there",
+        "docker exec box1 sh -c 'echo last > /last'; kill -9 $(docker inspect -f '{{.State.Pid}}' box1)
+         i=0; until [ $(docker inspect -f '{{.State.Running}}' box1) = false ]; do i=$((i+1)); [ $i -lt 50 ] || break; sleep 0.2; done
+         docker start box1 >&2; docker exec box1 sh -c 'cat /last; echo more >> /last'
+         docker restart -t 1 box1 >&2; docker exec box1 cat /last; docker rm -f box1 >&2",
+    )
+    .code(0)
+    .out("last\nlast\nmore\n");
+    lab.step(
+        "read-only, with mount points that the image does not have",
+        "docker run --rm $N $D $S --read-only --tmpfs /t -v /root/v:/new/place busybox sh -c '
+            cat /new/place/f; echo x > /t/x; for c in \"touch /x\" \"rm /bin/sh\" \"mkdir /new/dir\"; do
+                $c 2>&1 | grep -o \"Read-only file system\"; done; echo w > /new/place/w'; cat /root/v/w",
+    )
+    .code(0)
+    .out("volume\nRead-only file system\nRead-only file system\nRead-only file system\nw\n")
+    .err("");
+    if lab.runtime() == Runtime::Msb {
+        lab.step(
+            "also for one who mounts it anew: the wall is on the host",
+            "docker run -d $N $D $S --read-only --privileged --tmpfs /t --name box1 busybox sleep 10000 >&2
+             docker exec box1 sh -c 'mount -o remount,rw /; touch /x; mount -t virtiofs volumes /t
+                 for i in /t/*; do touch $i/x && echo made; done
+                 grep \" / \" /proc/mounts | cut -d\" \" -f4 | cut -c1-2' 2>&1; ls $(merged)/x; docker rm -f box1 >&2",
+        )
+        .out_is("nothing made", |out| {
+            out.starts_with("touch: /x: Read-only file system\n") && !out.contains("made") && out.ends_with("\nrw\n")
+        });
+        lab.step(
+            "with the size of a disk that there is none of",
+            "docker run --rm $N $D $S --annotation dev.msb.disk-size=1G busybox true",
+        )
+        .code(125)
+        .err_has("dev.msb.disk-size");
+    }
+    lab.nothing_left("after shared roots", &before);
 }
 
 /// podman and containerd.

@@ -91,8 +91,8 @@ pub fn launch(options: &Options, detached: bool, context: &Context) -> anyhow::R
     lent.save(entry)?;
     lent.rescue()?;
     let guard = Guard::new(lent.clone());
-    let disks = image::prepare(&lent.disks, spec.root(), disk.0)?;
-    let (mut container, binds, images) = plan.complete(&disks);
+    let disks = disk.map(|size| image::prepare(&lent.disks, spec.root(), size.0)).transpose()?;
+    let (mut container, binds, images) = plan.complete(disks.as_ref());
     container.start_hooks.state = show::for_start_hooks(&spec, &id, &bundle);
     if container.hostname.is_none() && !container.namespaces.contains(&Namespace::Uts) {
         // Who shares the host's names sees at least this one.
@@ -102,7 +102,9 @@ pub fn launch(options: &Options, detached: bool, context: &Context) -> anyhow::R
 
     let dir = entry.directory().to_owned();
     let assets = Assets::of(&settings, |name| std::env::var_os(name));
-    let machine = assets.machine(size, kernel_args, disks.disks(), &dir);
+    let shared_root = disks.is_none().then(|| spec.root().to_owned());
+    let disks = disks.map(|disks| disks.disks()).unwrap_or_default();
+    let machine = assets.machine(size, kernel_args, disks, &dir);
     let (cgroup_place, log) = (lent.place(), context.report.log());
     let sandbox = SandboxConfig {
         dir,
@@ -111,6 +113,7 @@ pub fn launch(options: &Options, detached: bool, context: &Context) -> anyhow::R
         log,
         network: host.network,
         container,
+        shared_root,
         binds,
         images,
         virtiofsd: settings.virtiofsd.clone(),

@@ -17,6 +17,8 @@
 //! It stays root in the host's user namespace: it must be able to give files to any user, which is what a container's
 //! root can do to a volume with every runtime. It is not given CAP_DAC_READ_SEARCH (`--inode-file-handles=never`):
 //! with it, a handle that is guessed opens any file of the volume's whole file system.
+//! A root that is shared (`dev.msb.root=shared`) is an entry as all others. One that is not to be written becomes read-only
+//! on the host when the agent has made its mount points in it, before the container's first instruction (`seal.rs`).
 //! (4) The container's cgroup, in which it sits: what it takes is the container's.
 //!
 //! **Its life.** It is the VMM's child, gets SIGKILL when the VMM ends (and ends by itself when the connection does),
@@ -27,6 +29,7 @@
 
 pub mod copy;
 pub mod daemon;
+pub mod seal;
 pub mod source;
 pub mod tree;
 
@@ -82,6 +85,19 @@ pub enum ReadOnly {
 }
 
 impl Entry {
+    /// A container's root, open as `source`: it can be written until [`seal::read_only`].
+    #[must_use]
+    pub fn root(source: i32) -> Self {
+        Self {
+            source,
+            directory: true,
+            recursive: true,
+            read_only: ReadOnly::No,
+            no_access_time: false,
+            follows_host: false,
+        }
+    }
+
     /// The volume of `bind`, whose source is open as `source`.
     #[must_use]
     pub fn new(bind: &BindMount, source: i32, directory: bool) -> Self {

@@ -134,6 +134,14 @@ struct MountAttr {
     userns_fd: u64,
 }
 
+/// Makes the mount that `top` is the root of read-only.
+///
+/// # Errors
+/// The kernel's: `EBUSY` while a file is open for writing.
+pub(super) fn make_read_only(top: BorrowedFd<'_>) -> Result<(), Errno> {
+    set(top, MOUNT_ATTR_RDONLY, MsFlags::empty(), false)
+}
+
 /// mount_setattr(2) on the mount that `tree` is the root of, or on all of the tree.
 fn set(tree: BorrowedFd<'_>, attributes: u64, propagation: MsFlags, recursive: bool) -> Result<(), Errno> {
     let attr = MountAttr {

@@ -23,12 +23,17 @@ use crate::boot::{errno, private_directory};
 const FILES: &str = "/run/files";
 const NONE: Option<&str> = None;
 
-/// Mounts everything. What is still to be made read-only is told, because later mounts may need a place in it.
+/// Mounts everything; `shared`: the share of the host's directories is mounted already. What is still to be made read-only is told, because later mounts may need a place in it.
 ///
 /// # Errors
 /// [`Failure::Setup`] with the destination concerned.
-pub fn mount_all(root: &Beneath, mounts: &[Mount], owners: Owners<'_>) -> Result<Vec<Late>, Failure> {
-    let (mut late, mut shared) = (Vec::new(), false);
+pub fn mount_all(
+    root: &Beneath,
+    mounts: &[Mount],
+    owners: Owners<'_>,
+    mut shared: bool,
+) -> Result<Vec<Late>, Failure> {
+    let mut late = Vec::new();
     for (number, entry) in (0..).zip(mounts) {
         let mut options = options::parse(&entry.options);
         let destination = Path::new(&entry.destination);

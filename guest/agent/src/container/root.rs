@@ -1,4 +1,5 @@
-//! The root file system: read-only images below, an ext4 that takes the writes, one overlay of all.
+//! The root file system: read-only images below, an ext4 that takes the writes, one overlay of all. Or a directory that
+//! the host shares, as it is.
 //!
 //! Mounted by the agent in its own mount namespace, of which the container gets a copy: so the agent can still sync it
 //! when the container's namespace is gone.
@@ -7,14 +8,14 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 
-use msb_agent::protocol::{Failure, Layer, Root};
+use msb_agent::protocol::{Failure, Layer, RootSource};
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::Mode;
 use nix::unistd::syncfs;
 
-use super::volumes::Disk;
-use super::{at, setup};
+use super::volumes::{self, Disk};
+use super::{at, plain, setup};
 use crate::boot::private_directory;
 
 /// Where the joined root is mounted.
@@ -62,22 +63,35 @@ impl Mounted {
     }
 }
 
-/// Mounts all devices and joins them at [`JOINED`].
+/// Mounts it at [`JOINED`].
 ///
 /// # Errors
-/// [`Failure::Setup`] with the device concerned.
-pub fn mount_root(root: &Root) -> Result<Mounted, Failure> {
-    if root.layers.is_empty() || root.layers.len() > LAYERS_MAX {
-        return Err(setup("join the root", &format!("it has {} layers", root.layers.len())));
+/// [`Failure::Setup`] with what is concerned.
+pub fn mount_root(root: &RootSource) -> Result<Mounted, Failure> {
+    private_directory(JOINED).map_err(at(|| format!("make {JOINED}")))?;
+    let written = match root {
+        RootSource::Disks { layers, scratch } => join(layers, scratch)?,
+        RootSource::Share { number } => {
+            volumes::bind_root(*number).map_err(plain).map_err(at(|| "mount the shared root".into()))?;
+            JOINED
+        }
+    };
+    let written = open(written, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(at(|| format!("open {written}")))?;
+    Ok(Mounted { written, disks: Vec::new() })
+}
+
+/// Mounts all devices and joins them; returns where what is written is.
+fn join(layers: &[Layer], scratch: &str) -> Result<&'static str, Failure> {
+    if layers.is_empty() || layers.len() > LAYERS_MAX {
+        return Err(setup("join the root", &format!("it has {} layers", layers.len())));
     }
-    for directory in [UPPER, JOINED] {
-        private_directory(directory).map_err(at(|| format!("make {directory}")))?;
-    }
-    let lower: Vec<String> = root.layers.iter().enumerate().map(mount_layer).collect::<Result<_, _>>()?;
+    private_directory(UPPER).map_err(at(|| format!("make {UPPER}")))?;
+    let lower: Vec<String> = layers.iter().enumerate().map(mount_layer).collect::<Result<_, _>>()?;
     // What is deleted inside gives its space back on the host.
-    mount(Some(&*root.scratch), UPPER, Some("ext4"), MsFlags::empty(), Some("discard"))
-        .map_err(at(|| format!("mount the writable disk {}", root.scratch)))?;
-    make_upper(&lower[0]).map_err(at(|| format!("prepare the writable disk {}", root.scratch)))?;
+    mount(Some(scratch), UPPER, Some("ext4"), MsFlags::empty(), Some("discard"))
+        .map_err(at(|| format!("mount the writable disk {scratch}")))?;
+    make_upper(&lower[0]).map_err(at(|| format!("prepare the writable disk {scratch}")))?;
     // Each on its own line of history: no renamed directories, no metadata without data. What comes back to the host
     // is then a plain upper directory.
     let layers = format!(
@@ -86,9 +100,7 @@ pub fn mount_root(root: &Root) -> Result<Mounted, Failure> {
     );
     mount(Some("overlay"), JOINED, Some("overlay"), MsFlags::empty(), Some(&*layers))
         .map_err(at(|| "join image and writable disk".into()))?;
-    let written = open(UPPER, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(at(|| format!("open {UPPER}")))?;
-    Ok(Mounted { written, disks: Vec::new() })
+    Ok(UPPER)
 }
 
 /// Mounts one layer, read-only, and returns where.

@@ -1,8 +1,8 @@
 //! Volumes: what the host shares by virtiofs, and file systems on disks of their own, bound to their places in the
 //! container.
 //!
-//! The share is mounted once, where only the helper sees it: it is left behind with the agent's root, and each volume
-//! lives on as its bind mount. The guest's flags are for the container to see and to keep to; what must not be written
+//! The share is mounted once, where only the helper sees it (and the agent, when the root is in it): it is left behind
+//! with the agent's root, and each volume lives on as its bind mount. The guest's flags are for the container to see and to keep to; what must not be written
 //! is read-only on the host. A mount beneath a volume on the host appears here when a path first leads into it
 //! (`fuse_dentry_automount`), with the flags of the mount above it.
 //!
@@ -23,6 +23,7 @@ use nix::unistd::syncfs;
 
 use super::beneath::{Beneath, Kind, by_descriptor};
 use super::options::{self, Options};
+use super::root::JOINED;
 use super::{at, plain, setup};
 use crate::boot::private_directory;
 use crate::sys;
@@ -85,11 +86,21 @@ pub fn bind(
     mounted: &mut bool,
 ) -> Result<OwnedFd, Errno> {
     if !*mounted {
-        private_directory(PLACE)?;
-        mount(Some(VOLUMES_TAG), PLACE, Some("virtiofs"), MsFlags::empty(), NONE)?;
+        mount_share()?;
         *mounted = true;
     }
     bind_path(root, destination, kind, &format!("{PLACE}/{number}"), options)
+}
+
+/// Mounts the share in the agent's own namespace, for a root that is in it, and binds that to [`JOINED`].
+pub fn bind_root(number: u32) -> Result<(), Errno> {
+    mount_share()?;
+    mount(Some(&*format!("{PLACE}/{number}")), JOINED, NONE, MsFlags::MS_BIND, NONE)
+}
+
+fn mount_share() -> Result<(), Errno> {
+    private_directory(PLACE)?;
+    mount(Some(VOLUMES_TAG), PLACE, Some("virtiofs"), MsFlags::empty(), NONE)
 }
 
 /// Binds the disk of mount `number` to `destination`.

@@ -48,12 +48,27 @@ pub struct Container {
 /// Where the root file system comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Root {
-    /// What the container begins with, the uppermost first, joined by overlayfs; at least one.
-    pub layers: Vec<Layer>,
-    /// Block device with an ext4 that holds what the container writes.
-    pub scratch: String,
+    /// Its files.
+    pub source: RootSource,
     /// `root.readonly`: the container sees a read-only root (its mounts stay as they are).
     pub readonly: bool,
+}
+
+/// What holds a root's files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RootSource {
+    /// Disks of the machine.
+    Disks {
+        /// What the container begins with, the uppermost first, joined by overlayfs; at least one.
+        layers: Vec<Layer>,
+        /// Block device with an ext4 that holds what the container writes.
+        scratch: String,
+    },
+    /// A directory that the host shares live ([`VOLUMES_TAG`](super::VOLUMES_TAG)).
+    Share {
+        /// Its name at the top of the share.
+        number: u32,
+    },
 }
 
 /// A read-only file system of a root.

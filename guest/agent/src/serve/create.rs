@@ -24,7 +24,7 @@ const WATCH_STACK: usize = 48 << 10;
 /// Root, cgroup and first process, up to its execve.
 pub fn create(agent: &Arc<Agent>, channel: &Arc<Channel>, mut container: Box<Container>) -> Answer {
     agent.registry().claim()?;
-    let mounted = root::mount_root(&container.root)?.with(volumes::mount_disks(&container.mounts)?);
+    let mounted = root::mount_root(&container.root.source)?.with(volumes::mount_disks(&container.mounts)?);
     let cgroup = Cgroup::create()?;
     limits::apply(&container.limits)?;
     filter::attach(cgroup.descriptor(), &container.device_rules)?;

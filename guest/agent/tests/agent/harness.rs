@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use msb_agent::protocol::{
     self, Capabilities, Container, DeviceAccess, DeviceRule, Event, ExitStatus, Failure, FromAgent,
     GuestLimits, Hello, Layer, Mount, MountSource, Namespace, Process, ProcessId, Reply, Request, Root,
-    Stream, StreamHello, ToAgent, User, UserMap, VERSION,
+    RootSource, Stream, StreamHello, ToAgent, User, UserMap, VERSION,
 };
 
 /// No message takes longer, even on a busy machine.
@@ -200,8 +200,10 @@ impl Sandbox {
     pub fn container(&self, args: &[&str]) -> Container {
         Container {
             root: Root {
-                layers: vec![Layer { device: self.disks[0].clone(), filesystem: "erofs".into() }],
-                scratch: self.disks[1].clone(),
+                source: RootSource::Disks {
+                    layers: vec![Layer { device: self.disks[0].clone(), filesystem: "erofs".into() }],
+                    scratch: self.disks[1].clone(),
+                },
                 readonly: false,
             },
             hostname: Some("inside".into()),
