@@ -52,6 +52,7 @@ mod network;
 mod oom;
 mod pause;
 mod podman;
+mod posix;
 mod process;
 mod refusals;
 mod sizing;

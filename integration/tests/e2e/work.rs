@@ -7,7 +7,7 @@ use integration::check::{Lab, Runtime};
 crate::conformance!(both: [programs], ours: [quick_execs, much_output]);
 
 /// `debian NAME COMMAND…` is `bundle` with such a root, mounted at /root/NAME/rootfs.
-const DEBIAN: &str = r#"
+pub const DEBIAN: &str = r#"
 debian() {
     bundle "$@"
     mkdir -p /root/$name/rootfs /root/$name/written
