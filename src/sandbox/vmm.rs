@@ -10,7 +10,8 @@ use std::{
 };
 
 use msb_agent::protocol::{
-    CHANNEL_PORT, Container, ExitStatus, FrameError, NAMES_PORT, ProcessId, Reply, Request, Root, RootSource,
+    CHANNEL_PORT, Container, ExitStatus, Failure, FrameError, NAMES_PORT, ProcessId, Reply, Request, Root,
+    RootSource,
 };
 use nix::{errno::Errno, unistd};
 
@@ -168,7 +169,14 @@ fn create(config: &SandboxConfig, parent: &mut Parent) -> Result<(Sandbox, Sessi
     let shared_memory = config.machine.shared_memory || file_system.is_some();
     let disks = [config.machine.disks.as_slice(), images.disks.as_slice()].concat();
     let machine = MachineConfig { file_system, shared_memory, disks, ..config.machine.clone() };
-    let mut machine = Machine::build(&machine)?;
+    let built = Machine::build(&machine);
+    if let (Err(BuildError::Fs(_)), Some(lost)) = (&built, volumes.as_mut()) {
+        // It listened before it was started: nobody listens any more.
+        if let Some(error) = lost.ended() {
+            return Err(error.into());
+        }
+    }
+    let mut machine = built?;
     drop(images);
     let handle = machine.handle();
     let hello = machine.take_listener(CHANNEL_PORT);
@@ -219,7 +227,9 @@ fn create(config: &SandboxConfig, parent: &mut Parent) -> Result<(Sandbox, Sessi
         }
         Err(error) => {
             // Without its back end the guest can't mount, and does not know why.
-            let lost = volumes.as_mut().and_then(Volumes::ended);
+            let about_command =
+                matches!(&error, VmmError::Agent(AgentError::Failed(Failure::Command { .. })));
+            let lost = volumes.as_mut().filter(|_| !about_command).and_then(Volumes::ended);
             Err(lost.map_or_else(|| cause(error, &handle, &ended), VmmError::from))
         }
     }

@@ -12,7 +12,9 @@ use std::{
         unix::net::UnixListener,
     },
     path::{Path, PathBuf},
-    process::{Child, Stdio},
+    process::{Child, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use msb_agent::protocol::{Container, FrameError, Mount, MountSource, Process, RootSource, VOLUMES_TAG};
@@ -44,6 +46,8 @@ use crate::{
 const SOCKET: &str = "fs.sock";
 /// Of what the daemon says, so much is told in an error, in bytes.
 const LAST_WORDS: usize = 1024;
+/// How long the end of a process may take to be told, once its descriptors are closed.
+const LAST_MOMENTS: Duration = Duration::from_millis(200);
 /// Capabilities of the daemon that are of use only to a container that has them.
 const RARE: [&str; 2] = ["CAP_MKNOD", "CAP_SETFCAP"];
 
@@ -72,8 +76,15 @@ pub enum VolumesError {
     #[error("The process for the volumes can't be prepared")]
     Prepare(#[source] io::Error),
     /// It came up and ended.
-    #[error("virtiofsd, which serves the container's volumes, has ended: {words}")]
+    #[error(
+        "{}, which serves the container's volumes, has ended ({status}) and said: {words}; install Debian's package \
+         virtiofsd anew, 1.10 or later", program.display()
+    )]
     Ended {
+        /// Which one.
+        program: PathBuf,
+        /// How.
+        status: ExitStatus,
         /// What it said.
         words: String,
     },
@@ -99,6 +110,7 @@ pub(super) struct Volumes {
     child: Option<Child>,
     words: File,
     socket: PathBuf,
+    program: PathBuf,
 }
 
 /// Looks at every source and, where one needs it, starts the daemon.
@@ -169,7 +181,13 @@ impl Volumes {
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(prepare_errno)?;
         let stdio = [Stdio::null(), Stdio::null(), Stdio::from(writer)];
         let helper = Starting::spawn("volumes", &share, stdio)?;
-        Ok(Self { helper: Some(helper), child: None, words: File::from(reader), socket })
+        Ok(Self {
+            helper: Some(helper),
+            child: None,
+            words: File::from(reader),
+            socket,
+            program: share.program,
+        })
     }
 
     /// What the machine is told of it.
@@ -192,15 +210,30 @@ impl Volumes {
         Ok(seal::read_only(child.id(), number)?)
     }
 
-    /// Why the daemon has ended, if it has.
+    /// Something failed that may come of the daemon's end: why it has ended, if it has. A connection that it had is lost
+    /// some moments before it can be waited for.
     pub(super) fn ended(&mut self) -> Option<VolumesError> {
+        if let Some(helper) = self.helper.take() {
+            match helper.replaced() {
+                Ok(child) => self.child = Some(child),
+                Err(error) => return Some(error.into()),
+            }
+        }
         let child = self.child.as_mut()?;
-        child.try_wait().ok().flatten()?;
+        let deadline = Instant::now() + LAST_MOMENTS;
+        let status = loop {
+            match child.try_wait().ok()? {
+                Some(status) => break status,
+                None if Instant::now() < deadline => thread::sleep(Duration::from_millis(5)),
+                None => return None,
+            }
+        };
         let mut words = vec![0; LAST_WORDS];
         let length = self.words.read(&mut words).unwrap_or(0);
         words.truncate(length);
         let words = String::from_utf8_lossy(&words).trim().replace('\n', "; ");
-        Some(VolumesError::Ended { words })
+        let words = if words.is_empty() { "nothing".to_owned() } else { words };
+        Some(VolumesError::Ended { program: self.program.clone(), status, words })
     }
 }
 

@@ -166,7 +166,21 @@ fn machines(lab: &mut Lab) {
 }
 
 fn doctor(lab: &mut Lab) {
-    lab.step("all is well", "$R doctor").code(0).out_is("no complaint", |out| !out.contains("FAIL")).err("");
+    lab.step("all is well", "$R doctor; ls /sys/class/net | grep -c msb")
+        .code(1)
+        .out_is("no complaint, and no tap left", |out| {
+            !out.contains("FAIL") && out.contains("ok    network: /dev/net/tun ") && out.ends_with("\n0\n")
+        })
+        .err("");
+    lab.step(
+        "no taps, and what is only missed",
+        "mv /dev/net/tun /dev/away; $R doctor; code=$?; mv /dev/away /dev/net/tun
+         mv /dev/vhost-net /dev/away; $R doctor | grep network; mv /dev/away /dev/vhost-net; exit $code",
+    )
+    .code(1)
+    .out_has("FAIL  network: /dev/net/tun can't be opened (ENOENT): load the kernel's module `tun`")
+    .out_has("ok    network: /dev/net/tun gives a container its links; `modprobe vhost_net`")
+    .err("");
     lab.step("no /dev/kvm", "mv /dev/kvm /dev/away; $R doctor; code=$?; mv /dev/away /dev/kvm; exit $code")
         .code(1)
         .out_has("FAIL  kvm: This host has no /dev/kvm")

@@ -469,9 +469,15 @@ fn refused(lab: &mut Lab) {
          docker run --rm $N $D -v /root/v:/x busybox true; code=$?; umount /usr/libexec/virtiofsd; rm /root/fails; exit $code",
     )
     .code(125)
-    // Which of the two is a matter of when it ends.
-    .err_is("what served it is named", |err| {
-        err.contains("virtiofsd") || err.contains("file system's back end can't be reached")
-    });
+    .err_has("/usr/libexec/virtiofsd, which serves the container's volumes, has ended (exit status: 1) and said: nothing")
+    .err_has("install Debian's package virtiofsd anew");
+    lab.step(
+        "one that says why",
+        "printf '#!/bin/sh\necho no memory >&2; sleep 0.5; exit 3\n' > /root/fails; chmod 755 /root/fails
+         mount --bind /root/fails /usr/libexec/virtiofsd
+         docker run --rm $N $D -v /root/v:/x busybox true; code=$?; umount /usr/libexec/virtiofsd; rm /root/fails; exit $code",
+    )
+    .code(125)
+    .err_has("/usr/libexec/virtiofsd, which serves the container's volumes, has ended (exit status: 3) and said: no memory");
     lab.nothing_left("after refusals", &before);
 }

@@ -8,7 +8,11 @@ use std::{
 };
 
 use clap::Args;
-use msb_runtime::{config::Assets, host::volumes::daemon, machine::kvm};
+use msb_runtime::{
+    config::Assets,
+    host::{network, volumes::daemon},
+    machine::{kvm, virtio::net},
+};
 use nix::{
     sys::statfs::{CGROUP2_SUPER_MAGIC, statfs},
     unistd::geteuid,
@@ -38,6 +42,7 @@ impl Doctor {
             ("kernel", asset(&assets.kernel, b"\x7fELF", Assets::KERNEL_VARIABLE)),
             ("initramfs", asset(&assets.initramfs, b"070701", Assets::INITRAMFS_VARIABLE)),
             ("virtiofsd", virtiofsd(&found.virtiofsd)),
+            ("network", network()),
             ("cgroup", cgroup()),
         ];
         let mut code = ExitCode::SUCCESS;
@@ -83,6 +88,16 @@ fn asset(path: &Path, magic: &[u8], variable: &str) -> Finding {
 /// Only containers with volumes need it, which most have sooner or later.
 fn virtiofsd(path: &Path) -> Finding {
     daemon::check(path).map(|()| path.display().to_string()).map_err(|problem| problem.to_string())
+}
+
+/// Taps and their redirection; that the kernel serves a machine's queues itself is a gain and no need.
+fn network() -> Finding {
+    network::probe().map_err(|problem| report::chain(&problem.into()))?;
+    Ok(if net::has_vhost() {
+        "/dev/net/tun gives a container its links, /dev/vhost-net carries their packets".into()
+    } else {
+        "/dev/net/tun gives a container its links; `modprobe vhost_net` would make them faster".into()
+    })
 }
 
 fn cgroup() -> Finding {

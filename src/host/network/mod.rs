@@ -10,6 +10,7 @@
 
 mod link;
 mod netlink;
+mod probe;
 mod redirect;
 mod share;
 mod tap;
@@ -17,6 +18,7 @@ mod watch;
 
 pub use link::{Address, Addressing, Link, Neighbour, Route, links};
 pub use netlink::{Netlink, NetlinkError};
+pub use probe::{ProbeError, probe};
 pub use redirect::{join, part};
 pub use share::{confine_ports, share_answers};
 pub use tap::{Tap, TapError};

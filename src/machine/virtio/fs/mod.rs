@@ -48,7 +48,7 @@ const SOCKET: u32 = 0;
 #[derive(Debug, Error)]
 pub enum FsError {
     /// Nobody listens.
-    #[error("The file system's back end can't be reached")]
+    #[error("The file system's back end can't be reached: has it ended?")]
     Connect(#[source] io::Error),
     /// The name is too long for the device.
     #[error("The file system's tag {tag:?} is not of 1 to {TAG} bytes")]

@@ -33,6 +33,7 @@ use self::receive::{Filled, Receive};
 use self::tap::Tap;
 use self::transmit::Transmit;
 use self::vhost::Vhost;
+pub use self::vhost::is_there as has_vhost;
 use super::{ActivateError, Active, DeviceError, DeviceQueue, DeviceType, Interrupt, Token, VirtioDevice};
 use crate::machine::events::Watcher;
 
