@@ -64,7 +64,7 @@ impl Project {
             Ok(image::build(folder)?)
         })?;
         // The agent counts by its source: a new compiler or dependency is no reason to boot Debian again.
-        let inputs = fixture::inputs()?.into_iter().fold(version, Inputs::text);
+        let inputs = fixture::inputs().into_iter().fold(version, Inputs::text);
         let inputs = self.host_agent_sources().iter().try_fold(inputs, |inputs, path| inputs.tree(path))?;
         let state =
             self.cache.product(&format!("host-state-{}", fixture.name()), inputs, |folder, step| {
@@ -72,7 +72,7 @@ impl Project {
                 let agent = self.host_agent()?;
                 Ok(fixture::build(fixture, &image, &agent, folder, &|phase| step.phase(phase))?)
             })?;
-        Ok(Setup { state, failures: self.target.join("failures") })
+        Ok(Setup { state, emulator: image.join(image::EMULATOR), failures: self.target.join("failures") })
     }
 
     /// A clean host with the current build and `extra` files in it: what an end-to-end test begins with.

@@ -9,6 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::channel::{Channel, ChannelError, Sinks};
+use super::image::EMULATOR;
 use super::monitor::MonitorError;
 use super::payload::{self, PayloadError};
 use super::protocol::Start;
@@ -88,10 +89,9 @@ pub enum FixtureError {
 }
 
 /// What states depend on besides image and agent, for their cache.
-pub fn inputs() -> Result<Vec<String>, QemuError> {
-    let version = Command::new(qemu::PROGRAM).arg("--version").output().map_err(QemuError::Spawn)?;
-    let version = String::from_utf8_lossy(&version.stdout).into_owned();
+pub fn inputs() -> Vec<String> {
     let nowhere = Machine {
+        emulator: Path::new(""),
         disk: Path::new(""),
         keep_writes: true,
         state: None,
@@ -101,7 +101,7 @@ pub fn inputs() -> Result<Vec<String>, QemuError> {
         stays: false,
     };
     let flags = qemu::arguments(&nowhere).into_iter().map(|part| part.to_string_lossy().into_owned());
-    Ok([version, PREPARE.to_owned(), payload::SIZE.to_string()].into_iter().chain(flags).collect())
+    [PREPARE.to_owned(), payload::SIZE.to_string()].into_iter().chain(flags).collect()
 }
 
 /// Boots a copy of the disk in `image`, prepares it, and leaves disk and state in `folder`. `phase` is told what is going on.
@@ -125,6 +125,7 @@ pub fn build(
     payload::build(&payload, &work, Some(agent), &[])?;
     phase("booting Debian");
     let mut qemu = Qemu::start(&Machine {
+        emulator: &image.join(EMULATOR),
         disk: folder,
         keep_writes: true,
         state: None,

@@ -1,6 +1,7 @@
 //! The virtual host's disk: Debian 13 from the machine's own package sources, as one ext4 image.
 //!
-//! Enters: an empty folder. Leaves: `vmlinuz`, `initrd.img` and `root.img` in it, and mmdebstrap's log.
+//! Enters: an empty folder. Leaves: `vmlinuz`, `initrd.img` and `root.img` in it, QEMU of the same release with its
+//! libraries in `qemu`, and mmdebstrap's log.
 //! Must never know what is done with the host.
 
 use std::fs::{self, File};
@@ -13,6 +14,8 @@ use super::sources::{SourcesError, sources};
 
 /// The Debian release that the virtual host runs: Docker 26.1, containerd 1.7, podman 5.4, Linux 6.12.
 pub const SUITE: &str = "trixie";
+/// The folder of the emulator within the image's.
+pub const EMULATOR: &str = "qemu";
 /// What is installed, one package a line.
 pub const PACKAGES: &str = include_str!("files/packages.txt");
 /// Run before the packages are installed.

@@ -40,6 +40,8 @@ const PLACE: &str = include_str!("files/place.sh");
 pub struct Setup {
     /// The folder that [`fixture::build`] filled.
     pub state: PathBuf,
+    /// The folder of QEMU that [`image::build`] filled.
+    pub emulator: PathBuf,
     /// Where to keep what a failed test leaves.
     pub failures: PathBuf,
 }
@@ -123,6 +125,7 @@ impl VirtualHost {
         payload::build(&disk, &work, None, payload)?;
         fs::remove_dir_all(&work).map_err(|source| HostError::File { path: work, source })?;
         let mut qemu = Qemu::start(&Machine {
+            emulator: &setup.emulator,
             disk: &setup.state,
             keep_writes: false,
             state: Some(&setup.state.join("state")),

@@ -48,6 +48,17 @@ cp "$root"/boot/initrd.img-* "$MSB_OUT/initrd.img"
 chmod 644 "$MSB_OUT/vmlinuz" "$MSB_OUT/initrd.img"
 rm -rf "$root"/boot/*
 
+# The emulator that the host runs in, the same on every machine: this release's, with its libraries and firmware.
+mkdir -p "$MSB_OUT/qemu/lib"
+cp "$root/usr/bin/qemu-system-x86_64" "$MSB_OUT/qemu/"
+cp -L "$root/lib64/ld-linux-x86-64.so.2" "$MSB_OUT/qemu/lib/loader"
+chroot "$root" ldd /usr/bin/qemu-system-x86_64 | sed -n 's/.*=> \(.*\) (.*/\1/p' | while read -r library; do
+    cp -L "$root$library" "$MSB_OUT/qemu/lib/"
+done
+cp -rL "$root/usr/share/qemu" "$MSB_OUT/qemu/firmware"
+cp -rL "$root"/usr/share/seabios/* "$MSB_OUT/qemu/firmware/"
+chmod -R a+rX "$MSB_OUT/qemu"
+
 # The disk. Through a bind mount, which leaves out what is mounted in the tree for the package scripts.
 mkdir -p "$MSB_OUT/root"
 truncate -s 12G "$MSB_OUT/root.img"
