@@ -14,7 +14,10 @@ use super::read::{Composition, CompositionError};
 use super::write::{LayerRoot, write};
 use crate::erofs::{Layout, LayoutError};
 use crate::output::{Durability, Output, OutputError};
-use crate::tree::{InodeId, Keep, Marks, MergeError, Tree, WalkError, Walked, merge, walk, walk_layer};
+use crate::tree::{
+    Content, InodeId, Keep, Marks, MergeError, OwnDirectory, Tree, WalkError, Walked, merge, walk_as,
+    walk_layer,
+};
 
 /// What the directories are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,16 +144,23 @@ pub fn compose(
 fn read(layers: &[PathBuf], kind: Kind) -> Result<(Tree, Vec<crate::tree::Identity>), ComposeError> {
     let (marks, keep) = match kind {
         Kind::Plain => {
-            let [layer] = layers else { return Err(MergeError::Layers.into()) };
-            let walked = walk(layer).map_err(|source| ComposeError::Walk { layer: layer.clone(), source })?;
+            let ([layer], Some(walked)) = (layers, walk_all(layers, Content::Root).pop()) else {
+                return Err(MergeError::Layers.into());
+            };
+            let walked = walked.map_err(|source| ComposeError::Walk { layer: layer.clone(), source })?;
             let identity = identity(&walked.tree);
             return Ok((walked.tree, vec![identity]));
         }
         Kind::Chain(marks) => (marks, Keep::Visible),
         Kind::Top(marks) => (marks, Keep::Hidden),
     };
+    let walked = match keep {
+        Keep::Visible => walk_all(layers, Content::Layer),
+        // There is next to nothing in them.
+        Keep::Hidden => layers.iter().map(|layer| walk_layer(layer)).collect(),
+    };
     let mut trees = Vec::with_capacity(layers.len());
-    for (layer, walked) in layers.iter().zip(walk_all(layers)) {
+    for (layer, walked) in layers.iter().zip(walked) {
         let walked = walked.map_err(|source| ComposeError::Walk { layer: layer.clone(), source })?;
         if let Some(id) = walked.mount_points.first() {
             return Err(ComposeError::Mounted { layer: layer.clone(), path: walked.tree.path(*id) });
@@ -165,22 +175,22 @@ fn identity(tree: &Tree) -> crate::tree::Identity {
     tree.node(InodeId::ROOT).inode.identity
 }
 
-/// Walks all layers, as many at once as there are processors: most have one large layer and many small ones.
-fn walk_all(layers: &[PathBuf]) -> Vec<Result<Walked, WalkError>> {
+/// Walks all layers, as many at once as there are processors: most have one large layer and many small ones. Always in
+/// threads made for it, which can have working directories of their own.
+fn walk_all(layers: &[PathBuf], content: Content) -> Vec<Result<Walked, WalkError>> {
     let workers = std::thread::available_parallelism().map_or(1, NonZero::get).min(layers.len());
-    if workers <= 1 {
-        return layers.iter().map(|layer| walk_layer(layer)).collect();
-    }
     let next = AtomicUsize::new(0);
     let walked: Vec<Mutex<Option<Result<Walked, WalkError>>>> =
         layers.iter().map(|_| Mutex::new(None)).collect();
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
+                let own = OwnDirectory::take();
                 while let Some(index) =
                     Some(next.fetch_add(1, Ordering::Relaxed)).filter(|i| *i < layers.len())
                 {
-                    *walked[index].lock().expect("nobody panics with it") = Some(walk_layer(&layers[index]));
+                    let done = walk_as(content, &layers[index], own.as_ref());
+                    *walked[index].lock().expect("nobody panics with it") = Some(done);
                 }
             });
         }

@@ -3,6 +3,7 @@
 //! In: inodes and names, one by one, from [`walk`] or from another source of layers. Out: a tree whose names are lawful,
 //! unique and sorted, and whose hard links share an inode. It must never know any disk format.
 
+mod directory;
 mod marks;
 mod merge;
 mod walk;
@@ -12,9 +13,10 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
+pub use directory::OwnDirectory;
 pub use marks::Marks;
 pub use merge::{Keep, MergeError, merge};
-pub use walk::{WalkError, Walked, walk, walk_layer};
+pub use walk::{Content, WalkError, Walked, walk, walk_as, walk_layer};
 
 /// `NAME_MAX` of limits.h.
 pub const NAME_MAX: usize = 255;

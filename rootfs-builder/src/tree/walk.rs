@@ -21,7 +21,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::xattrs::Reader;
-use super::{Device, Identity, Inode, InodeId, Kind, NAMES_MAX, Time, Tree, TreeError};
+use super::{Device, Identity, Inode, InodeId, Kind, NAMES_MAX, OwnDirectory, Time, Tree, TreeError};
 
 /// How much of a directory is listed at once, in bytes.
 const LISTING: usize = 64 << 10;
@@ -90,28 +90,41 @@ pub struct Walked {
     pub mount_points: Vec<InodeId>,
 }
 
-/// Reads `root`. What overlayfs keeps in extended attributes is left out.
+/// What a directory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A root: what overlayfs keeps in extended attributes is left out.
+    Root,
+    /// A layer of an overlay: with that, for [`merge`](super::merge).
+    Layer,
+}
+
+/// Reads `root`.
 ///
 /// # Errors
 /// [`WalkError`].
 pub fn walk(root: &Path) -> Result<Walked, WalkError> {
-    read(root, false)
+    walk_as(Content::Root, root, None)
 }
 
-/// Reads `root`, a layer of an overlay: with what overlayfs keeps in extended attributes, for [`merge`](super::merge).
+/// Reads `root`, a layer of an overlay.
 ///
 /// # Errors
 /// [`WalkError`].
 pub fn walk_layer(root: &Path) -> Result<Walked, WalkError> {
-    read(root, true)
+    walk_as(Content::Layer, root, None)
 }
 
-fn read(root: &Path, overlay: bool) -> Result<Walked, WalkError> {
+/// Reads `root`. With a working directory of its own, a thread needs half the time.
+///
+/// # Errors
+/// [`WalkError`].
+pub fn walk_as(content: Content, root: &Path, own: Option<&OwnDirectory>) -> Result<Walked, WalkError> {
     let failed = |source: Errno| WalkError::Root { path: root.to_owned(), source: source.into() };
     // The caller's own path may hold symbolic links; what it leads to is the root.
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = openat(CWD, root, flags, Mode::empty()).map_err(failed)?;
-    let mut xattrs = Reader::new(overlay);
+    let mut xattrs = Reader::new(content == Content::Layer, own);
     xattrs.enter(fd.as_fd());
     let mut top =
         inode(&look(fd.as_fd(), c"", AtFlags::EMPTY_PATH).map_err(failed)?, Kind::Directory(vec![]));
@@ -131,9 +144,9 @@ fn read(root: &Path, overlay: bool) -> Result<Walked, WalkError> {
 /// A device and an inode on it.
 type Place = ((u32, u32), u64);
 
-struct Walker {
+struct Walker<'a> {
     tree: Tree,
-    xattrs: Reader,
+    xattrs: Reader<'a>,
     /// Files with several names, by where they are on the host.
     links: HashMap<Place, InodeId>,
     mount_points: Vec<InodeId>,
@@ -146,7 +159,7 @@ struct Open {
     subdirectories: Vec<(CString, InodeId)>,
 }
 
-impl Walker {
+impl Walker<'_> {
     /// Depth first and without recursion. A directory is closed before its last subdirectory is read, so a chain of
     /// directories takes two descriptors however long it is.
     fn descend(&mut self, root: BorrowedFd<'_>) -> Result<(), WalkError> {
