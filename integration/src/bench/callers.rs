@@ -8,7 +8,10 @@ use super::report::{Measured, Report, median};
 use crate::host::VirtualHost;
 
 /// Runs of each case; the first is not counted.
-const RUNS: usize = 6;
+const RUNS: usize = 3;
+
+/// Runs of what is quick, so.
+const RUNS_QUICK: usize = 6;
 
 /// Docker again, which the cases before have stopped, and a container of each runtime to go into.
 const PREPARE: &str = r#"
@@ -19,20 +22,22 @@ for runtime in runc msb; do
     docker create --name stop-$runtime --network none --runtime=$runtime busybox \
         sh -c 'trap "exit 0" TERM; while :; do sleep 1000 & wait; done' > /dev/null
 done
-mkdir -p /bench/stdio
-jq '.process.args = ["sh", "-c", "if [ $0 = in ]; then cat > /dev/null; else head -c 67108864 /dev/zero; fi; echo container-speaks >&2"]' \
-    /bench/bundle/config.json > /bench/stdio/both.json
-cp -a /bench/bundle/rootfs /bench/stdio/rootfs
 for way in in out; do
-    mkdir -p /bench/stdio/$way; ln -sfn ../rootfs /bench/stdio/$way/rootfs
-    jq --arg way $way '.process.args += [$way] | .root.path = "/bench/stdio/rootfs"' /bench/stdio/both.json > /bench/stdio/$way/config.json
+    mkdir -p /bench/stdio/$way
+    [ $way = in ] && work='cat > /dev/null' || work='dd if=/dev/zero bs=64k count=128 2> /dev/null'
+    jq --arg work "echo container-speaks; $work" '.process.args = ["sh", "-c", $work] | .root.path = "/bench/bundle/rootfs"' \
+        /bench/bundle/config.json > /bench/stdio/$way/config.json
 done
-head -c 67108864 /dev/zero > /bench/stdio/64M
+head -c 8M /dev/zero > /bench/stdio/8M
 mkdir -p /bench/exec; jq '.process.args = ["sleep", "100000"] | .root.path = "/bench/bundle/rootfs"' /bench/bundle/config.json > /bench/exec/config.json
 msb-runtime --root /run/bench run --detach --bundle /bench/exec bench < /dev/null > /dev/null 2>&1
 runc --root /run/bench-runc run --detach --bundle /bench/exec bench < /dev/null > /dev/null 2>&1
 sleep 30
 "#;
+
+/// What a container writes, or reads, behind its first word.
+const OUTPUT: &str = "8 MiB of output";
+const INPUT: &str = "8 MiB of input";
 
 /// Prints how long each `docker stop` took, in nanoseconds, as a JSON array.
 const STOP: &str = r#"
@@ -52,25 +57,35 @@ pub fn measure(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str))
     ensure!(prepared.code == 0, "Docker can't be prepared: {}", prepared.err());
     let own =
         |runtime| if runtime == "msb" { ("msb-runtime", "/run/bench") } else { ("runc", "/run/bench-runc") };
-    for (case, command) in [
-        ("exec, by the runtime itself", "PROGRAM --root STATE exec bench echo container-speaks"),
+    for (case, count, command) in [
+        ("exec, by the runtime itself", RUNS_QUICK, "PROGRAM --root STATE exec bench echo container-speaks"),
+        (OUTPUT, RUNS, "PROGRAM --root STATE run --bundle /bench/stdio/out out"),
         (
-            "64 MiB of output",
-            "sh -c 'PROGRAM --root STATE run --bundle /bench/stdio/out out 2>&1 > /dev/null'",
+            INPUT,
+            RUNS,
+            r#"sh -c "exec PROGRAM --root STATE run --bundle /bench/stdio/in in < /bench/stdio/8M""#,
         ),
         (
-            "64 MiB of input",
-            "sh -c 'PROGRAM --root STATE run --bundle /bench/stdio/in in 2>&1 > /dev/null < /bench/stdio/64M'",
+            "docker run",
+            RUNS,
+            "docker run --rm --network none --runtime=RUNTIME busybox echo container-speaks",
         ),
-        ("docker run", "docker run --rm --network none --runtime=RUNTIME busybox echo container-speaks"),
-        ("docker exec", "docker exec in-RUNTIME echo container-speaks"),
+        ("docker exec", RUNS, "docker exec in-RUNTIME echo container-speaks"),
     ] {
         for runtime in ["runc", "msb"] {
             let (program, state) = own(runtime);
             let command =
                 command.replace("PROGRAM", program).replace("STATE", state).replace("RUNTIME", runtime);
-            progress(&format!("{case}, {runtime}"));
-            report.add(&format!("{case}, {runtime}"), cases::runs(host, RUNS, MARKER, &command)?);
+            let name = format!("{case}, {runtime}");
+            progress(&name);
+            let measured = cases::runs(host, count, MARKER, &command)?;
+            if case == OUTPUT || case == INPUT {
+                report.moment(
+                    &format!("{name}: from the first word to the end"),
+                    measured.exit_ns - measured.first_output_ns,
+                );
+            }
+            report.add(&name, measured);
         }
     }
     for runtime in ["runc", "msb"] {

@@ -38,23 +38,9 @@ jq --arg memory "${GUEST_MIB}M" --arg marker "$MARKER" \
 mv new config.json
 cp -a /bench/bundle /bench/idle
 jq '.process.args = ["sleep", "100000"]' config.json > /bench/idle/config.json
-mkdir /bench/data
-volume() {
-    cp -a /bench/bundle /bench/$1
-    jq --arg work "$2; echo $MARKER" '.process.args = ["sh", "-c", $work] |
-        .mounts += [{destination: "/data", type: "bind", source: "/bench/data", options: ["rbind"]}]' \
-        config.json > /bench/$1/config.json
-}
-volume volume true
-volume files 'cd /data; for i in $(seq 200); do echo $i > $i; done; cat * > /dev/null; ls -l > /dev/null; rm *'
-volume stream 'dd if=/dev/zero of=/data/big bs=64k count=512 2>/dev/null; dd if=/data/big of=/dev/null bs=64k 2>/dev/null; rm /data/big'
 systemctl stop docker.socket docker containerd
 sleep 30
 "#;
-
-/// What a container with a volume does, and the bundle that does it.
-const VOLUMES: [(&str, &str); 3] =
-    [("nothing", "volume"), ("200 small files", "files"), ("32 MiB written and read", "stream")];
 
 /// Makes the bundles that all measurements use, and stops what would disturb them.
 ///
@@ -90,30 +76,38 @@ pub fn measure(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str))
     Ok(())
 }
 
-/// Measures containers with a volume, whose files lie in memory.
-///
-/// # Errors
-/// As [`measure`].
-pub fn volumes(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str)) -> Result<()> {
-    for (work, bundle) in VOLUMES {
-        for runtime in ["msb-runtime", "runc"] {
-            let name = format!("{runtime} run, a volume: {work}");
-            progress(&name);
-            let command = format!("{runtime} --root /run/bench-{runtime} run --bundle /bench/{bundle} bench");
-            report.add(&name, runs(host, RUNS, MARKER, &command)?);
-        }
-    }
-    Ok(())
+/// A command and how often it is run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Case<'a> {
+    /// Runs that are not counted, which warm caches.
+    pub(super) warm: usize,
+    /// Those that are.
+    pub(super) counted: usize,
+    /// What its first output of interest holds; empty for a command without.
+    pub(super) marker: &'a str,
+    /// Shell commands before each run, not measured.
+    pub(super) before: &'a str,
+    /// Its words, for a shell; itself it needs none.
+    pub(super) command: &'a str,
 }
 
-/// Runs a command so often; its first output of interest holds `marker`, which may be empty for a command without.
+/// Runs a command so often; the first run is not counted.
 pub(super) fn runs(host: &VirtualHost, count: usize, marker: &str, command: &str) -> Result<Measured> {
-    let runs: Vec<Run> = ask(host, &format!("host-measure run {count} '{marker}' {command}"))?;
+    measured(host, Case { warm: 1, counted: count - 1, marker, before: "", command })
+}
+
+/// Runs `case`.
+pub(super) fn measured(host: &VirtualHost, case: Case<'_>) -> Result<Measured> {
+    let Case { warm, counted, marker, before, command } = case;
+    let all = warm + counted;
+    let script = format!("host-measure run {all} '{marker}' '{before}' {command}");
+    let (runs, errors): (Vec<Run>, String) = ask_both(host, &script)?;
+    ensure!(runs.len() == all && counted > 0, "{command}: {} runs of {all}", runs.len());
     for run in &runs {
         let told = marker.is_empty() || run.first_output_ns.is_some();
-        ensure!(run.code == 0 && told, "{command}: {run:?}");
+        ensure!(run.code == 0 && told, "{command}: {run:?}\n{errors}");
     }
-    let counted = || runs.iter().skip(1);
+    let counted = || runs.iter().skip(warm);
     Ok(Measured {
         first_output_ns: median(counted().filter_map(|run| run.first_output_ns)),
         exit_ns: median(counted().map(|run| run.exit_ns)),
@@ -127,7 +121,7 @@ fn moments(host: &VirtualHost, report: &mut Report) -> Result<()> {
     let (mut spawned, mut entered, mut hello, mut whole) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..RUNS {
         let command = format!(
-            "rm -f /bench/log; host-measure run 1 {MARKER} msb-runtime --debug --log /bench/log --log-format json \
+            "rm -f /bench/log; host-measure run 1 {MARKER} '' msb-runtime --debug --log /bench/log --log-format json \
              --root /run/bench run --bundle /bench/bundle bench"
         );
         let runs: Vec<Run> = ask(host, &command)?;
@@ -172,7 +166,14 @@ fn qemu() -> String {
 }
 
 fn ask<T: DeserializeOwned>(host: &VirtualHost, script: &str) -> Result<T> {
+    Ok(ask_both(host, script)?.0)
+}
+
+/// What it prints, and what it complains of.
+fn ask_both<T: DeserializeOwned>(host: &VirtualHost, script: &str) -> Result<(T, String)> {
     let output = host.sh(script).timeout(Some(PATIENCE)).run()?;
     ensure!(output.code == 0, "{script}: exit code {}: {}{}", output.code, output.out(), output.err());
-    serde_json::from_slice(&output.stdout).with_context(|| format!("{script}: {}", output.out()))
+    let told =
+        serde_json::from_slice(&output.stdout).with_context(|| format!("{script}: {}", output.out()))?;
+    Ok((told, output.err()))
 }

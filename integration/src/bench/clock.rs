@@ -35,6 +35,9 @@ pub struct Run {
 /// Output kept of one run.
 const KEPT: usize = 4096;
 
+/// What is read at once, as much as a pipe holds: of a stream the writer is measured, not this reader.
+const PIECE: usize = 64 << 10;
+
 /// Runs `command` once. `marker` is what its first output of interest contains; empty: any output.
 ///
 /// # Errors
@@ -49,7 +52,7 @@ pub fn run(command: &[OsString], marker: &str) -> io::Result<Run> {
     let mut pipe = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
     let mut output = Vec::new();
     let mut first_output_ns = None;
-    let mut piece = [0; 4096];
+    let mut piece = vec![0; PIECE];
     loop {
         let count = pipe.read(&mut piece)?;
         if count == 0 {

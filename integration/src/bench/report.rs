@@ -74,26 +74,19 @@ impl fmt::Display for Ms {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "Milliseconds in the virtual host, where one instruction is one nanosecond; medians of 10.\n"
-        )?;
-        writeln!(f, "{:<28} {:>12} {:>10} {:>10}", "command", "first output", "exit", "CPU")?;
+        writeln!(f, "Milliseconds in the virtual host, where one instruction is one nanosecond; medians.\n")?;
+        writeln!(f, "{:<42} {:>12} {:>10} {:>10}", "command", "first output", "exit", "CPU")?;
         for (name, measured) in &self.commands {
             let (output, exit, cpu) =
                 (Ms(measured.first_output_ns), Ms(measured.exit_ns), Ms(measured.cpu_ns));
-            writeln!(f, "{name:<28} {output:>12} {exit:>10} {cpu:>10}")?;
+            writeln!(f, "{name:<42} {output:>12} {exit:>10} {cpu:>10}")?;
         }
-        writeln!(f, "\n{:<34} {:>10}", "moment", "from exec")?;
+        writeln!(f, "\n{:<66} {:>10}", "moment from exec, or work alone", "ms")?;
         for (name, moment) in &self.moments_ns {
-            writeln!(f, "{name:<34} {:>10}", Ms(*moment))?;
+            writeln!(f, "{name:<66} {:>10}", Ms(*moment))?;
         }
         if !self.roots.is_empty() {
-            writeln!(
-                f,
-                "\n{:<42} {:>12} {:>10} {:>10}",
-                "root (medians of 3)", "first output", "exit", "CPU"
-            )?;
+            writeln!(f, "\n{:<42} {:>12} {:>10} {:>10}", "root", "first output", "exit", "CPU")?;
         }
         for (name, measured) in &self.roots {
             let (output, exit, cpu) =
@@ -130,9 +123,9 @@ impl fmt::Display for Report {
                 memory.overhead_kib, memory.anonymous_kib, memory.guest_kib, memory.threads
             )?;
         }
-        writeln!(f, "\n{:<28} {:>12}", "file", "bytes")?;
+        writeln!(f, "\n{:<42} {:>12}", "file", "bytes")?;
         for (name, size) in &self.sizes {
-            writeln!(f, "{name:<28} {size:>12}")?;
+            writeln!(f, "{name:<42} {size:>12}")?;
         }
         Ok(())
     }

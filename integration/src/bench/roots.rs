@@ -2,41 +2,60 @@
 //! runc's.
 //!
 //! In instructions, with all files in memory. The trees are made of the virtual host's own files: 10,000 as in a small
-//! Debian root, and 40,000 as in an image with a language and its libraries.
+//! Debian root, and 40,000 as in an image with a language and its libraries. Each is one layer of an overlay; the other
+//! programs read that layer's directory itself.
 
 use anyhow::{Context, Result, ensure};
 
-use super::cases;
+use super::cases::{self, Case, MARKER};
 use super::report::Report;
 use crate::host::VirtualHost;
 
-/// Names of the trees and how many files each has.
-const TREES: [(&str, u32); 2] = [("10,000 files", 10_000), ("40,000 files", 40_000)];
+/// A root of files.
+struct Root {
+    name: &'static str,
+    /// The layer, and with `.bundle` behind it the bundle whose root it is.
+    tree: &'static str,
+    /// Files and symbolic links at least.
+    files: u64,
+    /// Uncounted runs and counted ones.
+    runs: (usize, usize),
+}
 
-/// Runs of each case; the first is not counted.
-const RUNS: usize = 4;
+/// The same command takes the same time, and what one root has warmed is warm for the other.
+const ROOTS: [Root; 2] = [
+    Root { name: "10,000 files", tree: "large/opt/a", files: 10_000, runs: (1, 2) },
+    Root { name: "40,000 files", tree: "large", files: 40_000, runs: (0, 1) },
+];
 
-/// What a case reads, writes or prints stands in `/bench/roots`; `$T` is the tree.
-///
-/// Large files are left out: the trees and an image of each must fit into the host's memory, and the size of data is no
-/// matter to a composition, so that this favours the others.
+/// Runs of what takes no time: uncounted, counted.
+const QUICK: (usize, usize) = (1, 4);
+
+/// The small root is a quarter of the large one. Large files are left out: trees and images must fit into the host's
+/// memory, and the size of data is no matter to a composition, so that this favours the others.
 const PREPARE: &str = r#"
 set -eu
-mkdir -p /bench/roots; cd /bench/roots
+mkdir -p /bench/roots
 mount -t tmpfs -o exec,size=3500M tmpfs /bench/roots
+cd /bench/roots
 find /usr /etc /lib/modules -xdev \( -type f -size -64k -o -type l \) | sort -u | head -n 10000 > list
-wc -l < list >&2
-plant() { mkdir -p "$1"; tar -C / -c -T list | tar -C "$1" -x; }
-plant small
-for part in a b c d; do plant large/opt/$part; done
-for tree in small large; do
-    mkdir -p $tree/bin $tree/proc $tree/sys $tree/dev; cp /usr/bin/busybox $tree/bin/busybox; ln -s busybox $tree/bin/echo
-    mkdir -p $tree.upper $tree.work $tree.bundle/rootfs
-    mount -t overlay -o lowerdir=$PWD/$tree,upperdir=$PWD/$tree.upper,workdir=$PWD/$tree.work overlay $tree.bundle/rootfs
-    cp /bench/bundle/config.json $tree.bundle/config.json
+mkdir -p large/opt/a
+xargs -d '\n' cp -a --parents -t large/opt/a < list
+for part in b c d; do cp -a large/opt/a large/opt/$part; done
+for tree in large/opt/a large; do
+    mkdir -p $tree/bin $tree/proc $tree/sys $tree/dev
+    cp /usr/bin/busybox $tree/bin/busybox
+    ln -s busybox $tree/bin/echo
+    find $tree -type f -o -type l | wc -l
+    du -s --apparent-size --block-size=1 $tree | cut -f 1
 done
-find small -type f -o -type l | wc -l
-find large -type f -o -type l | wc -l
+for tree in large/opt/a large; do
+    own=$(echo $tree | tr / -)
+    mkdir -p $own.upper $own.work $own.bundle/rootfs
+    mount -t overlay -o lowerdir=$PWD/$tree,upperdir=$PWD/$own.upper,workdir=$PWD/$own.work overlay $own.bundle/rootfs
+    # The tree has an echo of its own, without the libraries it needs.
+    jq '.process.args[0] = "/bin/echo"' /bench/bundle/config.json > $own.bundle/config.json
+done
 "#;
 
 /// Measures all cases in `host`, which [`cases::prepare`] has prepared.
@@ -47,63 +66,51 @@ pub fn measure(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str))
     progress("trees of files");
     let prepared = host.sh(PREPARE).timeout(Some(cases::PATIENCE)).run()?;
     ensure!(prepared.code == 0, "The trees can't be made: {}", prepared.err());
-    let counts: Vec<u32> = prepared.out().lines().filter_map(|line| line.parse().ok()).collect();
-    ensure!(
-        counts.iter().zip(TREES).all(|(found, (_, wanted))| *found >= wanted) && counts.len() == TREES.len(),
-        "The trees have {counts:?} files"
-    );
-    for ((name, _), tree) in TREES.iter().zip(["small", "large"]) {
-        let cold = "rm -rf cache composition;";
-        for (case, script) in [
-            (
-                "msb-rootfs compose, first",
-                format!("{cold} exec msb-rootfs compose {tree}.bundle/rootfs composition --cache cache"),
-            ),
-            (
-                "msb-rootfs compose, cached",
-                format!("exec msb-rootfs compose {tree}.bundle/rootfs composition --cache cache"),
-            ),
-            ("mkfs.erofs", format!("exec mkfs.erofs -Enoinline_data image {tree}")),
-            ("mke2fs -d", format!("rm -f image; exec mke2fs -q -t ext4 -d {tree} image 2G")),
-        ] {
-            add(host, report, progress, &format!("{case}, {name}"), "", &script)?;
-        }
-        let written = host.sh("cd /bench/roots; rm -f image; stat -c %s cache/*.composed").run()?.out();
-        let written = written.trim().parse().with_context(|| format!("One composition, not {written:?}"))?;
-        report.sizes.insert(format!("composition of {name}"), written);
-        for (case, script) in [
-            (
-                "msb-runtime run, first",
-                format!(
-                    "rm -rf /var/lib/msb-runtime/compositions; exec msb-runtime --root /run/bench run --bundle {tree}.bundle bench"
-                ),
-            ),
-            (
-                "msb-runtime run, cached",
-                format!("exec msb-runtime --root /run/bench run --bundle {tree}.bundle bench"),
-            ),
-            ("runc run", format!("exec runc --root /run/bench-runc run --bundle {tree}.bundle bench")),
-        ] {
-            add(host, report, progress, &format!("{case}, {name}"), cases::MARKER, &script)?;
-        }
-    }
-    let scratch = "rm -f image; exec msb-rootfs scratch 16G image";
-    add(host, report, progress, "msb-rootfs scratch, 16 GiB", "", scratch)?;
-    let other = "rm -f image; truncate -s 16G image; exec mke2fs -q -t ext4 image";
-    add(host, report, progress, "mke2fs, 16 GiB", "", other)?;
-    add(host, report, progress, "the shell of these cases alone", "", "exec /bin/true")
-}
+    let told: Vec<u64> = prepared.out().lines().filter_map(|line| line.trim().parse().ok()).collect();
+    ensure!(told.len() == 2 * ROOTS.len(), "The trees can't be counted: {}", prepared.out());
+    for (root, told) in ROOTS.iter().zip(told.chunks(2)) {
+        ensure!(told[0] >= root.files, "{} has only {} files", root.tree, told[0]);
+        let mut add =
+            |case: &str, (warm, counted): (usize, usize), marker: &str, before: &str, command: &str| {
+                let name = format!("{case}, {}", root.name);
+                progress(&name);
+                let before =
+                    if before.is_empty() { String::new() } else { format!("cd /bench/roots; {before}") };
+                let command = command
+                    .replace("BUNDLE", &format!("/bench/roots/{}.bundle", root.tree.replace('/', "-")));
+                let command = command.replace("TREE", &format!("/bench/roots/{}", root.tree));
+                let measured =
+                    cases::measured(host, Case { warm, counted, marker, before: &before, command: &command });
+                report.roots.push((name, measured?));
+                anyhow::Ok(())
+            };
+        let compose = "msb-rootfs compose BUNDLE/rootfs /bench/roots/out --cache /bench/roots/cache";
+        add("msb-rootfs compose, first", root.runs, "", "rm -rf cache", compose)?;
+        add("msb-rootfs compose, cached", QUICK, "", "", compose)?;
+        let erofs = "mkfs.erofs --quiet -Enoinline_data /bench/roots/image TREE";
+        add("mkfs.erofs", root.runs, "", "rm -f image", erofs)?;
+        add("mke2fs -d", root.runs, "", "rm -f image", "mke2fs -q -t ext4 -d TREE /bench/roots/image 2G")?;
+        let ours = "msb-runtime --root /run/bench run --bundle BUNDLE bench";
+        add("msb-runtime run, first", root.runs, MARKER, "rm -rf /var/lib/msb-runtime/compositions", ours)?;
+        add("msb-runtime run, cached", QUICK, MARKER, "", ours)?;
+        add("runc run", QUICK, MARKER, "", "runc --root /run/bench-runc run --bundle BUNDLE bench")?;
 
-fn add(
-    host: &VirtualHost,
-    report: &mut Report,
-    progress: &dyn Fn(&str),
-    case: &str,
-    marker: &str,
-    script: &str,
-) -> Result<()> {
-    progress(case);
-    let command = format!("sh -c 'cd /bench/roots; {script}'");
-    report.roots.push((case.to_owned(), cases::runs(host, RUNS, marker, &command)?));
+        let written = host.sh("cd /bench/roots; rm -f image; stat -c %s cache/*.composed").run()?.out();
+        let written: u64 =
+            written.trim().parse().with_context(|| format!("One composition, not {written:?}"))?;
+        ensure!(written < told[1] / 8, "A composition of {written} bytes for files of {} bytes", told[1]);
+        report.sizes.insert(format!("composition of {}", root.name), written);
+        report.sizes.insert(format!("data of {}", root.name), told[1]);
+    }
+    for (name, command) in [
+        ("msb-rootfs scratch, 16 GiB", "msb-rootfs scratch 16G /bench/roots/image"),
+        ("mke2fs, 16 GiB", "mke2fs -q -t ext4 /bench/roots/image 16G"),
+        ("/bin/true", "/bin/true"),
+    ] {
+        progress(name);
+        let before = "rm -f /bench/roots/image";
+        let case = Case { warm: QUICK.0, counted: QUICK.1, marker: "", before, command };
+        report.roots.push((name.to_owned(), cases::measured(host, case)?));
+    }
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! The benchmarks' stop watch inside the virtual host.
 //!
-//! `host-measure run COUNT MARKER COMMAND…` prints a JSON array of runs, `host-measure hello COUNT COMMAND…` one of
-//! nanoseconds, `host-measure memory PID MIB` one object.
+//! `host-measure run COUNT MARKER BEFORE COMMAND…` prints a JSON array of runs, each made after the shell commands BEFORE,
+//! which are not measured; `host-measure hello COUNT COMMAND…` prints one of nanoseconds, `host-measure memory PID MIB` one
+//! object.
 
 use std::{
     ffi::OsString,
@@ -28,12 +29,15 @@ fn main() -> ExitCode {
 fn measure(arguments: &[OsString]) -> Result<String> {
     let words: Vec<&str> = arguments.iter().map_while(|word| word.to_str()).collect();
     match words.as_slice() {
-        ["run", count, marker, _, ..] => {
+        ["run", count, marker, before, _, ..] => {
             let count: usize = count.parse().context("COUNT is no number")?;
             let mut runs = Vec::new();
             for _ in 0..count {
+                if !before.is_empty() && !Command::new("sh").args(["-ec", before]).status()?.success() {
+                    bail!("{before}: it failed");
+                }
                 settle()?;
-                runs.push(clock::run(&arguments[3..], marker)?);
+                runs.push(clock::run(&arguments[4..], marker)?);
             }
             Ok(serde_json::to_string(&runs)?)
         }
@@ -50,7 +54,9 @@ fn measure(arguments: &[OsString]) -> Result<String> {
             let (pid, mib) = (pid.parse().context("PID")?, mib.parse().context("MIB")?);
             Ok(serde_json::to_string(&memory::of(pid, mib)?)?)
         }
-        _ => bail!("usage: host-measure run COUNT MARKER COMMAND… | hello COUNT COMMAND… | memory PID MIB"),
+        _ => bail!(
+            "usage: host-measure run COUNT MARKER BEFORE COMMAND… | hello COUNT COMMAND… | memory PID MIB"
+        ),
     }
 }
 

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use super::Project;
 use super::products::Build;
 use super::progress::Step;
-use crate::bench::{callers, cases, disks, network, report::Report, roots};
+use crate::bench::{callers, cases, disks, network, report::Report, roots, volumes};
 use crate::host::{Fixture, Item, VirtualHost};
 
 /// What `bench` is told.
@@ -95,7 +95,7 @@ fn by_instructions(project: &Project, build: &Build, bench: &Bench, report: &mut
             cases::measure(&host, report, &progress)?;
         }
         if bench.has(Part::Volumes) {
-            cases::volumes(&host, report, &progress)?;
+            volumes::measure(&host, report, &progress)?;
         }
         if bench.has(Part::Callers) {
             callers::measure(&host, report, &progress)?;
