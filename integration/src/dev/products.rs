@@ -92,14 +92,24 @@ impl Project {
     /// The guest kernel; some minutes the first time.
     pub fn guest_kernel(&self) -> Result<PathBuf> {
         packages::require_installed(kernel::PACKAGES)?;
-        let inputs = kernel::inputs(kernel::Arch::host())?;
-        let inputs =
-            inputs.into_iter().fold(Inputs::default(), |all, (name, content)| all.text(name).text(content));
-        let folder = self.cache.product("kernel", inputs, |folder, step| {
+        let folder = self.cache.product("kernel", kernel_inputs(kernel::Arch::host())?, |folder, step| {
             let built = kernel::build(folder, &|phase| step.phase(phase))?;
             Ok(fs::rename(built, folder.join("kernel"))?)
         })?;
         Ok(folder.join("kernel"))
+    }
+
+    /// Sees to it that the kernel's source takes every setting, on the processors too that this machine has not; some
+    /// seconds for each the first time.
+    pub fn kernel_settings(&self) -> Result<()> {
+        packages::require_installed(kernel::PACKAGES)?;
+        for arch in kernel::Arch::ALL {
+            let name = format!("kernel-settings-{}", arch.name());
+            self.cache.product(&name, kernel_inputs(arch)?, |folder, step| {
+                Ok(kernel::check(arch, folder, &|phase| step.phase(phase))?)
+            })?;
+        }
+        Ok(())
     }
 
     /// A program of this package for use in the virtual host.
@@ -222,6 +232,12 @@ impl Project {
             Ok(())
         })
     }
+}
+
+/// What a kernel for `arch` depends on.
+fn kernel_inputs(arch: kernel::Arch) -> Result<Inputs> {
+    let inputs = kernel::inputs(arch)?;
+    Ok(inputs.into_iter().fold(Inputs::default(), |all, (name, content)| all.text(name).text(content)))
 }
 
 /// `cargo dev` runs under cargo, whose variables for our own package would only make another cargo build more again.

@@ -56,6 +56,13 @@ pub fn run(project: &Project, arguments: &Test) -> Result<i32> {
             failures.push("cargo deny");
         }
     }
+    if arguments.filter.is_none() {
+        eprintln!("== settings of the guest kernel, for each processor");
+        if let Err(error) = project.kernel_settings() {
+            eprintln!("{error:?}");
+            failures.push("settings of the guest kernel");
+        }
+    }
     let skips = tempfile::NamedTempFile::new().context("Cannot make a temporary file")?;
     eprintln!("== unit tests");
     let filter = arguments.filter.as_deref();

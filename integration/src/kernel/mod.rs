@@ -45,10 +45,22 @@ pub enum Arch {
 }
 
 impl Arch {
+    /// All that there are fragments for.
+    pub const ALL: [Self; 2] = [Self::X86_64, Self::Aarch64];
+
     /// The processor that this program runs on.
     #[must_use]
     pub const fn host() -> Self {
         if cfg!(target_arch = "aarch64") { Self::Aarch64 } else { Self::X86_64 }
+    }
+
+    /// Its name, as part of file names.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+            Self::Aarch64 => "aarch64",
+        }
     }
 
     /// What the kernel's makefile calls it (`ARCH=`).

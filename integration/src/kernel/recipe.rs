@@ -331,15 +331,4 @@ mod tests {
             "{error}"
         );
     }
-
-    #[test]
-    #[ignore = "unpacks the kernel source: 20 seconds and 2 GiB; needs PACKAGES"]
-    fn the_source_takes_every_setting_on_both_processors() {
-        let directory = tempfile::tempdir().unwrap();
-        let tree = Tree::unpack(directory.path(), &|_| ()).unwrap();
-        for arch in [Arch::X86_64, Arch::Aarch64] {
-            fs::remove_dir_all(tree.objects()).ok();
-            tree.configure(arch).unwrap();
-        }
-    }
 }

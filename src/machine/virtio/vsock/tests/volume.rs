@@ -3,7 +3,6 @@
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::thread;
-use std::time::Instant;
 
 use super::guest::{Guest, Peer, guest_opens, host_opens};
 use super::{SEND, pattern};
@@ -69,16 +68,6 @@ fn both_ways(bytes: &[u8], piece: u64) {
 fn ten_mebibytes_of_odd_sizes_arrive_both_ways() {
     both_ways(&pattern(10 << 20), 64 * 1024);
     both_ways(&pattern(1 << 20), 700);
-}
-
-/// A figure for the report of a change, not a check: `cargo test --release -- --ignored --nocapture throughput`.
-#[test]
-#[ignore = "measures; asserts only that the bytes arrive"]
-fn throughput() {
-    let bytes = pattern(64 << 20);
-    let start = Instant::now();
-    both_ways(&bytes, 64 * 1024);
-    println!("64 MiB both ways at once in {:?}", start.elapsed());
 }
 
 #[test]
