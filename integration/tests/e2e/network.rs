@@ -4,7 +4,7 @@
 use integration::check::Lab;
 
 crate::conformance!(
-    both: [bridge, user_networks, later_networks, podman_and_cni],
+    both: [bridge, user_networks, later_networks, links_of_links, podman_and_cni],
     ours: [mixed, refused, lost_and_found]
 );
 
@@ -21,6 +21,51 @@ const OUTSIDE: &str = r#"
     }
     fetch() { busybox wget -T 20 -q -O - "$@"; }
 "#;
+
+/// `names ADDRESS` answers every question about a name with 203.0.113.9, in the namespace that `outside` made.
+const NAMES: &str = r#"
+    names() {
+        cat > /root/names.py <<'PY'
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("198.51.100.2", 53))
+while True:
+    q, who = s.recvfrom(512)
+    end = q.index(0, 12) + 5
+    a = q[end - 4:end - 2] == b"\0\1"
+    head = q[:2] + b"\x81\x80\0\1" + (b"\0\1" if a else b"\0\0") + b"\0\0\0\0"
+    s.sendto(head + q[12:end] + (b"\xc0\x0c\0\1\0\1\0\0\0\5\0\4" + bytes([203, 0, 113, 9]) if a else b""), who)
+PY
+        ip netns exec outside python3 /root/names.py < /dev/null > /dev/null 2>&1 &
+    }
+"#;
+
+/// `project WEB DATABASE WORKER`: three services as compose would start them, each with the option that names its runtime
+/// (`docker compose` is not in the virtual host). `page` is what the published port shows: the web server asks the database,
+/// which serves the volume that the workers write to.
+const PROJECT: &str = r##"
+    service() {
+        name=$1; alias=$2; shift 2
+        docker run -d --name $name --hostname $name --network shop --network-alias $alias "$@" >&2
+    }
+    worker() {
+        service $1 worker -v shop:/data $2 busybox sh -c 'until wget -q -O /dev/null http://database:5432/; do sleep 0.2; done
+            mkdir -p /data/workers; hostname > /data/workers/$(hostname); exec sleep 1000'
+    }
+    project() {
+        docker network create shop >&2; docker volume create shop >&2
+        service shop-database database -v shop:/data $2 busybox sh -c 'echo rows > /data/index.html; exec httpd -f -p 5432 -h /data'
+        service shop-web web -p 8088:80 $1 busybox sh -c 'mkdir -p /www/cgi-bin
+            printf "#!/bin/sh\necho; wget -T 20 -q -O - http://database:5432/\$QUERY_STRING\n" > /www/cgi-bin/ask
+            chmod 755 /www/cgi-bin/ask; exec httpd -f -p 80 -h /www'
+        worker shop-worker-1 $3
+    }
+    page() { fetch "http://127.0.0.1:8088/cgi-bin/ask?$1" 2> /dev/null; }
+    down() {
+        docker rm -f shop-web shop-database $(docker ps -aq --filter name=shop-worker) >&2
+        docker network rm shop >&2; docker volume rm shop >&2
+    }
+"##;
 
 /// What a web server in a container serves.
 const SERVE: &str = r#"sh -c 'mkdir /www; hostname > /www/index.html; exec httpd -f -p 80 -h /www'"#;
@@ -110,6 +155,88 @@ fn user_networks(lab: &mut Lab) {
         .code(0)
         .out("mine\n10.77.0.10\n");
     lab.must("all go", "docker rm -f web >&2; docker network rm net1 >&2");
+    lab.define(NAMES);
+    lab.must("a server of names outside, and a network", "outside; names; docker network create net1 >&2");
+    for network in ["bridge", "net1"] {
+        lab.step(
+            &format!("a server of names of one's own (--dns), in the network {network}"),
+            &format!(
+                "docker run --rm --network {network} --dns 198.51.100.2 --dns-search example.org --dns-option ndots:3 $D busybox sh -c '
+                    grep -v -e ^# -e 127.0.0.11 -e 198.51.100.2 -e ^$ /etc/resolv.conf | sort; nslookup -type=a far.example.net | grep -o 203.0.113.9
+                    ping -4 -c 1 -W 1 far.example.net 2>&1 | grep -o \"(203.0.113.9)\"'"
+            ),
+        )
+        .code(0)
+        .out_is("its answer, to both who ask", |out| {
+            out.contains("search example.org\n") && out.contains("ndots:3") && out.ends_with("\n203.0.113.9\n(203.0.113.9)\n")
+        });
+    }
+    lab.must("it goes", "docker network rm net1 >&2");
+    // Half of it is runc's.
+    project(lab, ["$D", "$D", "--runtime=runc"]);
+}
+
+/// A project of three services through its life; each is given the option of its runtime.
+fn project(lab: &mut Lab, runtimes: [&str; 3]) {
+    lab.define(PROJECT);
+    let before = lab.snapshot();
+    let [web, database, worker] = runtimes;
+    lab.must("a project comes up", &format!("project {web} {database} {worker}"));
+    lab.wait("the published port shows what the database has", "[ \"$(page)\" = rows ]");
+    lab.wait("the worker has found it too", "[ \"$(page workers/shop-worker-1)\" = shop-worker-1 ]");
+    lab.must(
+        "one is started anew",
+        "docker exec shop-database sh -c 'echo more > /data/more'; docker restart -t 1 shop-database >&2",
+    );
+    lab.wait("it is found again, with its volume", "[ \"$(page more)\" = more ]");
+    lab.must("more workers", &format!("worker shop-worker-2 {worker}; worker shop-worker-3 $D"));
+    lab.wait(
+        "they work",
+        "[ \"$(page workers/shop-worker-2)$(page workers/shop-worker-3)\" = shop-worker-2shop-worker-3 ]",
+    );
+    lab.step(
+        "all have one name",
+        "docker exec shop-web nslookup -type=a worker 127.0.0.11 | grep -c '^Address: '",
+    )
+    .code(0)
+    .out("3\n");
+    lab.must("fewer", "docker rm -f shop-worker-2 >&2");
+    lab.step(
+        "and one name still",
+        "docker exec shop-web nslookup -type=a worker 127.0.0.11 | grep -c '^Address: '",
+    )
+    .code(0)
+    .out("2\n");
+    lab.must("down", "down");
+    lab.nothing_left("after a project", &before);
+}
+
+/// Links that share one of the host's.
+fn links_of_links(lab: &mut Lab) {
+    lab.define(OUTSIDE);
+    lab.must("a server outside", "outside");
+    for driver in ["macvlan", "ipvlan"] {
+        lab.must(
+            "a network on the host's own link, and a server in it",
+            &format!(
+                "docker network create -d {driver} --subnet 198.51.100.0/24 --gateway 198.51.100.2 --ip-range 198.51.100.64/26 \
+                    -o parent=to-outside net1 >&2
+                 docker run -d --name web --hostname web --network net1 --ip 198.51.100.70 $D busybox {SERVE} >&2"
+            ),
+        );
+        lab.wait(
+            &format!("{driver}: it is reached from outside"),
+            "[ \"$(ip netns exec outside busybox wget -T 5 -q -O - http://198.51.100.70/ 2> /dev/null)\" = web ]",
+        );
+        lab.step(
+            &format!("{driver}: from another container, by its name, and that reaches outside"),
+            "docker run --rm --network net1 $D busybox sh -c '
+                ls /sys/class/net; wget -T 20 -q -O - http://web/; wget -T 20 -q -O - http://198.51.100.2/'",
+        )
+        .code(0)
+        .out("eth0\nlo\nweb\nfrom outside\n");
+        lab.must("all go", "docker rm -f web >&2; docker network rm net1 >&2");
+    }
 }
 
 fn later_networks(lab: &mut Lab) {
@@ -253,4 +380,18 @@ fn lost_and_found(lab: &mut Lab) {
     )
     .code(0)
     .out("alive\nbox1\nbox1\n");
+    lab.define(crate::direct::BUNDLE);
+    lab.step(
+        "a namespace that is removed under a running container",
+        r#"mkdir -p /sys/fs/cgroup/e2e; ip netns add gone; ip link add over type veth peer name eth0 netns gone
+           ip addr add 10.66.0.1/24 dev over; ip link set over up; ip -n gone addr add 10.66.0.2/24 dev eth0; ip -n gone link set eth0 up
+           bundle c sleep 1000
+           jq '(.linux.namespaces[] | select(.type == "network")).path = "/run/netns/gone" |
+              .process.capabilities |= map_values(. + ["CAP_NET_RAW"])' c/config.json > new; mv new c/config.json
+           $R run --detach --bundle c c < /dev/null > c/out 2>&1; $R exec c ping -c 1 -W 20 10.66.0.1 | grep -o ", 0% packet loss"
+           ip netns del gone; $R exec c ping -c 1 -W 20 10.66.0.1 | grep -o ", 0% packet loss"
+           ip link del over; eventually '! $R exec c ls /sys/class/net/eth0 > /dev/null 2>&1' && echo lost
+           $R exec c echo alive; $R kill c KILL; eventually '[ "$($R state c | jq -r .status)" = stopped ]'; $R delete c; ip link | grep -c msb"#,
+    )
+    .out(", 0% packet loss\n, 0% packet loss\nlost\nalive\n0\n");
 }
