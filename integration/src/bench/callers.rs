@@ -1,5 +1,7 @@
 //! What a user of Docker waits for, and a process's streams: runc and ours, in turns, in instructions.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, ensure};
 
 use super::cases::{self, MARKER};
@@ -13,6 +15,9 @@ const RUNS: usize = 3;
 /// Runs of what is quick, so.
 const RUNS_QUICK: usize = 6;
 
+/// Runs of what takes longest, so.
+const RUNS_STOP: usize = 2;
+
 /// Docker again, which the cases before have stopped, and a container of each runtime to go into.
 const PREPARE: &str = r#"
 set -eu
@@ -22,9 +27,13 @@ for runtime in runc msb; do
     docker create --name stop-$runtime --network none --runtime=$runtime busybox \
         sh -c 'trap "exit 0" TERM; while :; do sleep 1000 & wait; done' > /dev/null
 done
-for way in in out; do
+for way in none in out; do
     mkdir -p /bench/stdio/$way
-    [ $way = in ] && work='cat > /dev/null' || work='dd if=/dev/zero bs=64k count=128 2> /dev/null'
+    case $way in
+        none) work=true ;;
+        in) work='cat > /dev/null' ;;
+        out) work='dd if=/dev/zero bs=64k count=128 2> /dev/null' ;;
+    esac
     jq --arg work "echo container-speaks; $work" '.process.args = ["sh", "-c", $work] | .root.path = "/bench/bundle/rootfs"' \
         /bench/bundle/config.json > /bench/stdio/$way/config.json
 done
@@ -36,6 +45,7 @@ sleep 30
 "#;
 
 /// What a container writes, or reads, behind its first word.
+const NOTHING: &str = "no stream";
 const OUTPUT: &str = "8 MiB of output";
 const INPUT: &str = "8 MiB of input";
 
@@ -57,8 +67,11 @@ pub fn measure(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str))
     ensure!(prepared.code == 0, "Docker can't be prepared: {}", prepared.err());
     let own =
         |runtime| if runtime == "msb" { ("msb-runtime", "/run/bench") } else { ("runc", "/run/bench-runc") };
+    // From the first word to the end without a stream.
+    let mut ends = BTreeMap::new();
     for (case, count, command) in [
         ("exec, by the runtime itself", RUNS_QUICK, "PROGRAM --root STATE exec bench echo container-speaks"),
+        (NOTHING, RUNS, "PROGRAM --root STATE run --bundle /bench/stdio/none none"),
         (OUTPUT, RUNS, "PROGRAM --root STATE run --bundle /bench/stdio/out out"),
         (
             INPUT,
@@ -79,22 +92,23 @@ pub fn measure(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str))
             let name = format!("{case}, {runtime}");
             progress(&name);
             let measured = cases::runs(host, count, MARKER, &command)?;
-            if case == OUTPUT || case == INPUT {
-                report.moment(
-                    &format!("{name}: from the first word to the end"),
-                    measured.exit_ns - measured.first_output_ns,
-                );
+            let rest = measured.exit_ns.saturating_sub(measured.first_output_ns);
+            if case == NOTHING {
+                ends.insert(runtime, rest);
+            } else if case == OUTPUT || case == INPUT {
+                let alone = rest.checked_sub(ends.get(runtime).copied().unwrap_or_default());
+                report.moment(&name, alone.with_context(|| format!("{name} took no time"))?);
             }
             report.add(&name, measured);
         }
     }
     for runtime in ["runc", "msb"] {
         progress(&format!("docker stop, {runtime}"));
-        let script = STOP.replace("RUNTIME", runtime).replace("COUNT", &RUNS.to_string());
+        let script = STOP.replace("RUNTIME", runtime).replace("COUNT", &RUNS_STOP.to_string());
         let output = host.sh(&script).timeout(Some(cases::PATIENCE)).run()?.out();
         let times: Vec<u64> =
             serde_json::from_str(&output).with_context(|| format!("docker stop: {output}"))?;
-        ensure!(times.len() == RUNS, "docker stop: {output}");
+        ensure!(times.len() == RUNS_STOP, "docker stop: {output}");
         let exit_ns = median(times.into_iter().skip(1));
         report.add(&format!("docker stop, {runtime}"), Measured { exit_ns, ..Measured::default() });
     }
