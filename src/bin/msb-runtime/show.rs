@@ -8,7 +8,7 @@ use msb_runtime::{
 };
 use serde_json::{Value, json};
 
-/// runc's `state` object.
+/// A container as runc's `list` has it.
 pub fn state(record: &Record) -> Value {
     let status = record.status();
     let mut state = json!({

@@ -19,7 +19,10 @@ impl State {
     pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
         let id: Id = self.id.parse()?;
         let record = context.store.look(&id)?.record()?;
-        println!("{}", show::pretty(&show::state(&record)));
+        let mut state = show::state(&record);
+        // runc names the owner in its `list` only.
+        state["owner"] = "".into();
+        println!("{}", show::pretty(&state));
         Ok(ExitCode::SUCCESS)
     }
 }
