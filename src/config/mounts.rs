@@ -1,6 +1,6 @@
 //! `mounts` → what the guest mounts, in the same order.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use msb_agent::protocol::{Mount, MountSource};
 use oci_spec::runtime::{LinuxIdMapping, Mount as OciMount};
@@ -51,6 +51,12 @@ pub struct BindMount {
 /// the host, so it becomes what it is everywhere else.
 const SHM_OPTIONS: [&str; 5] = ["nosuid", "nodev", "noexec", "mode=1777", "size=65536k"];
 
+/// Where a host has its cgroups. Bound into a container that keeps cgroups of its own, as systemd does, it is the guest's
+/// tree that is meant: there its processes are. The host's is out of its reach.
+const CGROUPS: &str = "/sys/fs/cgroup";
+/// As every cgroup file system is mounted.
+const CGROUP_OPTIONS: [&str; 3] = ["nosuid", "nodev", "noexec"];
+
 /// All mounts, in order.
 ///
 /// # Errors
@@ -97,6 +103,10 @@ fn bind(
         return Ok(MountPlan::Ready(kernel(destination, "tmpfs", SHM_OPTIONS.map(str::to_owned).to_vec())));
     }
     match mount.source() {
+        Some(source) if source.components().eq(Path::new(CGROUPS).components()) => {
+            let options = CGROUP_OPTIONS.map(str::to_owned).into_iter().chain(options).collect();
+            Ok(MountPlan::Ready(kernel(destination, "cgroup", options)))
+        }
         Some(source) if source.is_absolute() => {
             Ok(MountPlan::Bind(BindMount { destination, source: source.clone(), options, recursive }))
         }
@@ -192,5 +202,18 @@ mod tests {
     fn shared_memory_is_the_guests() {
         let shm = plan(json!({ "destination": "/dev/shm", "type": "bind", "source": "/dev/shm" })).unwrap();
         assert!(matches!(shm, MountPlan::Ready(_)));
+    }
+
+    #[test]
+    fn cgroups_are_the_guests() {
+        let bind = |source: &str| {
+            plan(
+                json!({ "destination": "/sys/fs/cgroup", "type": "bind", "source": source, "options": ["rbind", "rw"] }),
+            )
+        };
+        let MountPlan::Ready(mount) = bind("/sys/fs/cgroup/").unwrap() else { panic!("the host's") };
+        assert_eq!(mount.source, MountSource::Kernel { filesystem: "cgroup".into() });
+        assert_eq!(mount.options, ["nosuid", "nodev", "noexec", "rw"]);
+        assert!(matches!(bind("/sys/fs/cgroup/x"), Ok(MountPlan::Bind(_))));
     }
 }

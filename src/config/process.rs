@@ -6,7 +6,8 @@ use oci_spec::runtime::Capabilities as Names;
 use super::{ConfigError, labels, schedule};
 use crate::bundle;
 
-/// The process as the agent runs it. Whether stdin comes by a stream is the caller's to know. The filter of system calls
+/// The process as the agent runs it. Whether stdin comes by a stream is the caller's to know, and so is what it
+/// has by inheritance. The filter of system calls
 /// is the container's: an exec has none of its own, and the agent gives it that one.
 ///
 /// # Errors
@@ -41,9 +42,11 @@ pub fn process(
             .iter()
             .map(|limit| Rlimit { kind: limit.typ().to_string(), soft: limit.soft(), hard: limit.hard() })
             .collect(),
+        inherited_rlimits: Vec::new(),
         no_new_privileges: process.no_new_privileges(),
         seccomp,
         oom_score_adj: process.oom_score_adj(),
+        inherited_oom_score_adj: None,
         scheduler: process.scheduler().map(schedule::scheduler).transpose()?,
         io_priority: process.io_priority().map(schedule::io_priority),
         cpu_affinity: process.cpu_affinity().map(schedule::processors).transpose()?,

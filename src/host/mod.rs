@@ -6,6 +6,7 @@
 pub mod cgroup;
 pub mod fds;
 pub mod hooks;
+pub mod inherited;
 pub mod netns;
 pub mod network;
 pub mod pidfd;

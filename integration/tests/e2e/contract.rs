@@ -36,7 +36,7 @@ const OPTIONS: &[Step] = &[
         "docker run --rm $N $D busybox sh -c 'id; pwd; umask; env | grep -v HOSTNAME | sort; cat /proc/1/cmdline | tr \"\\0\" \" \";
          grep -E \"^(Cap|NoNewPrivs|Seccomp:)\" /proc/self/status; ls -l /proc/self/fd | wc -l; cat /proc/self/oom_score_adj'",
     ),
-    ("open files, of which nobody said how many", "docker run --rm $N $D busybox sh -c 'ulimit -n'"),
+    ("limits of which nobody said anything", "docker run --rm $N $D busybox cat /proc/self/limits"),
     (
         "who it is",
         "docker run --rm $N $D --user 1000:1001 --group-add 5 --cap-drop ALL --cap-add NET_BIND_SERVICE --cap-add CHOWN --ulimit nofile=100:200 \
@@ -77,6 +77,10 @@ const OPTIONS: &[Step] = &[
         "limits",
         "docker run --rm $N $D -m 64m --memory-swap 64m --memory-reservation 32m --pids-limit 20 --cpus 0.5 --cpu-shares 512 busybox sh -c '
             cd /sys/fs/cgroup; cat memory.max memory.swap.max memory.low pids.max cpu.max cpu.weight'",
+    ),
+    (
+        "more memory than it may have",
+        "docker run --name box $N $D -m 32m --memory-swap 32m busybox tail /dev/zero; echo $?; look; docker rm box",
     ),
     (
         "sysctls",
@@ -215,7 +219,6 @@ const FAILURES: &[Step] = &[
 /// What is meant to differ.
 const DIFFERENCES: &[Difference] = &[
     ("another's processes", "another container can't be joined"),
-    ("open files, of which nobody said how many", "the guest's limits, not those of the host's daemon"),
     ("hidden and read-only paths", "`/proc` and `/sys` have what the guest's kernel has"),
     ("looked at", "`docker top` shows the machine's one process"),
 ];

@@ -37,9 +37,26 @@ const SHARED: &[Row] = &[
     ),
 ];
 
+/// What a process of the host has, with limits and a score that it hands on.
+const CALLER: &str = "ulimit -Sn 5000; ulimit -Ss 9000; echo 77 > /proc/self/oom_score_adj";
+
 /// The first process's alone.
-const FIRST: &[Row] =
-    &[Row::new("a working directory that is made", ".process.cwd = \"/new/one\"", "pwd", "/new/one\n")];
+const FIRST: &[Row] = &[
+    Row::new("a working directory that is made", ".process.cwd = \"/new/one\"", "pwd", "/new/one\n"),
+    Row::new(
+        "limits that it does not name, and no OOM score: its caller's",
+        ".process.rlimits = [{type: \"RLIMIT_CORE\", soft: 512, hard: 1024}]",
+        "ulimit -n; ulimit -s; ulimit -Hc; cat /proc/self/oom_score_adj",
+        "5000\n9000\n2\n77\n",
+    )
+    .host(CALLER),
+    Row::new(
+        "more open files than a kernel allows by itself",
+        ".process.rlimits = [{type: \"RLIMIT_NOFILE\", soft: 2000000, hard: 3000000}]",
+        "ulimit -n; ulimit -Hn",
+        "2000000\n3000000\n",
+    ),
+];
 
 /// As an exec has them on its own.
 const EXEC: &[Row] = &[
@@ -63,6 +80,13 @@ const EXEC: &[Row] = &[
         "ulimit -n; ulimit -Hn",
         "500\n600\n",
     ),
+    Row::new(
+        "the caller's limits where it says none, and no OOM score of its own",
+        "del(.process.rlimits) | .process.oomScoreAdj = 300",
+        "ulimit -n; ulimit -s; cat /proc/self/oom_score_adj",
+        "5000\n9000\n77\n",
+    )
+    .host(CALLER),
     Row::new(
         "what is left open is the container's",
         "del(.process.capabilities)",
@@ -244,7 +268,6 @@ fn scheduling(lab: &mut Lab) {
             "taskset -p $$ | sed 's/.*: //'",
             "1\n",
         ),
-        Row::new("the container's limits where it says none", "del(.process.rlimits)", "ulimit -n", "1024\n"),
         Row::refused(
             "processors that are not there",
             ".process.execCPUAffinity.final = \"9\"",

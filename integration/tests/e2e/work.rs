@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use integration::check::{Lab, Runtime};
 
-crate::conformance!(both: [programs], ours: [quick_execs, much_output]);
+crate::conformance!(both: [programs], ours: [quick_execs, much_output, an_init]);
 
 /// `debian NAME COMMAND…` is `bundle` with such a root, mounted at /root/NAME/rootfs.
 pub const DEBIAN: &str = r#"
@@ -163,4 +163,67 @@ fn much_output(lab: &mut Lab) {
     .err_is("VMM and guest hold less than 200 MiB while nobody reads", |kib| {
         kib.trim().parse().is_ok_and(|kib: u64| kib > 0 && kib < 200 << 10)
     });
+}
+
+/// An image `machine` with the virtual host's systemd as its init, a unit of its own, and no more than both need.
+const MACHINE: &str = r#"
+R=/root/tree; L=/usr/lib/systemd
+mkdir -p $R/usr/bin $R/usr/lib64 $R/etc/systemd/system/multi-user.target.wants $R/proc $R/sys $R/dev $R/run $R/tmp $R/var/log $R/var/lib $R/root
+for d in bin lib sbin lib64; do ln -s usr/$d $R/$d; done; ln -s bin $R/usr/sbin
+cp /usr/bin/busybox $R/usr/bin/; chroot $R /bin/busybox --install -s /bin; rm $R/usr/bin/init
+set -- $L/systemd $L/systemd-executor $L/systemd-journald $L/systemd-shutdown /usr/bin/systemctl /usr/bin/journalctl \
+    /usr/bin/systemd-notify /usr/bin/systemd-tmpfiles /usr/bin/mount /usr/bin/umount
+for file in "$@"; do rm -f $R$file; cp --parents -L $file $R; done
+ldd "$@" | awk '{for (i = 1; i <= NF; i++) if ($i ~ /^\// && $i !~ /:$/) print $i}' | sort -u | while read -r file; do cp --parents -L $file $R; done
+cp -a --parents $L/system /usr/lib/tmpfiles.d $R; ln -s ../lib/systemd/systemd $R/usr/bin/init
+cp /opt/busybox/rootfs/etc/passwd /opt/busybox/rootfs/etc/group /etc/os-release $R/etc; : > $R/etc/machine-id
+ln -s $L/system/multi-user.target $R/etc/systemd/system/default.target
+cat > $R/etc/systemd/system/ours.service <<'UNIT'
+[Service]
+Type=notify
+NotifyAccess=all
+MemoryMax=20M
+ExecStart=sh -c "systemd-notify --ready; exec sleep 1000"
+ExecStop=sh -c "echo stopped > /stopped"
+UNIT
+ln -s ../ours.service $R/etc/systemd/system/multi-user.target.wants/
+tar -C $R -c . | docker import --change 'STOPSIGNAL SIGRTMIN+3' - machine
+"#;
+
+/// systemd as the first process: it has the guest's cgroups to itself, its units run, `systemctl` works, and it ends well.
+fn an_init(lab: &mut Lab) {
+    assert_eq!(lab.runtime(), Runtime::Msb, "its cgroups are the guest's");
+    lab.must("an image with systemd", MACHINE);
+    lab.must(
+        "it is started",
+        "docker run -d --name box $N $D --tmpfs /run --tmpfs /tmp -v /sys/fs/cgroup:/sys/fs/cgroup:rw --cgroupns=host machine /sbin/init",
+    );
+    // "degraded": the image lacks the programs of some units.
+    lab.step_with(
+        "it comes up",
+        "i=0; until docker exec box systemctl is-system-running | grep -E 'running|degraded'; do i=$((i+1)); [ $i -lt 60 ] || exit 1; sleep 1; done",
+        |command| command.timeout(Duration::from_secs(240)),
+    )
+    .code(0);
+    lab.step(
+        "its unit has told that it is ready, and has a limit",
+        "docker exec box systemctl is-active ours; docker exec box cat /sys/fs/cgroup/container/system.slice/ours.service/memory.max
+         docker exec box sh -c 'grep -c . /sys/fs/cgroup/container/system.slice/ours.service/cgroup.procs'",
+    )
+    .code(0)
+    .out("active\n20971520\n1\n");
+    lab.step(
+        "a unit is restarted",
+        "docker exec box systemctl restart ours; docker exec box systemctl is-active ours",
+    )
+    .code(0)
+    .out("active\n")
+    .err("");
+    lab.step("its journal", "docker exec box journalctl --no-pager -u ours | grep -c 'Started ours'")
+        .code(0)
+        .out("2\n");
+    lab.step("it is stopped, and stops its units", "docker stop -t 60 box; docker inspect -f '{{.State.ExitCode}}' box; docker cp box:/stopped - | tar -xO")
+        .code(0)
+        .out("box\n0\nstopped\n");
+    lab.must("removed", "docker rm box");
 }

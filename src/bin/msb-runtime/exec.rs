@@ -101,7 +101,8 @@ impl Exec {
         let record = self.ready(&entry)?;
         let process = self.process(&record)?;
         let console = console::prepare(process.terminal(), self.detach, self.console_socket.as_deref())?;
-        let process = config::process(&process, console.stdin, None)?;
+        let mut process = config::process(&process, console.stdin, None)?;
+        launch::inherit(&mut process);
         let order = Order { dir: entry.directory().to_owned(), process };
         let mut child = Starting::spawn("attach", &order, console.stdio)?;
         child.created()?;

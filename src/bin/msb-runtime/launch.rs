@@ -10,11 +10,11 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use msb_agent::protocol::Namespace;
+use msb_agent::protocol::{self as agent, Namespace};
 use msb_runtime::{
     bundle::Spec,
     config::{Assets, Config},
-    host::{fds, hooks, pidfd},
+    host::{fds, hooks, inherited, pidfd},
     image,
     sandbox::{
         SandboxConfig,
@@ -98,6 +98,7 @@ pub fn launch(options: &Options, detached: bool, context: &Context) -> anyhow::R
         // Who shares the host's names sees at least this one.
         container.hostname = gethostname()?.into_string().ok();
     }
+    inherit(&mut container.init);
     let cgroup = lent.cgroup()?;
 
     let dir = entry.directory().to_owned();
@@ -162,6 +163,15 @@ fn record(spec: &Spec, id: Id, bundle: PathBuf, pid: u32, context: &Context) -> 
         terminal: spec.process().terminal(),
         owner: getuid().as_raw(),
     })
+}
+
+/// What a process has of its caller, here and with runc, where its configuration says nothing.
+pub fn inherit(process: &mut agent::Process) {
+    let limits = inherited::limits().into_iter();
+    process.inherited_rlimits = limits
+        .map(|limit| agent::Rlimit { kind: limit.name.into(), soft: limit.soft, hard: limit.hard })
+        .collect();
+    process.inherited_oom_score_adj = inherited::oom_score_adj();
 }
 
 /// From the hooks of create to the container that waits.

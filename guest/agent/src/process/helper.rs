@@ -134,7 +134,7 @@ fn make(
     namespaces::enter(&root)?;
     if container.namespaces.contains(&Namespace::User) {
         // What only the machine's root may do for the process is done before it is left.
-        rlimits::set(&container.init.rlimits)?;
+        rlimits::set(&container.init)?;
         users::own_pipes(uid);
         users::enter(&container.namespaces, control)?;
     }
@@ -163,7 +163,7 @@ fn join(process: Process, isolation: &Isolation) -> Result<(Process, Option<std:
         None => None,
     };
     if isolation.namespaces.contains(&Namespace::User) {
-        rlimits::set(&process.rlimits)?;
+        rlimits::set(&process)?;
         users::own_pipes(uid);
         setns(&init, CloneFlags::CLONE_NEWUSER)
             .and_then(|()| users::become_root())
@@ -176,7 +176,7 @@ fn join(process: Process, isolation: &Isolation) -> Result<(Process, Option<std:
 
 /// Through the agent's `/proc`, before the container's mounts are seen.
 fn adjust_oom(process: &Process) -> Result<(), Failure> {
-    let Some(value) = process.oom_score_adj else { return Ok(()) };
+    let Some(value) = process.oom_score_adj.or(process.inherited_oom_score_adj) else { return Ok(()) };
     fs::OpenOptions::new()
         .write(true)
         .open("/proc/self/oom_score_adj")

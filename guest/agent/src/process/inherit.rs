@@ -10,10 +10,8 @@ pub fn inherit(exec: &mut Process, init: &Process) {
     if exec.capabilities.is_none() {
         exec.capabilities.clone_from(&init.capabilities);
     }
-    if exec.rlimits.is_empty() {
-        exec.rlimits.clone_from(&init.rlimits);
-    }
-    exec.oom_score_adj = exec.oom_score_adj.or(init.oom_score_adj);
+    // Not its own, if the container has one.
+    exec.oom_score_adj = init.oom_score_adj.or(exec.inherited_oom_score_adj);
     exec.scheduler = exec.scheduler.or(init.scheduler);
     exec.io_priority = exec.io_priority.or(init.io_priority);
     if exec.cpu_affinity.is_none() {

@@ -32,7 +32,7 @@ pub fn prepare(mut process: Process) -> Result<Ready, Failure> {
         setsid().map_err(plain).map_err(at(|| "begin a session".into()))?;
         own_pipes(process.user.uid);
     }
-    rlimits::set(&process.rlimits)?;
+    rlimits::set(&process)?;
     schedule::set(&process)?;
     environment::only_last(&mut process.env);
     user::add_home(&mut process.env, process.user.uid);

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +14,9 @@ use nix::sys::time::TimeVal;
 
 use super::helper::{Job, Report};
 use super::record::Record;
+use super::rlimits;
 use crate::agent::Agent;
+use crate::boot::errno;
 use crate::container::{at, namespaces, plain, setup, users};
 use crate::serve::Channel;
 use crate::stdio::{pipes, streams::Streams};
@@ -30,6 +32,7 @@ const STREAMS: Duration = Duration::from_secs(20);
 /// # Errors
 /// The helper's own failure; the process is gone then and the host never hears of it.
 pub fn create(agent: &Agent, owner: &Arc<Channel>, job: &Job) -> Result<Arc<Record>, Failure> {
+    rlimits::make_room(process_of(job));
     let (inner, ends) = pipes::make(process_of(job))?;
     let (ours, theirs) = control()?;
     let streams = Streams::new(ends).map_err(plain).map_err(at(|| "prepare the streams".into()))?;
@@ -44,13 +47,25 @@ pub fn create(agent: &Agent, owner: &Arc<Channel>, job: &Job) -> Result<Arc<Reco
             }
             Job::Exec { isolation, .. } => {
                 let init = agent.container()?.init().ok_or(Failure::NoSuchProcess)?;
-                let cgroup = agent.container()?.cgroup.descriptor();
-                let (control, init) = (theirs.as_fd(), Some(init.pidfd.as_fd()));
-                let spawn = Spawn { namespaces: 0, cgroup, stdio, control, init };
-                if isolation.namespaces.contains(&msb_agent::protocol::Namespace::Pid) {
-                    born_in(&spawn)
-                } else {
-                    sys::spawn(&spawn)
+                let container = agent.container()?;
+                let born = |cgroup: BorrowedFd<'_>| {
+                    let (control, init) = (theirs.as_fd(), Some(init.pidfd.as_fd()));
+                    let spawn = Spawn { namespaces: 0, cgroup, stdio, control, init };
+                    if isolation.namespaces.contains(&msb_agent::protocol::Namespace::Pid) {
+                        born_in(&spawn)
+                    } else {
+                        sys::spawn(&spawn)
+                    }
+                };
+                match born(container.cgroup.descriptor()) {
+                    // It manages cgroups of its own, so none of its processes may be in the one above them (cgroup-v2.rst,
+                    // "No Internal Process Constraint"): as with runc, the first process's own then.
+                    Err(Errno::EBUSY) => container
+                        .cgroup
+                        .of_process(init.pid)
+                        .map_err(|error| errno(&error))
+                        .and_then(|cgroup| born(cgroup.as_fd())),
+                    born => born,
                 }
             }
         }

@@ -140,8 +140,9 @@ pub struct Sysctl {
 
 /// A process of the container: the spec's `process`.
 ///
-/// An exec gets what it leaves open (`None`, no limits) from the container's first process: `umask`, `capabilities`,
-/// `rlimits`, `oom_score_adj`, `scheduler`, `io_priority` and `cpu_affinity`.
+/// An exec gets what it leaves open (`None`) from the container's first process: `umask`, `capabilities`, `scheduler`,
+/// `io_priority` and `cpu_affinity`. Its `oom_score_adj` is always that process's. Limits of resources that it does not
+/// name are those of its caller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// Never empty; the first is looked up in `PATH` of `env` unless it holds a slash.
@@ -156,12 +157,16 @@ pub struct Process {
     pub capabilities: Option<Capabilities>,
     /// `setrlimit`.
     pub rlimits: Vec<Rlimit>,
+    /// `setrlimit` for what `rlimits` do not name: as a process of the host would have had it from whoever started it.
+    pub inherited_rlimits: Vec<Rlimit>,
     /// `PR_SET_NO_NEW_PRIVS`.
     pub no_new_privileges: bool,
     /// The container's: an exec always gets that of the first process.
     pub seccomp: Option<Seccomp>,
     /// `/proc/self/oom_score_adj`.
     pub oom_score_adj: Option<i32>,
+    /// The same, where the container's first process was given none: that of who started this one.
+    pub inherited_oom_score_adj: Option<i32>,
     /// `sched_setattr`.
     pub scheduler: Option<Scheduler>,
     /// `ioprio_set`: class in the bits from 13 on, level below (`IOPRIO_PRIO_VALUE` of linux/ioprio.h).

@@ -329,9 +329,11 @@ pub fn process(args: &[&str]) -> Process {
             ..Capabilities::default()
         }),
         rlimits: Vec::new(),
+        inherited_rlimits: Vec::new(),
         no_new_privileges: true,
         seccomp: None,
         oom_score_adj: None,
+        inherited_oom_score_adj: None,
         scheduler: None,
         io_priority: None,
         cpu_affinity: None,

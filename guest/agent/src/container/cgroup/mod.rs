@@ -69,6 +69,16 @@ impl Cgroup {
         self.directory.as_fd()
     }
 
+    /// The one beneath it that a process of the container has gone to.
+    ///
+    /// # Errors
+    /// When the process is gone, or in a cgroup that is not the container's.
+    pub fn of_process(&self, pid: i32) -> std::io::Result<File> {
+        let text = files::read_path(&format!("/proc/{pid}/cgroup"))?;
+        let path = beneath(&text).ok_or(std::io::ErrorKind::NotFound)?;
+        File::open(format!("{ROOT}{path}"))
+    }
+
     /// Every process in it, as pids of the guest's first namespace.
     pub fn processes(&self) -> Vec<u32> {
         let mut pids = Vec::new();
@@ -133,6 +143,13 @@ fn enable_controllers() {
     }
 }
 
+/// The path of version 2 in `/proc/PID/cgroup` (cgroup-v2.rst, "Processes"), if it is the container's.
+fn beneath(text: &str) -> Option<&str> {
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let own = DIRECTORY.strip_prefix(ROOT)?;
+    path.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')).then_some(path)
+}
+
 /// Whether `cgroup.events` has this line.
 fn event(wanted: &str) -> bool {
     files::read("cgroup.events").is_ok_and(|text| text.lines().any(|line| line == wanted))
@@ -154,5 +171,19 @@ fn collect(directory: &Path, depth: usize, pids: &mut Vec<u32>) {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             collect(&entry.path(), depth - 1, pids);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_found_where_it_went() {
+        assert_eq!(beneath("0::/container/init.scope\n"), Some("/container/init.scope"));
+        assert_eq!(beneath("1:name=systemd:/x\n0::/container\n"), Some("/container"));
+        assert_eq!(beneath("0::/containers\n"), None);
+        assert_eq!(beneath("0::/\n"), None);
+        assert_eq!(beneath(""), None);
     }
 }
