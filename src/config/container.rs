@@ -1,5 +1,7 @@
 //! The whole translation.
 
+use std::path::Path;
+
 use msb_agent::protocol::{Container, Root, RootSource};
 use serde::{Deserialize, Serialize};
 
@@ -106,9 +108,14 @@ impl Plan {
     }
 
     /// The container whose root is on these disks, or else is one more share of the host, which is numbered with the
-    /// bind mounts; and the mounts of the host that it lacks, in order.
+    /// bind mounts; and the mounts of the host that it lacks, in order. `shm_size` tells how large a `/dev/shm` of the
+    /// host is, in bytes.
     #[must_use]
-    pub fn complete(mut self, disks: Option<&RootDisks>) -> (Container, Vec<PlacedBind>, Vec<PlacedImage>) {
+    pub fn complete(
+        mut self,
+        disks: Option<&RootDisks>,
+        shm_size: impl Fn(&Path) -> Option<u64>,
+    ) -> (Container, Vec<PlacedBind>, Vec<PlacedImage>) {
         if let Some(disks) = disks {
             self.container.root.source =
                 RootSource::Disks { layers: disks.guest_layers(), scratch: disks.guest_scratch() };
@@ -118,6 +125,10 @@ impl Plan {
         for (index, mount) in self.mounts.into_iter().enumerate() {
             match mount {
                 MountPlan::Ready(mount) => self.container.mounts.push(mount),
+                MountPlan::SharedMemory { destination, source } => {
+                    let size = source.as_deref().and_then(&shm_size);
+                    self.container.mounts.push(mounts::shared_memory(destination, size));
+                }
                 MountPlan::Bind(bind) => binds.push(PlacedBind { index, bind }),
                 MountPlan::Image(image) => images.push(PlacedImage { index, image }),
             }

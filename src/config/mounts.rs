@@ -13,6 +13,14 @@ use super::ConfigError;
 pub enum MountPlan {
     /// The guest makes it.
     Ready(Mount),
+    /// `/dev/shm`, which the caller has made on the host: memory can't be shared with it, so the guest makes one that is
+    /// as large ([`shared_memory`]).
+    SharedMemory {
+        /// As in the spec.
+        destination: String,
+        /// The host's, if it names one.
+        source: Option<PathBuf>,
+    },
     /// The host's file or directory must be looked at first.
     Bind(BindMount),
     /// The host's image becomes a disk of the machine.
@@ -47,9 +55,10 @@ pub struct BindMount {
     pub recursive: bool,
 }
 
-/// `/dev/shm`, when it is a bind mount (podman; `--ipc=host`, `shareable` with Docker): memory can't be shared with
-/// the host, so it becomes what it is everywhere else.
-const SHM_OPTIONS: [&str; 5] = ["nosuid", "nodev", "noexec", "mode=1777", "size=65536k"];
+/// How `/dev/shm` is mounted by every caller that leaves it to the runtime.
+const SHM_OPTIONS: [&str; 4] = ["nosuid", "nodev", "noexec", "mode=1777"];
+/// Docker's and podman's own size of it, in bytes.
+const SHM_SIZE: u64 = 64 << 20;
 
 /// Where a host has its cgroups. Bound into a container that keeps cgroups of its own, as systemd does, it is the guest's
 /// tree that is meant: there its processes are. The host's is out of its reach.
@@ -92,6 +101,13 @@ fn one(index: usize, mount: &OciMount) -> Result<MountPlan, ConfigError> {
     Ok(MountPlan::Ready(kernel(destination, filesystem, options)))
 }
 
+/// A `/dev/shm` of `size` bytes, or of the usual ones.
+pub(super) fn shared_memory(destination: String, size: Option<u64>) -> Mount {
+    let mut options = SHM_OPTIONS.map(str::to_owned).to_vec();
+    options.push(format!("size={}", size.unwrap_or(SHM_SIZE)));
+    kernel(destination, "tmpfs", options)
+}
+
 fn bind(
     index: usize,
     mount: &OciMount,
@@ -100,7 +116,8 @@ fn bind(
     recursive: bool,
 ) -> Result<MountPlan, ConfigError> {
     if destination.trim_end_matches('/') == "/dev/shm" {
-        return Ok(MountPlan::Ready(kernel(destination, "tmpfs", SHM_OPTIONS.map(str::to_owned).to_vec())));
+        // podman always does so; Docker with `--ipc=host` and `shareable`.
+        return Ok(MountPlan::SharedMemory { destination, source: mount.source().clone() });
     }
     match mount.source() {
         Some(source) if source.components().eq(Path::new(CGROUPS).components()) => {
@@ -201,7 +218,11 @@ mod tests {
     #[test]
     fn shared_memory_is_the_guests() {
         let shm = plan(json!({ "destination": "/dev/shm", "type": "bind", "source": "/dev/shm" })).unwrap();
-        assert!(matches!(shm, MountPlan::Ready(_)));
+        let MountPlan::SharedMemory { destination, source } = shm else { panic!("not the guest's") };
+        assert_eq!(source.as_deref(), Some(Path::new("/dev/shm")));
+        let mount = shared_memory(destination, Some(16 << 20));
+        assert_eq!(mount.source, MountSource::Kernel { filesystem: "tmpfs".into() });
+        assert!(mount.options.contains(&"size=16777216".to_owned()));
     }
 
     #[test]

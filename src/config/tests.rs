@@ -23,7 +23,7 @@ fn outcome(text: &str) -> Outcome {
         scratch: disk("scratch", false),
         read_only: false,
     };
-    let (mut container, binds, _) = config.plan.complete(Some(&disks));
+    let (mut container, binds, _) = config.plan.complete(Some(&disks), |_| None);
     for PlacedBind { index, bind } in binds {
         let content = bind.source.to_string_lossy().into_owned().into_bytes();
         let source = MountSource::File { content, mode: 0o644, uid: 0, gid: 0 };

@@ -10,4 +10,5 @@ pub mod inherited;
 pub mod netns;
 pub mod network;
 pub mod pidfd;
+pub mod shm;
 pub mod volumes;

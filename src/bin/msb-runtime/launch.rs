@@ -14,7 +14,7 @@ use msb_agent::protocol::{self as agent, Namespace};
 use msb_runtime::{
     bundle::Spec,
     config::{Assets, Config},
-    host::{fds, hooks, inherited, pidfd},
+    host::{fds, hooks, inherited, pidfd, shm},
     image,
     sandbox::{
         SandboxConfig,
@@ -92,7 +92,7 @@ pub fn launch(options: &Options, detached: bool, context: &Context) -> anyhow::R
     lent.rescue()?;
     let guard = Guard::new(lent.clone());
     let disks = disk.map(|size| image::prepare(&lent.disks, spec.root(), size.0)).transpose()?;
-    let (mut container, binds, images) = plan.complete(disks.as_ref());
+    let (mut container, binds, images) = plan.complete(disks.as_ref(), shm::size);
     container.start_hooks.state = show::for_start_hooks(&spec, &id, &bundle);
     if container.hostname.is_none() && !container.namespaces.contains(&Namespace::Uts) {
         // Who shares the host's names sees at least this one.

@@ -11,6 +11,7 @@ use std::path::Path;
 use msb_agent::protocol::{Failure, Mount, MountSource};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
+use nix::sys::stat::fstat;
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use super::beneath::{Beneath, Kind, by_descriptor};
@@ -110,12 +111,18 @@ fn mount_kernel(
         "cgroup" => ("cgroup2", ""),
         other => (other, &*options.data),
     };
-    let place = root.ensure(destination, Kind::Directory)?;
+    let mut data = data.to_owned();
     let mut flags = options.flags;
     if filesystem == "tmpfs" {
         flags.remove(MsFlags::MS_RDONLY);
+        if let Ok(found) = root.find(destination) {
+            // A directory of the image keeps its mode, unless one is asked for: the last one counts.
+            let mode = fstat(&found)?.st_mode & 0o7777;
+            data = format!("mode={mode:04o}{}{data}", if data.is_empty() { "" } else { "," });
+        }
     }
-    let data = (!data.is_empty()).then_some(data);
+    let place = root.ensure(destination, Kind::Directory)?;
+    let data = (!data.is_empty()).then_some(&*data);
     mount(Some(filesystem), &*by_descriptor(place.as_fd()), Some(filesystem), flags, data)?;
     let top = root.find(destination)?;
     if options.copy_up && filesystem == "tmpfs" {

@@ -1,36 +1,23 @@
-//! Docker's steps and options with runc and with ours, in one host: output, exit code, `docker inspect` and Docker's events
-//! are the same, but for the differences that the README lists. A difference that is not listed fails; so does one that is
-//! listed and no longer there.
+//! Docker's.
 
-use integration::check::Lab;
+use super::Step;
 
-crate::conformance!(both: [], ours: [options, namespaces, lifecycle, later, failures]);
-
-/// One step: its name, and a script that uses `$D` for the runtime and calls its container `box`.
-type Step = (&'static str, &'static str);
-
-/// A difference that is meant: the step's name, and the README's words that give the reason.
-type Difference = (&'static str, &'static str);
-
-const README: &str = include_str!("../../../README.md");
-
-/// `look`: what Docker knows of how the container `box` is, as far as a runtime has a say in it.
-const FUNCTIONS: &str = r#"
+/// `look`: all that Docker knows of the container `box`, less what names the runtime, tells of a moment or is a pid. `events`:
+/// what Docker told of containers since `$began`, in its order; then, as a set, what comes from tasks of their own.
+pub const FUNCTIONS: &str = r#"
 look() {
-    docker inspect box | jq -cS '.[0] | {State: (.State | del(.Pid, .StartedAt, .FinishedAt, .Health)), RestartCount, Path, Args,
-        AppArmorProfile, Mounts: [.Mounts[]?.Destination]}'
+    docker inspect box | jq -cS '.[0] | del(.HostConfig.Runtime, .Created, .State.Pid, .State.StartedAt, .State.FinishedAt, .State.Health)'
 }
+events() {
+    docker events --since $began --until $(date +%s.%N) --filter type=container --format '{{.Action}}' > /root/all
+    loose='^(exec_|health_status|oom|resize|top)'; grep -vE "$loose" /root/all; grep -E "$loose" /root/all | sort -u
+}
+clear() { docker rm -f box other; }
 until_log() { i=0; until docker logs box 2>&1 | grep -q "$1"; do i=$((i+1)); [ $i -lt 100 ] || return 1; sleep 0.2; done; }
 until_state() { i=0; until [ "$(docker inspect -f "$1" box)" = "$2" ]; do i=$((i+1)); [ $i -lt 100 ] || return 1; sleep 0.2; done; }
-# Ids, times and the runtimes' own words.
-plain() {
-    sed -E 's/[0-9a-f]{64}/ID/g; s/\b[0-9a-f]{12}\b/ID/g; s/[0-9]{4}-[0-9-]+T[0-9:.]+(Z|[+-][0-9:]+)/TIME/g;
-        s/OCI runtime (create|exec) failed: ((runc create|create|exec) failed: )?(unable to start container process: )?/OCI runtime \1 failed: /
-        s/stat [^:]*: no such/no such/'
-}
 "#;
 
-const OPTIONS: &[Step] = &[
+pub const OPTIONS: &[Step] = &[
     (
         "as it is without options",
         "docker run --rm $N $D busybox sh -c 'id; pwd; umask; env | grep -v HOSTNAME | sort; cat /proc/1/cmdline | tr \"\\0\" \" \";
@@ -104,7 +91,7 @@ const OPTIONS: &[Step] = &[
     ("labels, names and annotations", "docker run --name box --label a=b --annotation x=y $N $D busybox true; look; docker rm box"),
 ];
 
-const NAMESPACES: &[Step] = &[
+pub const NAMESPACES: &[Step] = &[
     (
         "no network",
         "docker run --rm --network none $D busybox sh -c 'ip -o link | cut -d: -f2; ping -c 1 -w 1 127.0.0.1 | grep -c from'",
@@ -130,7 +117,7 @@ const NAMESPACES: &[Step] = &[
     ),
 ];
 
-const LIFECYCLE: &[Step] = &[
+pub const LIFECYCLE: &[Step] = &[
     ("create and start", "docker create --name box $N $D busybox sh -c 'echo out; echo err >&2; exit 3' >/dev/null; look; docker start -a box; echo $?; look; docker rm box"),
     (
         "detached",
@@ -163,7 +150,7 @@ const LIFECYCLE: &[Step] = &[
     ),
 ];
 
-const LATER: &[Step] = &[
+pub const LATER: &[Step] = &[
     (
         "started again by Docker",
         "docker run -d --name box --restart on-failure:2 $N $D busybox sh -c 'echo run; exit 9' >/dev/null
@@ -191,7 +178,7 @@ const LATER: &[Step] = &[
     ),
 ];
 
-const FAILURES: &[Step] = &[
+pub const FAILURES: &[Step] = &[
     ("no such command", "docker run --name box $N $D busybox nosuch; echo $?; look; docker rm box"),
     ("no such file", "docker run --name box $N $D busybox /no/such; echo $?; look; docker rm box"),
     ("not to be executed", "docker run --name box $N $D busybox /etc/passwd; echo $?; look; docker rm box"),
@@ -215,70 +202,3 @@ const FAILURES: &[Step] = &[
         "docker run -d --name box $N $D busybox sleep 1000 >/dev/null; (sleep 1; docker rm -f box > /dev/null) & docker attach box; echo $?; wait",
     ),
 ];
-
-/// What is meant to differ.
-const DIFFERENCES: &[Difference] = &[
-    ("another's processes", "another container can't be joined"),
-    ("hidden and read-only paths", "`/proc` and `/sys` have what the guest's kernel has"),
-    ("looked at", "`docker top` shows the machine's one process"),
-];
-
-fn options(lab: &mut Lab) {
-    compare(lab, OPTIONS);
-}
-
-fn namespaces(lab: &mut Lab) {
-    compare(lab, NAMESPACES);
-}
-
-fn lifecycle(lab: &mut Lab) {
-    compare(lab, LIFECYCLE);
-}
-
-fn later(lab: &mut Lab) {
-    compare(lab, LATER);
-}
-
-fn failures(lab: &mut Lab) {
-    compare(lab, FAILURES);
-}
-
-fn compare(lab: &mut Lab, steps: &[Step]) {
-    lab.define(FUNCTIONS);
-    let readme = README.split_whitespace().collect::<Vec<_>>().join(" ");
-    for (name, script) in steps {
-        let [reference, ours] = ["runc", "msb"].map(|runtime| {
-            let whole = format!(
-                r#"D=--runtime={runtime}; began=$(date +%s.%N)
-                ( {script}
-                ) > /root/stdout 2> /root/stderr; code=$?
-                docker events --since $began --until $(date +%s.%N) --filter type=container --format '{{{{.Action}}}}' | sort -u > /root/events
-                for file in stdout stderr events; do echo "== $file"; plain < /root/$file; done; echo "== code $code"
-                docker rm -f box other > /dev/null 2>&1; true"#
-            );
-            lab.step(&format!("{name}, {runtime}"), &whole).code(0).stdout()
-        });
-        let meant = DIFFERENCES.iter().find(|(step, _)| step == name);
-        match meant {
-            None if reference != ours => {
-                lab.fail(&format!("{name}: not as with runc:\n{}", apart(&reference, &ours)))
-            }
-            Some(_) if reference == ours => {
-                lab.fail(&format!("{name}: no longer different from runc: take it from the lists"));
-            }
-            Some((_, reason)) if !readme.contains(reason) => {
-                lab.fail(&format!("{name}: the README does not say {reason:?}"));
-            }
-            _ => {}
-        }
-    }
-}
-
-/// The lines that only one of them has.
-fn apart(reference: &str, ours: &str) -> String {
-    let only = |mark: &str, these: &str, those: &str| -> String {
-        let those: Vec<&str> = those.lines().collect();
-        these.lines().filter(|line| !those.contains(line)).map(|line| format!("  {mark} {line}\n")).collect()
-    };
-    only("runc", reference, ours) + &only("msb ", ours, reference)
-}
