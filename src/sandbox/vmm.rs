@@ -229,7 +229,7 @@ fn create(config: &SandboxConfig, parent: &mut Parent) -> Result<(Sandbox, Sessi
             // Without its back end the guest can't mount, and does not know why.
             let about_command =
                 matches!(&error, VmmError::Agent(AgentError::Failed(Failure::Command { .. })));
-            let lost = volumes.as_mut().filter(|_| !about_command).and_then(Volumes::ended);
+            let lost = volumes.as_mut().filter(|_| !about_command).and_then(Volumes::broken);
             Err(lost.map_or_else(|| cause(error, &handle, &ended), VmmError::from))
         }
     }

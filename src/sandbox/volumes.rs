@@ -235,6 +235,15 @@ impl Volumes {
         let words = if words.is_empty() { "nothing".to_owned() } else { words };
         Some(VolumesError::Ended { program: self.program.clone(), status, words })
     }
+
+    /// As [`Self::ended`], once a guest has been connected: a guest that ends for a reason of its own takes the daemon with
+    /// it, which then ends well.
+    pub(super) fn broken(&mut self) -> Option<VolumesError> {
+        self.ended().filter(|error| match error {
+            VolumesError::Ended { status, .. } => !status.success(),
+            _ => true,
+        })
+    }
 }
 
 impl Drop for Volumes {
