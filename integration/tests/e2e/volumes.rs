@@ -39,9 +39,9 @@ fn directories_and_files(lab: &mut Lab) {
     lab.step(
         "files: over one of the image, at a new place, within a volume; a mount in a mount, in whatever order",
         "docker run --rm $N $D -v /root/own:/etc/passwd -v /root/own:/new/dir/file:ro -v /root/w:/data/sub \
-            -v /root/v:/data -v /root/own:/data/sub/i:ro busybox sh -c '
+            -v /root/v:/data -v /root/own:/data/sub/i:ro busybox sh -c 'exec 2>&1
             cat /etc/passwd /new/dir/file /data/f /data/sub/i; echo changed > /etc/passwd; ls /data/sub
-            echo no > /new/dir/file' 2>&1; cat /root/own /root/w/i",
+            echo no > /new/dir/file'; cat /root/own /root/w/i",
     )
     .code(0)
     .out_is("what was mounted last at each place", |out| {
@@ -94,7 +94,7 @@ fn dockers_volumes(lab: &mut Lab) {
         "an anonymous one ends with its container, and is lent to another meanwhile",
         "docker run -d $N $D --name giver -v /anon -v named:/named:ro busybox sh -c 'echo a > /anon/a; sleep 1000' >&2
          i=0; until docker exec giver cat /anon/a 2>/dev/null; do i=$((i+1)); [ $i -lt 50 ] || break; sleep 0.2; done
-         docker run --rm $N $D --volumes-from giver busybox sh -c 'cat /anon/a /named/one; echo b > /anon/b; touch /named/no' 2>&1 |
+         docker run --rm $N $D --volumes-from giver busybox sh -c 'cat /anon/a /named/one; echo b > /anon/b; touch /named/no 2>&1' |
             sed s/.*:.//
          docker exec giver cat /anon/b; docker rm -fv giver >&2; docker volume ls -q | wc -l",
     )
@@ -183,7 +183,7 @@ fn images(lab: &mut Lab) {
     lab.define(BUNDLE);
     lab.define(
         r#"with() {
-            bundle c sh -c "$2"
+            bundle c sh -c "exec 2>&1; $2"
             jq --argjson mount "$1" '.mounts += [$mount]' /root/c/config.json > /root/new; mv /root/new /root/c/config.json
             $R run --bundle /root/c c 2>&1
         }"#,
@@ -321,9 +321,9 @@ fn shared_root(lab: &mut Lab) {
         lab.step(
             "also for one who mounts it anew: the wall is on the host",
             "docker run -d $N $D $S --read-only --privileged --tmpfs /t --name box1 busybox sleep 10000 >&2
-             docker exec box1 sh -c 'mount -o remount,rw /; touch /x; mount -t virtiofs volumes /t
+             docker exec box1 sh -c 'exec 2>&1; mount -o remount,rw /; touch /x; mount -t virtiofs volumes /t
                  for i in /t/*; do touch $i/x && echo made; done
-                 grep \" / \" /proc/mounts | cut -d\" \" -f4 | cut -c1-2' 2>&1; ls $(merged)/x; docker rm -f box1 >&2",
+                 grep \" / \" /proc/mounts | cut -d\" \" -f4 | cut -c1-2'; ls $(merged)/x; docker rm -f box1 >&2",
         )
         .out_is("nothing made", |out| {
             out.starts_with("touch: /x: Read-only file system\n") && !out.contains("made") && out.ends_with("\nrw\n")
@@ -390,9 +390,9 @@ fn walls(lab: &mut Lab) {
     lab.must("removed", "docker rm -f box1 >&2");
     lab.step(
         "read-only, whatever a container with all rights does",
-        "docker run --rm $N $D --privileged -v /root/v:/data:ro busybox sh -c '
+        "docker run --rm $N $D --privileged -v /root/v:/data:ro busybox sh -c 'exec 2>&1
             mount -o remount,rw /data; mount -o remount,bind,rw /data; umount /data; echo x > /data/f; mkdir /m
-            mount -t virtiofs volumes /m && echo x > /m/0/f; cat /m/0/f; ls /m' 2>&1; cat /root/v/f",
+            mount -t virtiofs volumes /m && echo x > /m/0/f; cat /m/0/f; ls /m'; cat /root/v/f",
     )
     .code(0)
     .out_is("nothing written, and nothing but the three usual files shared beside it", |out| {
@@ -400,7 +400,7 @@ fn walls(lab: &mut Lab) {
     });
     lab.step(
         "a source that is replaced by a link after create",
-        r#"mkdir /sys/fs/cgroup/e2e; bundle c sh -c 'cat /data/f; ls /data/passwd'
+        r#"mkdir /sys/fs/cgroup/e2e; bundle c sh -c 'exec 2>&1; cat /data/f; ls /data/passwd'
            jq '.mounts += [{destination: "/data", type: "bind", source: "/root/v", options: ["rbind"]}]' \
                /root/c/config.json > /root/new; mv /root/new /root/c/config.json
            $R create --bundle /root/c --pid-file /root/c/pid c > /root/c/out 2>&1 < /dev/null
