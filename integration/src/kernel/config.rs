@@ -41,13 +41,20 @@ pub struct Edit {
 }
 
 /// The edits; each costs us care at an update of the source, so each must earn it.
-pub const EDITS: [Edit; 1] = [
+pub const EDITS: [Edit; 2] = [
     // /sys/kernel/slab: 2000 files made at boot, 3.7 million instructions of 30, for one debugging tool (`slabinfo`;
     // `slabtop` reads /proc). Caches that are made before this initcall has run have no directory; if it never runs, none has.
     Edit {
         file: "mm/slub.c",
         from: "\nlate_initcall(slab_late_init);\n",
         to: "\nstatic int (*const slab_late_init_unused)(void) __maybe_unused = slab_late_init;\n",
+    },
+    // A virtiofs beneath another, as each volume is one, forgets that the first judges by access control lists: they could
+    // not be set there, and access was judged by the mode alone, whose group has what the list's mask has.
+    Edit {
+        file: "fs/fuse/inode.c",
+        from: "\n\tsb->s_xattr = parent_sb->s_xattr;\n",
+        to: "\n\tsb->s_xattr = parent_sb->s_xattr;\n\tsb->s_flags |= parent_sb->s_flags & SB_POSIXACL;\n",
     },
 ];
 

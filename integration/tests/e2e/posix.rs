@@ -42,14 +42,9 @@ const CHECKS: usize = 28;
 const FAILS: &[(&str, &str, &str)] = &[
     ("volume", "tmpfile", NO_TMPFILE),
     ("shared root", "tmpfile", NO_TMPFILE),
-    ("volume", "access_lists", NO_LISTS),
-    ("shared root", "access_lists", NO_LISTS),
 ];
 /// EOPNOTSUPP, on which programs make a file with a name.
 const NO_TMPFILE: &str = "virtiofsd does not know FUSE_TMPFILE";
-/// EOPNOTSUPP. Access is judged by the mode, of which the group's bits are the list's mask.
-const NO_LISTS: &str =
-    "Linux gives a virtiofs mounted beneath another (`fuse_fill_super_submount`) no SB_POSIXACL";
 
 fn promises(lab: &mut Lab) {
     lab.define(crate::direct::BUNDLE);

@@ -9,7 +9,7 @@
 //! | `--cache=auto` | names and attributes are believed for a second, data until the file is opened anew or has another time of change; `never` would forbid shared mmap, `always` would miss what the host writes |
 //! | no `--writeback` | what the guest has written is on the host when write(2) returns |
 //! | `--announce-submounts` | files of different file systems of the host have different device numbers |
-//! | `--xattr --posix-acl` | as on the host; permissions are judged by the guest's kernel, which must see the ACLs (Linux 6.12 does not yet beneath another virtiofs: `e2e/posix.rs`) |
+//! | `--xattr --posix-acl` | as on the host; permissions are judged by the guest's kernel, which must see the ACLs (and does so beneath another virtiofs by an edit of ours: `integration/src/kernel/config.rs`) |
 //! | `--thread-pool-size=0` | one request after the other, in the order of the queue, which the VMM relies on when it is lost; a pool costs each request a hand-over |
 //! | `--log-level=error` | what it says is kept for an error text only |
 
