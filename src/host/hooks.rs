@@ -6,14 +6,14 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use super::netns::{self, NetnsError};
+use super::{
+    netns::{self, NetnsError},
+    wait,
+};
 use crate::config::Hook;
-
-/// How often a hook with a timeout is looked at.
-const LOOK: Duration = Duration::from_millis(2);
 
 /// How much of a failing hook's stderr is told.
 const MAX_WORDS: u64 = 4096;
@@ -126,18 +126,12 @@ fn run_one(hook: &Hook, state: &[u8], bundle: &Path) -> Result<(), HookError> {
 /// The status, or `None` when the time was up and the hook was killed.
 fn wait(child: &mut Child, timeout: Option<Duration>) -> io::Result<Option<ExitStatus>> {
     let Some(timeout) = timeout else { return child.wait().map(Some) };
-    let deadline = Instant::now() + timeout;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        if Instant::now() >= deadline {
-            child.kill()?;
-            child.wait()?;
-            return Ok(None);
-        }
-        thread::sleep(LOOK);
+    let ended = wait::within(child, timeout)?;
+    if ended.is_none() {
+        child.kill()?;
+        child.wait()?;
     }
+    Ok(ended)
 }
 
 /// Tells the beginning, and reads all, so that the hook never blocks.
@@ -193,7 +187,7 @@ mod tests {
         let mut beside = Command::new("unshare").args(["--net", "sleep", "60"]).spawn().unwrap();
         let network = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
         while network(beside.id()) == network(std::process::id()) {
-            thread::sleep(LOOK);
+            thread::sleep(Duration::from_millis(2));
         }
         let hook = shell("/bin/readlink /proc/self/ns/net > net", None);
         let ran = run_beside(beside.id(), &[hook], b"", bundle.path());
@@ -207,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_failed_hooks_child_holds_nobody_up() {
-        let started = Instant::now();
+        let started = std::time::Instant::now();
         let error = run(&[shell("sleep 30 & exit 4", None)], b"", Path::new("/")).unwrap_err();
         assert!(matches!(error, HookError::Failed { .. }) && started.elapsed() < Duration::from_secs(20));
     }

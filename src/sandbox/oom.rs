@@ -13,7 +13,10 @@ use std::{
 use msb_agent::protocol::Victim;
 use nix::libc;
 
-use crate::host::cgroup::{Cgroup, OomError};
+use crate::host::{
+    cgroup::{Cgroup, OomError},
+    wait,
+};
 
 /// Not more often than this: each costs a process.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -23,8 +26,6 @@ const LINES: u32 = 100;
 const NAME: usize = 15;
 /// How long the kernel may take to kill what it was given.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often it is looked whether it has.
-const LOOK: Duration = Duration::from_millis(1);
 
 /// What was done already.
 #[derive(Debug)]
@@ -84,14 +85,10 @@ fn on_host(cgroup: &Cgroup) -> Result<(), OomError> {
     let shown = cgroup.show_oom(child.id(), || {
         // The end of its input is its sign.
         drop(stdin.take());
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match child.try_wait()? {
-                Some(status) if status.signal() == Some(libc::SIGKILL) => return Ok(()),
-                Some(status) => return Err(io::Error::other(format!("it ended with {status}"))),
-                None if Instant::now() >= deadline => return Err(io::ErrorKind::TimedOut.into()),
-                None => std::thread::sleep(LOOK),
-            }
+        match wait::within(&mut child, PATIENCE)? {
+            Some(status) if status.signal() == Some(libc::SIGKILL) => Ok(()),
+            Some(status) => Err(io::Error::other(format!("it ended with {status}"))),
+            None => Err(io::ErrorKind::TimedOut.into()),
         }
     });
     // It has ended already, unless something failed.

@@ -10,8 +10,7 @@ use std::{
 };
 
 use msb_agent::protocol::{
-    CHANNEL_PORT, Container, ExitStatus, Failure, FrameError, NAMES_PORT, ProcessId, Reply, Request, Root,
-    RootSource,
+    CHANNEL_PORT, Container, ExitStatus, Failure, FrameError, NAMES_PORT, ProcessId, Reply, Request,
 };
 use nix::{errno::Errno, unistd};
 
@@ -195,19 +194,14 @@ fn create(config: &SandboxConfig, parent: &mut Parent) -> Result<(Sandbox, Sessi
         volumes.connected()?;
     }
     let channel = hello.and_then(|listener| listener.recv_timeout(BOOT).ok());
-    let sealed = match container.root {
-        Root { source: RootSource::Share { number }, readonly: true } => Some(number),
-        Root { .. } => None,
-    };
     let made = match channel {
         Some(channel) => prepare(channel, &handle, container, signals),
         None => Err(AgentError::NoHello.into()),
     };
-    // Only the agent has run so far.
-    let made = match (made, sealed, &volumes) {
-        (Ok(made), Some(number), Some(volumes)) => volumes.seal(number).map(|()| made).map_err(Into::into),
-        (made, ..) => made,
-    };
+    let made = made.and_then(|made| {
+        volumes.as_ref().map_or(Ok(()), Volumes::seal)?;
+        Ok(made)
+    });
     match made {
         Ok((session, relays, agent_hello_ns)) => {
             let moments = Moments {

@@ -13,8 +13,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Child, ExitStatus, Stdio},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use msb_agent::protocol::{Container, FrameError, Mount, MountSource, Process, RootSource, VOLUMES_TAG};
@@ -33,12 +32,15 @@ use super::{
 };
 use crate::{
     config::{BindMount, FsConfig, PlacedBind},
-    host::volumes::{
-        Entry, Share,
-        copy::{self, CopyError, HostFile},
-        daemon::{self, DaemonError},
-        seal::{self, SealError},
-        source::{Kind, Source, SourceError},
+    host::{
+        volumes::{
+            Entry, Share,
+            copy::{self, CopyError, HostFile},
+            daemon::{self, DaemonError},
+            seal::{self, SealError},
+            source::{Kind, Source, SourceError},
+        },
+        wait,
     },
 };
 
@@ -111,6 +113,8 @@ pub(super) struct Volumes {
     words: File,
     socket: PathBuf,
     program: PathBuf,
+    /// The entry that is not to be written once the guest has its mount points in it.
+    sealed: Option<u32>,
 }
 
 /// Looks at every source and, where one needs it, starts the daemon.
@@ -127,12 +131,14 @@ pub(super) fn prepare(config: &SandboxConfig) -> Result<Prepared, VolumesError> 
             let directory = source.kind() == Kind::Directory;
             mounts.push(mount(placed, MountSource::Volume { number, directory }));
         }
+        let mut sealed = None;
         if let Some(root) = &config.shared_root {
             let number = u32::try_from(sources.len()).unwrap_or(u32::MAX);
             sources.push(Source::open(root)?);
             container.root.source = RootSource::Share { number };
+            sealed = container.root.readonly.then_some(number);
         }
-        volumes = Some(Volumes::start(config, &sources)?);
+        volumes = Some(Volumes::start(config, &sources, sealed)?);
     } else if !sources.is_empty() {
         // The agent knows each by its place among the mounts.
         let number = |placed: &PlacedBind| u32::try_from(placed.index).unwrap_or(u32::MAX);
@@ -158,7 +164,7 @@ fn mount(placed: &PlacedBind, source: MountSource) -> (usize, Mount) {
 }
 
 impl Volumes {
-    fn start(config: &SandboxConfig, sources: &[Source]) -> Result<Self, VolumesError> {
+    fn start(config: &SandboxConfig, sources: &[Source], sealed: Option<u32>) -> Result<Self, VolumesError> {
         daemon::check(&config.virtiofsd)?;
         let socket = config.dir.join(SOCKET);
         let listener = listen(&config.dir).map_err(VolumesError::Prepare)?;
@@ -187,6 +193,7 @@ impl Volumes {
             words: File::from(reader),
             socket,
             program: share.program,
+            sealed,
         })
     }
 
@@ -204,10 +211,13 @@ impl Volumes {
         Ok(())
     }
 
-    /// The guest has made its mount points: from now on it can't write to entry `number`.
-    pub(super) fn seal(&self, number: u32) -> Result<(), VolumesError> {
-        let Some(child) = &self.child else { return Ok(()) };
-        Ok(seal::read_only(child.id(), number)?)
+    /// The guest has made its mount points, and only its agent has run so far: from now on it can't write to a root that is
+    /// not to be written.
+    pub(super) fn seal(&self) -> Result<(), VolumesError> {
+        let Some(number) = self.sealed else { return Ok(()) };
+        let daemon =
+            self.child.as_ref().ok_or_else(|| SealError::Served(io::ErrorKind::NotConnected.into()))?;
+        Ok(seal::read_only(daemon.id(), number)?)
     }
 
     /// Something failed that may come of the daemon's end: why it has ended, if it has. A connection that it had is lost
@@ -219,15 +229,7 @@ impl Volumes {
                 Err(error) => return Some(error.into()),
             }
         }
-        let child = self.child.as_mut()?;
-        let deadline = Instant::now() + LAST_MOMENTS;
-        let status = loop {
-            match child.try_wait().ok()? {
-                Some(status) => break status,
-                None if Instant::now() < deadline => thread::sleep(Duration::from_millis(5)),
-                None => return None,
-            }
-        };
+        let status = wait::within(self.child.as_mut()?, LAST_MOMENTS).ok()??;
         let mut words = vec![0; LAST_WORDS];
         let length = self.words.read(&mut words).unwrap_or(0);
         words.truncate(length);

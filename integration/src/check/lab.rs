@@ -13,6 +13,10 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// After so many steps that took too long, nothing new is to be learned.
 const MOST_TIMEOUTS: usize = 3;
 
+/// `eventually CONDITION [SECONDS]`, for all scripts: the shell condition holds within a hundred looks at it, each so many
+/// seconds (a tenth) after the last.
+const EVENTUALLY: &str = "eventually() { i=0; until eval \"$1\"; do i=$((i+1)); [ $i -lt 100 ] || return 1; sleep ${2:-0.1}; done; }\n";
+
 /// A host, a runtime, and what went wrong so far.
 ///
 /// Scripts find in their environment: `D`, Docker's option for the runtime; `N`, its option for no network, which halves
@@ -43,7 +47,7 @@ impl Lab {
         };
         let setup = project.host(Fixture::Plain).expect("the virtual host can be made");
         let host = VirtualHost::start(Fixture::Plain, &setup, &payload).expect("the virtual host starts");
-        Self { host, runtime, prelude: String::new(), failures: Vec::new(), timeouts: 0 }
+        Self { host, runtime, prelude: EVENTUALLY.to_owned(), failures: Vec::new(), timeouts: 0 }
     }
 
     /// Which runtime this is, for the few steps that only one of them can take.

@@ -99,11 +99,11 @@ impl Project {
         Ok(folder.join("kernel"))
     }
 
-    /// Sees to it that the kernel's source takes every setting, on the processors too that this machine has not; some
-    /// seconds for each the first time.
+    /// Sees to it that the kernel's source takes every setting on the processors that this machine has not, as
+    /// [`Self::guest_kernel`] does on its own; some seconds for each the first time.
     pub fn kernel_settings(&self) -> Result<()> {
         packages::require_installed(kernel::PACKAGES)?;
-        for arch in kernel::Arch::ALL {
+        for arch in kernel::Arch::ALL.into_iter().filter(|arch| *arch != kernel::Arch::host()) {
             let name = format!("kernel-settings-{}", arch.name());
             self.cache.product(&name, kernel_inputs(arch)?, |folder, step| {
                 Ok(kernel::check(arch, folder, &|phase| step.phase(phase))?)

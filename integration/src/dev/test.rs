@@ -57,7 +57,7 @@ pub fn run(project: &Project, arguments: &Test) -> Result<i32> {
         }
     }
     if arguments.filter.is_none() {
-        eprintln!("== settings of the guest kernel, for each processor");
+        eprintln!("== settings of the guest kernel for other processors");
         if let Err(error) = project.kernel_settings() {
             eprintln!("{error:?}");
             failures.push("settings of the guest kernel");

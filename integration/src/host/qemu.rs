@@ -107,11 +107,11 @@ impl Qemu {
         let log = machine.run.join(files::QEMU);
         let output = std::fs::File::create(&log).map_err(QemuError::Spawn)?;
         let errors = output.try_clone().map_err(QemuError::Spawn)?;
+        let program = program(machine.emulator);
         let mut command = if machine.stays {
-            program(machine.emulator)
+            program
         } else {
             // Whatever ends us, a kill included, ends it: the kernel sees to it when the starting thread is gone.
-            let program = program(machine.emulator);
             let mut command = Command::new("setpriv");
             command.args(["--pdeathsig", "KILL", "--"]).arg(program.get_program()).args(program.get_args());
             command
@@ -175,7 +175,7 @@ fn leave_memory() -> serde_json::Value {
 }
 
 /// QEMU with its own libraries, those of another release than the machine's.
-pub fn program(emulator: &Path) -> Command {
+fn program(emulator: &Path) -> Command {
     let mut command = Command::new(emulator.join("lib/loader"));
     command.arg("--library-path").arg(emulator.join("lib")).arg(emulator.join(PROGRAM));
     command.arg("-L").arg(emulator.join("firmware"));
@@ -228,12 +228,6 @@ pub fn arguments(machine: &Machine<'_>) -> Vec<OsString> {
         "-m",
         &MEMORY_MIB.to_string(),
     ]);
-    let share = if machine.keep_writes { "on" } else { "off" };
-    let mut memory =
-        OsString::from(format!("memory-backend-file,id=memory,size={MEMORY_MIB}M,share={share},mem-path="));
-    memory.push(escaped(machine.disk.join(files::MEMORY).as_os_str()));
-    arguments.extend(["-object".into(), memory]);
-    let mut add = |parts: &[&str]| arguments.extend(parts.iter().map(OsString::from));
     add(&["-accel", "tcg,tb-size=1024,thread=single"]);
     if machine.clock == Clock::Instructions {
         add(&["-icount", "shift=0,sleep=off"]);
@@ -243,7 +237,11 @@ pub fn arguments(machine: &Machine<'_>) -> Vec<OsString> {
     add(&["-device", "virtio-rng-pci", "-device", "virtio-serial-pci"]);
     add(&["-chardev", &format!("socket,id=agent,path={},server=on,wait=off", files::AGENT)]);
     add(&["-device", "virtserialport,chardev=agent,name=msb.agent"]);
-    let snapshot = if machine.keep_writes { "off" } else { "on" };
+    let (share, snapshot) = if machine.keep_writes { ("on", "off") } else { ("off", "on") };
+    let mut memory =
+        OsString::from(format!("memory-backend-file,id=memory,size={MEMORY_MIB}M,share={share},mem-path="));
+    memory.push(escaped(machine.disk.join(files::MEMORY).as_os_str()));
+    arguments.extend(["-object".into(), memory]);
     for (id, path, how) in [
         ("root", machine.disk.join("root.img"), format!("snapshot={snapshot},cache=unsafe")),
         ("payload", machine.payload.to_owned(), "readonly=on".to_owned()),

@@ -12,7 +12,6 @@ bundle() {
     jq --arg cgroup /e2e/$name '.linux.cgroupsPath = $cgroup | .root.path = "/opt/busybox/rootfs" |
         .process.args = $ARGS.positional' /opt/busybox/bundle/config.json --args -- "$@" > /root/$name/config.json
 }
-eventually() { i=0; until eval "$1"; do i=$((i+1)); [ $i -lt 100 ] || return 1; sleep 0.1; done; }
 "#;
 
 fn a_container_step_by_step(lab: &mut Lab) {

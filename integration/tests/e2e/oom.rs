@@ -11,7 +11,6 @@ const HOG: &str = "sh -c 'x=xxxxxxxx; while :; do x=$x$x; done'";
 
 fn seen(lab: &mut Lab) {
     lab.define(r#"pod() { podman --runtime "$P" "$@"; }"#);
-    lab.define("eventually() { i=0; until eval \"$1\"; do i=$((i+1)); [ $i -lt 100 ] || return 1; sleep 0.1; done; }");
     let before = lab.snapshot();
     lab.step("the first process", &format!("docker run -m 64m --name box1 $N $D busybox {HOG}"))
         .code(137)

@@ -1,6 +1,6 @@
 //! Whether this host can do what a container's network needs, by doing it: two taps of an empty namespace are joined.
 
-use std::{io, thread};
+use std::io;
 
 use nix::{
     errno::Errno,
@@ -8,6 +8,7 @@ use nix::{
 };
 
 use super::{Addressing, Link, Netlink, NetlinkError, Tap, TapError, join};
+use crate::host::apart::apart;
 
 /// `struct virtio_net_hdr`, of which the kernel wants at least 10 bytes.
 const HEADER: usize = 12;
@@ -42,8 +43,7 @@ pub enum ProbeError {
 /// # Errors
 /// [`ProbeError`]
 pub fn probe() -> Result<(), ProbeError> {
-    let thread = thread::Builder::new().name("probe".into()).spawn(try_it).map_err(ProbeError::Thread)?;
-    thread.join().map_err(|_| ProbeError::Thread(io::ErrorKind::Other.into()))?
+    apart("probe", try_it).map_err(ProbeError::Thread)?
 }
 
 fn try_it() -> Result<(), ProbeError> {

@@ -19,6 +19,7 @@ use nix::{
 };
 
 use super::tree;
+use crate::host::apart::apart;
 
 /// How long a file that the agent has closed may still be open in the daemon: it is told of it later.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -62,8 +63,7 @@ pub fn read_only(pid: u32, number: u32) -> Result<(), SealError> {
             }
         }
     };
-    let thread = thread::Builder::new().name("seal".into()).spawn(seal).map_err(SealError::Thread)?;
-    thread.join().map_err(|_| SealError::Thread(io::ErrorKind::Other.into()))?
+    apart("seal", seal).map_err(SealError::Thread)?
 }
 
 /// The mount namespace of virtiofsd's one child, which is the one that serves (`--sandbox=namespace`).

@@ -24,7 +24,8 @@ use crate::boot::{errno, private_directory};
 const FILES: &str = "/run/files";
 const NONE: Option<&str> = None;
 
-/// Mounts everything; `shared`: the share of the host's directories is mounted already. What is still to be made read-only is told, because later mounts may need a place in it.
+/// Mounts everything; `shared`: the share of the host's directories is mounted already. What is still to be made
+/// read-only is told, because later mounts may need a place in it.
 ///
 /// # Errors
 /// [`Failure::Setup`] with the destination concerned.

@@ -70,7 +70,8 @@ fn existing(root: &Beneath, path: &Path) -> Result<Option<OwnedFd>, Errno> {
     }
 }
 
-/// Copies what lay at `place`, and its owner, into the tmpfs mounted over it. No container process runs yet, so nothing changes meanwhile.
+/// Copies what lay at `place`, and its owner, into the tmpfs mounted over it. No container process runs yet, so nothing
+/// changes meanwhile.
 pub fn copy_up(place: &OwnedFd, tmpfs: &OwnedFd) -> Result<(), Errno> {
     let (from, to) = (by_descriptor(place.as_fd()), by_descriptor(tmpfs.as_fd()));
     let copied = fs::metadata(&from).and_then(|image| {

@@ -2,9 +2,9 @@
 //! container.
 //!
 //! The share is mounted once, where only the helper sees it (and the agent, when the root is in it): it is left behind
-//! with the agent's root, and each volume lives on as its bind mount. The guest's flags are for the container to see and to keep to; what must not be written
-//! is read-only on the host. A mount beneath a volume on the host appears here when a path first leads into it
-//! (`fuse_dentry_automount`), with the flags of the mount above it.
+//! with the agent's root, and each volume lives on as its bind mount. The guest's flags are for the container to see and
+//! to keep to; what must not be written is read-only on the host. A mount beneath a volume on the host appears here when
+//! a path first leads into it (`fuse_dentry_automount`), with the flags of the mount above it.
 //!
 //! Disks are mounted by the agent itself, before there is a helper: it brings what was written to them when the container
 //! is to stand still, and ends them with it, so that whoever mounts them next finds nothing to be replayed.

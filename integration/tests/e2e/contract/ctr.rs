@@ -8,7 +8,7 @@ pub const FUNCTIONS: &str = r#"
 whole() { ctr run --rm --runc-binary "$P" --env PATH=/bin "$@"; }
 apart() { ctr run --detach --runc-binary "$P" --env PATH=/bin "$@" < /dev/null; }
 status() { ctr task ls | awk '$1 == "box" { print $3 }'; }
-until_status() { i=0; until [ "$(status)" = "$1" ]; do i=$((i+1)); [ $i -lt 100 ] || return 1; sleep 0.2; done; }
+until_status() { eventually "[ \"\$(status)\" = $1 ]" 0.2; }
 # ctr keeps no events: it only follows them.
 events() { :; }
 clear() { ctr task rm -f box; ctr container rm box; }

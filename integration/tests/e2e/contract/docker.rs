@@ -13,8 +13,8 @@ events() {
     loose='^(exec_|health_status|oom|resize|top)'; grep -vE "$loose" /root/all; grep -E "$loose" /root/all | sort -u
 }
 clear() { docker rm -f box other; }
-until_log() { i=0; until docker logs box 2>&1 | grep -q "$1"; do i=$((i+1)); [ $i -lt 100 ] || return 1; sleep 0.2; done; }
-until_state() { i=0; until [ "$(docker inspect -f "$1" box)" = "$2" ]; do i=$((i+1)); [ $i -lt 100 ] || return 1; sleep 0.2; done; }
+until_log() { eventually "docker logs box 2>&1 | grep -q '$1'" 0.2; }
+until_state() { eventually "[ \"\$(docker inspect -f '$1' box)\" = '$2' ]" 0.2; }
 "#;
 
 pub const OPTIONS: &[Step] = &[

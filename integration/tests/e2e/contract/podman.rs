@@ -11,8 +11,8 @@ look() {
 }
 events() { podman events --stream=false --since $began --filter type=container --format '{{.Status}}' | grep -vxE 'stop|died|cleanup' | sort -u; }
 clear() { podman rm -f -t 0 box; }
-until_log() { i=0; until podman logs box 2>&1 | grep -q "$1"; do i=$((i+1)); [ $i -lt 100 ] || return 1; sleep 0.2; done; }
-until_exited() { i=0; until [ "$(podman inspect -f '{{.State.Status}}' box)" = exited ]; do i=$((i+1)); [ $i -lt 100 ] || return 1; sleep 0.2; done; }
+until_log() { eventually "podman logs box 2>&1 | grep -q '$1'" 0.2; }
+until_exited() { eventually "[ \"\$(podman inspect -f '{{.State.Status}}' box)\" = exited ]" 0.2; }
 "#;
 
 pub const STEPS: &[Step] = &[
