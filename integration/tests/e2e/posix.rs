@@ -39,10 +39,8 @@ cd ..; rm -r w
 const CHECKS: usize = 28;
 
 /// Where a check fails with our runtime, and why. With runc none does.
-const FAILS: &[(&str, &str, &str)] = &[
-    ("volume", "tmpfile", NO_TMPFILE),
-    ("shared root", "tmpfile", NO_TMPFILE),
-];
+const FAILS: &[(&str, &str, &str)] =
+    &[("volume", "tmpfile", NO_TMPFILE), ("shared root", "tmpfile", NO_TMPFILE)];
 /// EOPNOTSUPP, on which programs make a file with a name.
 const NO_TMPFILE: &str = "virtiofsd does not know FUSE_TMPFILE";
 
