@@ -19,6 +19,8 @@ enum Verb {
     Run(dev::run::Run),
     /// Check format, lints and licences; run unit tests and end-to-end tests
     Test(dev::test::Test),
+    /// Run the tests whose length is a number for long: starts, lives and deaths, execs
+    Soak(dev::soak::Soak),
     /// Measure start-up, memory and size beside runc and QEMU
     Bench(dev::bench::Bench),
     /// Build the guest kernel and print its path
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
     let outcome = match &arguments.verb {
         Verb::Run(run) => dev::run::run(&project, run),
         Verb::Test(test) => dev::test::run(&project, test),
+        Verb::Soak(soak) => dev::soak::run(&project, soak),
         Verb::Bench(bench) => dev::bench::run(&project, bench),
         Verb::Kernel => dev::kernel::run(&project),
         Verb::Doctor => dev::doctor::run(&project),

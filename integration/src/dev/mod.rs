@@ -13,6 +13,7 @@ pub mod products;
 pub mod progress;
 pub mod run;
 pub mod shell;
+pub mod soak;
 pub mod test;
 
 use std::path::PathBuf;

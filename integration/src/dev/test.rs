@@ -108,7 +108,8 @@ pub fn skipped(test: &str, reason: &str) {
     }
 }
 
-fn cargo(project: &Project, arguments: &[&str]) -> Command {
+/// Cargo, in this checkout and without what an outer cargo has set.
+pub(super) fn cargo(project: &Project, arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(&project.root).stdin(Stdio::null());
     forget_cargo(&mut command);

@@ -1,7 +1,7 @@
 //! Containers go through their lives in random order, while commands, VMMs and shims are killed at random: at the end every
 //! state is right and nothing is left.
 //!
-//! `MSB_SOAK` says how many containers (twelve without) and `MSB_SEED` which lives; a failure tells the seed.
+//! `MSB_SOAK` says how many containers (twelve without; `cargo dev soak` takes a hundred) and `MSB_SEED` which lives; a failure tells the seed.
 
 use std::time::Duration;
 

@@ -109,7 +109,7 @@ fn programs(lab: &mut Lab) {
     lab.nothing_left("after real work", &before);
 }
 
-/// As often as `MSB_EXECS` says; sixty times without.
+/// As often as `MSB_EXECS` says; sixty times without (`cargo dev soak`: 500).
 fn quick_execs(lab: &mut Lab) {
     let execs: u32 = std::env::var("MSB_EXECS").ok().and_then(|count| count.parse().ok()).unwrap_or(60);
     lab_of(lab);

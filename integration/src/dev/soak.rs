@@ -1,0 +1,79 @@
+//! `cargo dev soak`: the tests whose length is a number, as long as the promise says; `cargo dev test` has their short form.
+
+use anyhow::{Context, Result};
+
+use super::Project;
+use super::test::cargo;
+use crate::host::Fixture;
+
+/// The tests, for nextest's filter.
+const TESTS: &str = "test(/^(soak::|many::msb::again_and_again|work::msb::quick_execs)/)";
+
+/// What `soak` is told. Each count goes to its test by the variable that the test names.
+#[derive(Debug, clap::Args)]
+pub struct Soak {
+    /// Starts and stops of containers that keep what they wrote
+    #[arg(long, default_value_t = 200)]
+    starts: u32,
+    /// Containers that live in random order while what serves them is killed
+    #[arg(long, default_value_t = 100)]
+    containers: u32,
+    /// Processes that join a container, one after the other and four at a time
+    #[arg(long, default_value_t = 500)]
+    execs: u32,
+    /// Which random lives; another one finds other things
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+impl Soak {
+    fn variables(&self) -> Vec<(&'static str, String)> {
+        let seed = self.seed.map(|seed| ("MSB_SEED", seed.to_string()));
+        [
+            ("MSB_STARTS", self.starts.to_string()),
+            ("MSB_SOAK", self.containers.to_string()),
+            ("MSB_EXECS", self.execs.to_string()),
+        ]
+        .into_iter()
+        .chain(seed)
+        .collect()
+    }
+}
+
+/// Runs them; the code of the runner.
+pub fn run(project: &Project, arguments: &Soak) -> Result<i32> {
+    project.build()?;
+    project.host(Fixture::Plain)?;
+    let line = [
+        "nextest",
+        "run",
+        "--profile",
+        "soak",
+        "--no-fail-fast",
+        "--locked",
+        "--package",
+        "integration",
+        "--test",
+        "e2e",
+        "-E",
+        TESTS,
+    ];
+    let status = cargo(project, &line)
+        .envs(arguments.variables())
+        .status()
+        .context("Cannot run cargo nextest, which these tests need for their time limits")?;
+    Ok(status.code().unwrap_or(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_count_reaches_its_test() {
+        let soak = Soak { starts: 1, containers: 2, execs: 3, seed: Some(4) };
+        let told: Vec<String> =
+            soak.variables().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(told, ["MSB_STARTS=1", "MSB_SOAK=2", "MSB_EXECS=3", "MSB_SEED=4"]);
+    }
+}
