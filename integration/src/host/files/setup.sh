@@ -12,3 +12,6 @@ set -e
 manual_add_modules virtio_pci virtio_blk ext4
 HOOK
 chmod 755 "$1/etc/initramfs-tools/hooks/msb"
+# `customize.sh` makes the only cluster.
+mkdir -p "$1/etc/postgresql-common"
+echo 'create_main_cluster = false' > "$1/etc/postgresql-common/createcluster.conf"
