@@ -1,7 +1,8 @@
 //! The parts of the runtime, in the order in which a container passes through them:
 //! `bundle` ‹ `config` ‹ `host` ‹ `image` ‹ `machine` ‹ `process` ‹ `sandbox` ‹ `state`.
 //!
-//! Only the binaries compose them; which part may know which is checked by `integration/tests/layering.rs`.
+//! Only `verbs` and the binaries compose them: the command line and containerd's shim do the same to a container, and
+//! differ in how they are spoken to. Which part may know which is checked by `integration/tests/layering.rs`.
 
 pub mod bundle;
 pub mod config;
@@ -11,3 +12,4 @@ pub mod machine;
 pub mod process;
 pub mod sandbox;
 pub mod state;
+pub mod verbs;

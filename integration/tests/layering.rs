@@ -27,6 +27,12 @@ const RULES: &[(&str, &[&str], &[&str])] = &[
         &["oci_spec", "rootfs_builder", "kvm_ioctls"],
     ),
     ("state", &[], &["oci_spec", "kvm_ioctls", "kvm_bindings", "vm_memory", "msb_agent", "rootfs_builder"]),
+    // What can be done to a container: the one part that composes all others. How callers speak is not its business.
+    (
+        "verbs",
+        &["bundle", "config", "host", "image", "machine", "process", "sandbox", "state"],
+        &["kvm_ioctls", "kvm_bindings", "vm_memory", "rootfs_builder", "clap", "anyhow"],
+    ),
 ];
 
 /// Types of two versions of these do not fit together.

@@ -3,9 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use msb_runtime::config::Settings;
-
-use crate::settings;
+use msb_runtime::{config::Settings, verbs::settings};
 
 /// Print the host's settings that are in force, as TOML.
 #[derive(Debug, Args)]

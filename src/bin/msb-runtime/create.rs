@@ -3,11 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use msb_runtime::verbs::Context;
 
-use crate::{
-    context::Context,
-    launch::{self, Options},
-};
+use crate::launch::{self, Options};
 
 /// Make a container whose process waits for `start`.
 #[derive(Debug, Args)]

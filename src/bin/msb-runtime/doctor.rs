@@ -12,13 +12,14 @@ use msb_runtime::{
     config::Assets,
     host::{network, volumes::daemon},
     machine::{kvm, virtio::net},
+    verbs::settings,
 };
 use nix::{
     sys::statfs::{CGROUP2_SUPER_MAGIC, statfs},
     unistd::geteuid,
 };
 
-use crate::{report, settings};
+use crate::report;
 
 /// Check whether this machine can run containers, and say what to do if not.
 #[derive(Debug, Args)]

@@ -12,10 +12,11 @@ use msb_runtime::{
     host::cgroup::Cgroup,
     sandbox::control::{Control, ControlError},
     state::{Id, StateError, Status},
+    verbs::{Context, Lent},
 };
 use serde_json::{Value, json};
 
-use crate::{context::Context, lent::Lent, statistics};
+use crate::statistics;
 
 /// How often it is looked whether memory was short.
 const LOOK: Duration = Duration::from_millis(100);

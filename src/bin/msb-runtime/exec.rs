@@ -1,22 +1,20 @@
 //! `exec ID COMMAND…`
 
-use std::{path::PathBuf, process::ExitCode, thread, time::Duration};
+use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args;
 use msb_runtime::{
     bundle::{Process, Spec},
     config,
-    host::{fds, pidfd},
+    host::fds,
     sandbox::child::{Starting, Word},
-    state::{Entry, Id, Record, Status},
+    state::{Id, Record},
+    verbs::{Announce, Context, Lent, create, exec},
 };
 use oci_spec::runtime as oci;
 
-use crate::{attach::Order, console, context::Context, foreground, launch, lent::Lent};
-
-/// How often a paused container is looked at.
-const LOOK: Duration = Duration::from_millis(20);
+use crate::{attach::Order, console, foreground, launch};
 
 /// Run one more process in a container.
 #[derive(Debug, Args)]
@@ -98,42 +96,23 @@ impl Exec {
             .context("Inherited descriptors can't be closed: a kernel from 5.11 on is needed")?;
         let id: Id = self.id.parse()?;
         let entry = context.store.look(&id)?;
-        let record = self.ready(&entry)?;
+        let record = exec::ready(&entry, self.ignore_paused)?;
         let process = self.process(&record)?;
         let console = console::prepare(process.terminal(), self.detach, self.console_socket.as_deref())?;
         let mut process = config::process(&process, console.stdin, None)?;
-        launch::inherit(&mut process);
+        create::inherit(&mut process);
         let order = Order { dir: entry.directory().to_owned(), process };
         let mut child = Starting::spawn("attach", &order, console.stdio)?;
         child.created()?;
         if let Some(cgroup) = Lent::load(&entry)?.map(|lent| lent.cgroup()).transpose()?.flatten() {
             cgroup.add(child.pid())?;
         }
-        if let Some(path) = &self.pidfd_socket {
-            pidfd::send(child.pid(), "setns", path)?;
-        }
-        if let Some(path) = &self.pid_file {
-            launch::write_pid(path, child.pid())?;
-        }
+        let announce = Announce { pid_file: self.pid_file.clone(), pidfd_socket: self.pidfd_socket.clone() };
+        announce.announce(child.pid(), "setns")?;
         child.go()?;
         child.expect(&Word::Running)?;
         let child = child.release();
         if self.detach { Ok(ExitCode::SUCCESS) } else { foreground::stay(child, console.master) }
-    }
-
-    /// The container, once something can run in it.
-    fn ready(&self, entry: &Entry) -> anyhow::Result<Record> {
-        loop {
-            let record = entry.record()?;
-            match record.status() {
-                Status::Stopped => bail!("cannot exec in a stopped container"),
-                Status::Paused if self.ignore_paused => thread::sleep(LOOK),
-                Status::Paused => {
-                    bail!("cannot exec in a paused container (use --ignore-paused to override)")
-                }
-                Status::Creating | Status::Created | Status::Running => return Ok(record),
-            }
-        }
     }
 
     /// From the file; or the container's own process with another command and what the flags change.

@@ -1,25 +1,13 @@
 //! `kill ID [SIGNAL]`
 
-use std::{process::ExitCode, sync::mpsc, thread, time::Duration};
+use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Args;
-use msb_agent::protocol::Failure;
 use msb_runtime::{
-    sandbox::control::{Control, ControlError},
-    state::{Id, Process, StateError, Status},
+    state::Id,
+    verbs::{Context, kill},
 };
-use nix::{
-    errno::Errno,
-    libc,
-    sys::signal::{self, Signal},
-    unistd::Pid,
-};
-
-use crate::context::Context;
-
-/// How long a guest may take to carry out a SIGKILL before its machine is ended.
-const MERCY: Duration = Duration::from_secs(5);
+use nix::sys::signal::Signal;
 
 /// Send a signal to a container's process.
 #[derive(Debug, Args)]
@@ -39,49 +27,8 @@ impl Kill {
     pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
         let id: Id = self.id.parse()?;
         let entry = context.store.look(&id)?;
-        let record = entry.record()?;
-        let status = record.status();
-        if status == Status::Stopped {
-            return Err(StateError::NotRunning.into());
-        }
-        let control = Control::of(entry.directory());
-        match self.signal {
-            libc::SIGKILL if status == Status::Creating => end(record.vmm)?,
-            libc::SIGKILL => kill(control, record.vmm, self.all)?,
-            signal => send(&control, signal, self.all)?,
-        }
+        kill::send(&entry, self.signal, self.all)?;
         Ok(ExitCode::SUCCESS)
-    }
-}
-
-fn send(control: &Control, signal: i32, all: bool) -> anyhow::Result<()> {
-    match control.signal(signal, all) {
-        Err(ControlError::Guest(Failure::NoSuchProcess)) => Err(StateError::NotRunning.into()),
-        result => Ok(result?),
-    }
-}
-
-/// By way of the guest, so that what was written before is still told; a guest that does not obey loses its machine.
-pub fn kill(control: Control, vmm: Process, all: bool) -> anyhow::Result<()> {
-    let (tell, told) = mpsc::channel();
-    thread::spawn(move || {
-        // Nobody listens any more once the time is up.
-        let _ = tell.send(control.signal(libc::SIGKILL, all));
-    });
-    match told.recv_timeout(MERCY) {
-        Ok(Ok(())) => Ok(()),
-        _ => end(vmm),
-    }
-}
-
-/// Ends the VMM itself, and with it everything in the guest.
-pub fn end(vmm: Process) -> anyhow::Result<()> {
-    if !vmm.is_alive() {
-        return Err(StateError::NotRunning.into());
-    }
-    match signal::kill(Pid::from_raw(vmm.pid), Signal::SIGKILL) {
-        Err(Errno::ESRCH) => Err(StateError::NotRunning.into()),
-        result => result.with_context(|| format!("The VMM, process {}, can't be killed", vmm.pid)),
     }
 }
 

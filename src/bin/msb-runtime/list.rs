@@ -3,10 +3,13 @@
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use msb_runtime::state::{Record, StateError};
+use msb_runtime::{
+    state::{Record, StateError},
+    verbs::Context,
+};
 use serde_json::Value;
 
-use crate::{context::Context, show};
+use crate::show;
 
 /// List the containers.
 #[derive(Debug, Args)]

@@ -6,10 +6,8 @@
 mod args;
 mod attach;
 mod checkpoint;
-mod clock;
 mod config;
 mod console;
-mod context;
 mod create;
 mod delete;
 mod doctor;
@@ -19,14 +17,12 @@ mod features;
 mod foreground;
 mod kill;
 mod launch;
-mod lent;
 mod list;
 mod pause;
 mod ps;
 mod report;
 mod resume;
 mod run;
-mod settings;
 mod show;
 mod spec;
 mod start;
@@ -39,8 +35,9 @@ mod volumes;
 
 use std::process::ExitCode;
 
-use args::{Parsed, Rootless, Verb};
-use context::Context;
+use args::{Cli, Parsed, Rootless, Verb};
+use msb_runtime::{state::Store, verbs::Context};
+use report::Report;
 
 fn main() -> ExitCode {
     let cli = match args::parse() {
@@ -51,17 +48,25 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let context = Context::new(&cli);
+    let (report, context) = (Report::of(&cli), context(&cli));
     let verb = cli.verb.name();
     let rootless = cli.rootless == Rootless::True;
     match rootful(rootless).and_then(|()| carry_out(cli.verb, &context)) {
         Ok(code) => code,
         Err(error) => {
-            context.report.error(verb, &error);
+            report.error(verb, &error);
             // Not one of the container's own codes: as runc for an exec, and for a machine that was lost.
             if matches!(verb, "exec" | "vmm" | "attach") { ExitCode::from(255) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// What the global flags mean to every verb.
+fn context(cli: &Cli) -> Context {
+    // Absolute, as paths beneath it are given to processes that run elsewhere.
+    let root = std::path::absolute(&cli.root).unwrap_or_else(|_| cli.root.clone());
+    let (store, tell) = (Store::new(root), Box::new(Report::of(cli)));
+    Context { store, systemd_cgroup: cli.systemd_cgroup, tell }
 }
 
 /// `--rootless=true`

@@ -4,12 +4,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 use msb_runtime::{
-    image::Moment,
-    sandbox::control::Control,
-    state::{Id, Stage, StateError, Status},
+    state::Id,
+    verbs::{Context, pause},
 };
-
-use crate::{context::Context, lent::Lent};
 
 /// Stop every process of a container where it is.
 #[derive(Debug, Args)]
@@ -22,22 +19,7 @@ impl Pause {
     /// Pauses it.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
         let id: Id = self.id.parse()?;
-        let entry = context.store.lock(&id)?;
-        let mut record = entry.record()?;
-        if record.status() != Status::Running {
-            return Err(StateError::NotRunning.into());
-        }
-        let control = Control::of(entry.directory());
-        control.freeze()?;
-        // Who pauses in order to look at the root (as a commit does) must see what was written.
-        let brought = Lent::load(&entry)?.map_or(Ok(()), |lent| lent.bring_back(Moment::Paused));
-        if let Err(error) = brought {
-            // It must not stay frozen as one that runs. The first error is the one to tell.
-            let _ = control.thaw();
-            return Err(error.into());
-        }
-        record.stage = Stage::Paused;
-        entry.set_record(&record)?;
+        pause::pause(&context.store.lock(&id)?)?;
         Ok(ExitCode::SUCCESS)
     }
 }

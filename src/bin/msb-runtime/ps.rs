@@ -11,10 +11,11 @@ use msb_agent::protocol::ProcessInfo;
 use msb_runtime::{
     sandbox::control::Control,
     state::{Id, StateError, Status},
+    verbs::Context,
 };
 use serde_json::{Value, json};
 
-use crate::{context::Context, list::Format};
+use crate::list::Format;
 
 /// List a container's processes: what stands for them on the host, or with --guest themselves.
 #[derive(Debug, Args)]

@@ -11,14 +11,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use msb_runtime::sandbox::{Log, child::Moments};
+use msb_runtime::{
+    sandbox::{Log, child::Moments},
+    verbs::{Tell, clock},
+};
 use nix::errno::Errno;
 use serde_json::json;
 
-use crate::{
-    args::{Cli, LogFormat},
-    clock,
-};
+use crate::args::{Cli, LogFormat};
 
 /// `--log` and `--log-format`.
 #[derive(Debug)]
@@ -40,12 +40,6 @@ impl Report {
         Self { debug: cli.debug, ..Self::new(cli.log.as_deref(), cli.log_format) }
     }
 
-    /// The same for a process that outlives this one.
-    pub fn log(&self) -> Option<Log> {
-        let path = std::path::absolute(self.log.as_ref()?).ok()?;
-        Some(Log { path, json: self.format == LogFormat::Json })
-    }
-
     /// Adds a warning. Where the log's directory is not there any more, its owner has gone.
     pub fn warn(log: &Log, text: &str) {
         let format = if log.json { LogFormat::Json } else { LogFormat::Text };
@@ -53,29 +47,6 @@ impl Report {
         let file = OpenOptions::new().append(true).create(true).mode(0o644).open(&log.path);
         // There is nowhere else to tell it.
         let _ = file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
-    }
-
-    /// With `--debug`, logs when the machine was how far.
-    pub fn moments(&self, moments: &Moments) {
-        let Some(log) = self.log.as_ref().filter(|_| self.debug) else { return };
-        for (moment, at) in [
-            ("vmm-spawned", moments.spawned_ns),
-            ("guest-entered", moments.guest_entered_ns),
-            ("agent-hello", moments.agent_hello_ns),
-            ("container-created", moments.container_created_ns),
-        ] {
-            let line = match self.format {
-                LogFormat::Text => {
-                    format!("time={} level=debug msg={moment} monotonic_ns={at}", json!(clock::now()))
-                }
-                LogFormat::Json => json!({
-                    "level": "debug", "msg": moment, "moment": moment, "monotonic_ns": at, "time": clock::now()
-                })
-                .to_string(),
-            };
-            // A log that can't be written must not end a container that runs.
-            let _ = append(log, &line);
-        }
     }
 
     /// Tells why a verb failed, with all causes.
@@ -86,18 +57,6 @@ impl Report {
         match verb {
             "create" | "start" | "run" | "exec" => self.text(&format!("{verb} failed: {text}")),
             _ => self.text(&text),
-        }
-    }
-
-    /// Tells what went wrong without making the verb fail. Callers take what is on stderr for an error, so that it is only
-    /// there if there is no log.
-    pub fn warnings<E: Into<anyhow::Error>>(&self, problems: impl IntoIterator<Item = E>) {
-        for problem in problems {
-            let line = self.line("warning", &chain(&problem.into()));
-            let logged = self.log.as_ref().map(|log| append(log, &line));
-            if !matches!(logged, Some(Ok(()))) {
-                let _ = writeln!(io::stderr(), "{line}");
-            }
         }
     }
 
@@ -126,6 +85,45 @@ impl Report {
     }
 }
 
+impl Tell for Report {
+    /// Callers take what is on stderr for an error, so that it is only there if there is no log.
+    fn warn(&self, problem: &(dyn Error + 'static)) {
+        let line = self.line("warning", &causes(problem));
+        let logged = self.log.as_ref().map(|log| append(log, &line));
+        if !matches!(logged, Some(Ok(()))) {
+            let _ = writeln!(io::stderr(), "{line}");
+        }
+    }
+
+    fn log(&self) -> Option<Log> {
+        let path = std::path::absolute(self.log.as_ref()?).ok()?;
+        Some(Log { path, json: self.format == LogFormat::Json })
+    }
+
+    /// With `--debug` alone.
+    fn moments(&self, moments: &Moments) {
+        let Some(log) = self.log.as_ref().filter(|_| self.debug) else { return };
+        for (moment, at) in [
+            ("vmm-spawned", moments.spawned_ns),
+            ("guest-entered", moments.guest_entered_ns),
+            ("agent-hello", moments.agent_hello_ns),
+            ("container-created", moments.container_created_ns),
+        ] {
+            let line = match self.format {
+                LogFormat::Text => {
+                    format!("time={} level=debug msg={moment} monotonic_ns={at}", json!(clock::now()))
+                }
+                LogFormat::Json => json!({
+                    "level": "debug", "msg": moment, "moment": moment, "monotonic_ns": at, "time": clock::now()
+                })
+                .to_string(),
+            };
+            // A log that can't be written must not end a container that runs.
+            let _ = append(log, &line);
+        }
+    }
+}
+
 /// One line more; the directory is made if it is missing.
 fn append(log: &Path, line: &str) -> io::Result<()> {
     let open = || OpenOptions::new().append(true).create(true).mode(0o644).open(log);
@@ -145,8 +143,12 @@ fn append(log: &Path, line: &str) -> io::Result<()> {
 /// An error and its causes on one line. The texts of the system's own errors are replaced ([`plain`]); a cause that
 /// says nothing new is left out.
 pub fn chain(error: &anyhow::Error) -> String {
+    causes(error.as_ref())
+}
+
+fn causes(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
-    for cause in error.chain() {
+    for cause in std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source()) {
         let words = plain(cause);
         if text.ends_with(&words) {
             continue;

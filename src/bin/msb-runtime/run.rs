@@ -3,12 +3,11 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use msb_runtime::verbs::{Context, create::Created, delete, start};
 
 use crate::{
-    context::Context,
-    delete, foreground,
-    launch::{self, Launched, Options},
-    start,
+    foreground,
+    launch::{self, Options},
 };
 
 /// Create a container, start it, and remove it when it ends.
@@ -30,11 +29,11 @@ pub struct Run {
 impl Run {
     /// Runs it.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
-        let Launched { entry, record, vmm, master } = launch::launch(&self.options, self.detach, context)?;
+        let (Created { entry, record, vmm }, master) = launch::launch(&self.options, self.detach, context)?;
         if let Err(error) = start::start(&entry, record.clone(), context) {
             // It was made for this start only. The start's error is the one to tell.
             let _ = delete::by_force(entry, &record, context);
-            return Err(error);
+            return Err(error.into());
         }
         if self.detach {
             return Ok(ExitCode::SUCCESS);

@@ -1,11 +1,8 @@
-//! A container as `state` and `list` show it, and as hooks are told of it.
+//! A container as `state` and `list` show it.
 
 use std::{fs, path::Path};
 
-use msb_runtime::{
-    bundle::Spec,
-    state::{Id, Record, Status},
-};
+use msb_runtime::state::{Record, Status};
 use serde_json::{Value, json};
 
 /// A container as runc's `list` has it.
@@ -50,36 +47,6 @@ pub fn pretty(value: &Value) -> String {
 /// A path in a table.
 pub fn text(path: &Path) -> String {
     path.display().to_string()
-}
-
-/// What a hook reads on its stdin (OCI runtime-spec, runtime.md, "State"). A container that has ended has no pid.
-pub fn for_hooks(record: &Record, status: Status) -> Vec<u8> {
-    let mut state = json!({
-        "ociVersion": record.oci_version,
-        "id": record.id,
-        "status": status,
-        "bundle": record.bundle,
-        "annotations": record.annotations,
-    });
-    if status != Status::Stopped {
-        state["pid"] = record.vmm.pid.into();
-    }
-    state.to_string().into_bytes()
-}
-
-/// The same for hooks of the start, which run in the container: before its pid there, and after it.
-pub fn for_start_hooks(spec: &Spec, id: &Id, bundle: &Path) -> [String; 2] {
-    let state = json!({
-        "ociVersion": spec.version(),
-        "id": id,
-        "status": Status::Created,
-        "bundle": bundle,
-        "annotations": spec.annotations(),
-    });
-    let mut before = state.to_string();
-    before.truncate(before.len() - 1);
-    before.push_str(",\"pid\":");
-    [before, "}".into()]
 }
 
 #[cfg(test)]

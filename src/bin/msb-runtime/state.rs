@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use msb_runtime::state::Id;
+use msb_runtime::{state::Id, verbs::Context};
 
-use crate::{context::Context, show};
+use crate::show;
 
 /// Print a container's state as JSON.
 #[derive(Debug, Args)]

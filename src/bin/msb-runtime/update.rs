@@ -10,14 +10,11 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::Args;
 use msb_runtime::{
-    config,
-    sandbox::control::Control,
-    state::{Id, StateError, Status},
+    state::Id,
+    verbs::{Context, update},
 };
 use oci_spec::runtime::LinuxResources;
 use serde_json::{Map, Value, json};
-
-use crate::{context::Context, lent::Lent};
 
 /// Change a container's limits.
 #[derive(Debug, Args)]
@@ -88,19 +85,7 @@ impl Update {
     pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
         let id: Id = self.id.parse()?;
         let entry = context.store.lock(&id)?;
-        match entry.record()?.status() {
-            Status::Created | Status::Running | Status::Paused => {}
-            Status::Stopped | Status::Creating => return Err(StateError::NotRunning.into()),
-        }
-        let resources = self.resources()?;
-        let lent = Lent::load(&entry)?.context("What was lent to the container is not known any more")?;
-        let guest = config::guest_limits(&resources)?;
-        let host = config::Limits::again(&resources, lent.room)?;
-        // What the guest refuses, such as less memory than is in use, must change nothing.
-        Control::of(entry.directory()).update(guest)?;
-        if let Some(cgroup) = lent.cgroup()? {
-            cgroup.change(&host)?;
-        }
+        update::update(&entry, &self.resources()?)?;
         Ok(ExitCode::SUCCESS)
     }
 

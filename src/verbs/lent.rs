@@ -2,15 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
-use msb_runtime::{
-    config::{Hooks, HostConfig, NodeRule, Room},
-    host::cgroup::{Cgroup, Place},
-    image::{self, BringBackError, Moment, Root},
-    state::Entry,
-};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use super::VerbError;
+use crate::{
+    config::{Hooks, HostConfig, NodeRule, Room},
+    host::cgroup::{Cgroup, CgroupError, Place},
+    image::{self, BringBackError, Moment, Root},
+    state::{Entry, StateError},
+};
 
 /// Where the disks of all containers are made: a disk's worth of data does not belong into `/run`.
 const DISKS: &str = "/var/lib/msb-runtime";
@@ -42,13 +43,13 @@ pub struct Lent {
 
 impl Lent {
     /// What `host` asks for, for the container of `entry` whose root is `root`.
-    pub fn new(
+    pub(super) fn new(
         entry: &Entry,
         host: &HostConfig,
         root: &Path,
         start_hooks: bool,
         systemd: bool,
-    ) -> anyhow::Result<Self> {
+    ) -> Result<Self, VerbError> {
         Ok(Self {
             disks: disks(entry.directory()),
             cgroup: host.cgroup.path.clone(),
@@ -56,53 +57,59 @@ impl Lent {
             hooks: host.hooks.clone(),
             start_hooks,
             room: host.room,
-            root: Root::of(root).with_context(|| format!("The root {} can't be opened", root.display()))?,
+            root: Root::of(root).map_err(|source| VerbError::Root { path: root.to_owned(), source })?,
             nodes: host.nodes.clone(),
         })
     }
 
     /// Writes it down.
-    pub fn save(&self, entry: &Entry) -> anyhow::Result<()> {
-        Ok(entry.save(NAME, self)?)
+    pub(super) fn save(&self, entry: &Entry) -> Result<(), StateError> {
+        entry.save(NAME, self)
     }
 
     /// What was written down; a create that was killed early has nothing.
-    pub fn load(entry: &Entry) -> anyhow::Result<Option<Self>> {
-        Ok(entry.load(NAME)?)
+    ///
+    /// # Errors
+    /// [`StateError::Damaged`], [`StateError::File`].
+    pub fn load(entry: &Entry) -> Result<Option<Self>, StateError> {
+        entry.load(NAME)
     }
 
     /// The container's cgroup.
-    pub fn cgroup(&self) -> anyhow::Result<Option<Cgroup>> {
-        Ok(self.place().map(|place| place.cgroup()).transpose()?)
+    ///
+    /// # Errors
+    /// [`CgroupError::Path`].
+    pub fn cgroup(&self) -> Result<Option<Cgroup>, CgroupError> {
+        self.place().map(|place| place.cgroup()).transpose()
     }
 
     /// Where that is.
-    pub fn place(&self) -> Option<Place> {
+    pub(super) fn place(&self) -> Option<Place> {
         self.cgroup.clone().map(|path| Place { path, systemd: self.systemd })
     }
 
     /// Brings what the container wrote back to its root.
-    pub fn bring_back(&self, moment: Moment) -> Result<(), BringBackError> {
+    pub(super) fn bring_back(&self, moment: Moment) -> Result<(), BringBackError> {
         image::bring_back(&self.disks, &self.root, &self.nodes, moment)
     }
 
     /// The same for what a container of this name left when the host went down.
-    pub fn rescue(&self) -> Result<(), BringBackError> {
+    pub(super) fn rescue(&self) -> Result<(), BringBackError> {
         image::rescue(&self.disks, &self.root, &self.nodes)
     }
 
     /// Puts the disk with what the container wrote aside; returns where.
-    pub fn keep_disk(&self) -> Result<PathBuf, BringBackError> {
+    pub(super) fn keep_disk(&self) -> Result<PathBuf, BringBackError> {
         image::keep(&self.disks)
     }
 
     /// Removes the disks and the cgroup; both are tried.
-    pub fn take_back(&self) -> anyhow::Result<()> {
+    pub(super) fn take_back(&self) -> Result<(), VerbError> {
         let disks = image::remove(&self.disks);
         if let Some(cgroup) = self.cgroup()? {
             cgroup.remove()?;
         }
-        disks.context("The container's disks are left")
+        disks.map_err(VerbError::Left)
     }
 }
 
@@ -116,16 +123,16 @@ fn disks(directory: &Path) -> PathBuf {
 
 /// Takes back on drop, unless told to leave it.
 #[derive(Debug)]
-pub struct Guard(Option<Lent>);
+pub(super) struct Guard(Option<Lent>);
 
 impl Guard {
     /// From now on what is made is taken back.
-    pub fn new(lent: Lent) -> Self {
+    pub(super) fn new(lent: Lent) -> Self {
         Self(Some(lent))
     }
 
     /// The container keeps it.
-    pub fn keep(mut self) {
+    pub(super) fn keep(mut self) {
         self.0 = None;
     }
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Now, with nanoseconds.
+#[must_use]
 pub fn now() -> String {
     // Before 1970 a clock is simply wrong.
     rfc3339(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())

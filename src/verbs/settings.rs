@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use msb_runtime::config::{Settings, SettingsError};
+use crate::config::{Settings, SettingsError};
 
 /// Why there are none.
 #[derive(Debug, thiserror::Error)]
@@ -31,12 +31,16 @@ pub enum LoadError {
 }
 
 /// The file that is read.
+#[must_use]
 pub fn path() -> PathBuf {
     let named = std::env::var_os(Settings::VARIABLE).filter(|path| !path.is_empty());
     named.map_or_else(|| Settings::PATH.into(), PathBuf::from)
 }
 
 /// Those of the file; without one, the built-in ones. A file that the environment names must be there.
+///
+/// # Errors
+/// [`LoadError`].
 pub fn load() -> Result<Settings, LoadError> {
     let path = path();
     let text = match std::fs::read_to_string(&path) {

@@ -1,0 +1,161 @@
+//! Create: everything up to, but without, a container's first process's start.
+//!
+//! Each step is undone when a later one fails, in the reverse order: the VMM is killed and waited for, its disks and
+//! its cgroup are removed, then the id is free again.
+
+use std::{path::PathBuf, process::Stdio};
+
+use msb_agent::protocol::{self as agent, Namespace};
+use nix::unistd::{gethostname, getuid};
+
+use super::{Announce, Context, Lent, VerbError, clock, hook_state, lent::Guard, settings};
+use crate::{
+    bundle::Spec,
+    config::{Assets, Config},
+    host::{hooks, inherited, shm},
+    image,
+    sandbox::{
+        SandboxConfig,
+        child::{Released, Starting, Word},
+    },
+    state::{Entry, Id, Process, Record, Stage, Status, VERSION},
+};
+
+/// A container to be made.
+#[derive(Debug)]
+pub struct Request {
+    /// Its id.
+    pub id: Id,
+    /// Its bundle, as later callers with other working directories will find it.
+    pub bundle: PathBuf,
+    /// What the bundle says.
+    pub spec: Spec,
+    /// The first process's three descriptors.
+    pub stdio: [Stdio; 3],
+    /// Whether there is anything to read from the first.
+    pub stdin: bool,
+    /// Who is told of the VMM's process.
+    pub announce: Announce,
+}
+
+/// A container that waits for its start.
+#[derive(Debug)]
+pub struct Created {
+    /// Its directory, locked.
+    pub entry: Entry,
+    /// What is known of it.
+    pub record: Record,
+    /// Its VMM.
+    pub vmm: Released,
+}
+
+/// Makes it. What the caller has leaked to this process must be marked to be closed before ([`crate::host::fds`]): the VMM
+/// would hold it for the life of the container.
+///
+/// # Errors
+/// Of every part, [`VerbError`]; then nothing is left.
+pub fn create(request: Request, context: &Context) -> Result<Created, VerbError> {
+    let Request { id, bundle, spec, stdio, stdin, announce } = request;
+    let reservation = context.store.reserve(&id)?;
+    let entry = reservation.entry();
+    let settings = settings::load()?;
+    let Config { size, disk, kernel_args, host, plan } = Config::new(&spec, &settings, stdin)?;
+    let lent = Lent::new(entry, &host, spec.root(), plan.has_start_hooks(), context.systemd_cgroup)?;
+    lent.save(entry)?;
+    lent.rescue()?;
+    let guard = Guard::new(lent.clone());
+    let disks = disk.map(|size| image::prepare(&lent.disks, spec.root(), size.0)).transpose()?;
+    let (mut container, binds, images) = plan.complete(disks.as_ref(), shm::size);
+    container.start_hooks.state = hook_state::of_start(&spec, &id, &bundle);
+    if container.hostname.is_none() && !container.namespaces.contains(&Namespace::Uts) {
+        // Who shares the host's names sees at least this one.
+        container.hostname = gethostname().map_err(VerbError::Hostname)?.into_string().ok();
+    }
+    inherit(&mut container.init);
+    let cgroup = lent.cgroup()?;
+
+    let dir = entry.directory().to_owned();
+    let assets = Assets::of(&settings, |name| std::env::var_os(name));
+    let shared_root = disks.is_none().then(|| spec.root().to_owned());
+    let disks = disks.map(|disks| disks.disks()).unwrap_or_default();
+    let machine = assets.machine(size, kernel_args, disks, &dir);
+    let sandbox = SandboxConfig {
+        dir,
+        machine,
+        cgroup: lent.place(),
+        log: context.tell.log(),
+        network: host.network,
+        container,
+        shared_root,
+        binds,
+        images,
+        virtiofsd: settings.virtiofsd.clone(),
+    };
+    let mut vmm = Starting::spawn("vmm", &sandbox, stdio)?;
+    vmm.expect(&Word::Ready)?;
+    if let Some(cgroup) = &cgroup {
+        cgroup.enter(vmm.pid(), &host.cgroup.limits)?;
+    }
+
+    let mut record = record(&spec, id, bundle, vmm.pid(), context)?;
+    entry.set_record(&record)?;
+    if let Err(error) = boot(&announce, &mut record, &lent, entry, &mut vmm, context) {
+        // It was there as far as hooks know, and is not any more.
+        drop(vmm);
+        drop(guard);
+        let state = hook_state::of(&record, Status::Stopped);
+        context.warn_all(hooks::run_all(&lent.hooks.poststop, &state, &record.bundle));
+        return Err(error);
+    }
+    guard.keep();
+    Ok(Created { entry: reservation.keep(), record, vmm: vmm.release() })
+}
+
+fn record(spec: &Spec, id: Id, bundle: PathBuf, pid: u32, context: &Context) -> Result<Record, VerbError> {
+    let vmm = i32::try_from(pid).ok().and_then(Process::of).ok_or(VerbError::EndedEarly)?;
+    Ok(Record {
+        version: VERSION,
+        oci_version: spec.version().to_owned(),
+        id,
+        bundle,
+        rootfs: spec.root().to_owned(),
+        vmm,
+        stage: Stage::Creating,
+        created: clock::now(),
+        annotations: spec.annotations(),
+        systemd_cgroup: context.systemd_cgroup,
+        terminal: spec.process().terminal(),
+        owner: getuid().as_raw(),
+    })
+}
+
+/// What a process has of its caller, here and with runc, where its configuration says nothing.
+pub fn inherit(process: &mut agent::Process) {
+    let limits = inherited::limits().into_iter();
+    process.inherited_rlimits = limits
+        .map(|limit| agent::Rlimit { kind: limit.name.into(), soft: limit.soft, hard: limit.hard })
+        .collect();
+    process.inherited_oom_score_adj = inherited::oom_score_adj();
+}
+
+/// From the hooks of create to the container that waits.
+fn boot(
+    announce: &Announce,
+    record: &mut Record,
+    lent: &Lent,
+    entry: &Entry,
+    vmm: &mut Starting,
+    context: &Context,
+) -> Result<(), VerbError> {
+    let state = hook_state::of(record, Status::Creating);
+    // The network's are among the first: they find the new namespace through the VMM's pid.
+    hooks::run(&lent.hooks.prestart, &state, &record.bundle)?;
+    hooks::run(&lent.hooks.create_runtime, &state, &record.bundle)?;
+    hooks::run_beside(vmm.pid(), &lent.hooks.create_container, &state, &record.bundle)?;
+    vmm.go()?;
+    let moments = vmm.created()?;
+    context.tell.moments(&moments);
+    announce.announce(vmm.pid(), "standard")?;
+    record.stage = Stage::Created;
+    Ok(entry.set_record(record)?)
+}

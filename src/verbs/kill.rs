@@ -1,0 +1,65 @@
+//! Kill: a signal for a container's processes.
+
+use std::{sync::mpsc, thread, time::Duration};
+
+use msb_agent::protocol::Failure;
+use nix::{
+    errno::Errno,
+    libc,
+    sys::signal::{self, Signal},
+    unistd::Pid,
+};
+
+use super::VerbError;
+use crate::{
+    sandbox::control::{Control, ControlError},
+    state::{Entry, Process, StateError, Status},
+};
+
+/// How long a guest may take to carry out a SIGKILL before its machine is ended.
+const MERCY: Duration = Duration::from_secs(5);
+
+/// Sends a signal to the first process, or to all.
+///
+/// # Errors
+/// [`StateError::NotRunning`].
+pub fn send(entry: &Entry, signal: i32, all: bool) -> Result<(), VerbError> {
+    let record = entry.record()?;
+    let status = record.status();
+    if status == Status::Stopped {
+        return Err(StateError::NotRunning.into());
+    }
+    let control = Control::of(entry.directory());
+    match signal {
+        libc::SIGKILL if status == Status::Creating => end(record.vmm),
+        libc::SIGKILL => kill(control, record.vmm, all),
+        signal => match control.signal(signal, all) {
+            Err(ControlError::Guest(Failure::NoSuchProcess)) => Err(StateError::NotRunning.into()),
+            result => Ok(result?),
+        },
+    }
+}
+
+/// By way of the guest, so that what was written before is still told; a guest that does not obey loses its machine.
+pub(super) fn kill(control: Control, vmm: Process, all: bool) -> Result<(), VerbError> {
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        // Nobody listens any more once the time is up.
+        let _ = tell.send(control.signal(libc::SIGKILL, all));
+    });
+    match told.recv_timeout(MERCY) {
+        Ok(Ok(())) => Ok(()),
+        _ => end(vmm),
+    }
+}
+
+/// Ends the VMM itself, and with it everything in the guest.
+pub(super) fn end(vmm: Process) -> Result<(), VerbError> {
+    if !vmm.is_alive() {
+        return Err(StateError::NotRunning.into());
+    }
+    match signal::kill(Pid::from_raw(vmm.pid), Signal::SIGKILL) {
+        Err(Errno::ESRCH) => Err(StateError::NotRunning.into()),
+        result => result.map_err(|source| VerbError::Unkillable { pid: vmm.pid, source }),
+    }
+}
