@@ -40,31 +40,46 @@ PY
     }
 "#;
 
-/// `project WEB DATABASE WORKER`: three services as compose would start them, each with the option that names its runtime
-/// (`docker compose` is not in the virtual host). `page` is what the published port shows: the web server asks the database,
-/// which serves the volume that the workers write to.
+/// Three services; `WEB`, `DATABASE` and `WORKER` name their runtimes. `page` is what the published port shows: the web server
+/// asks the database, which serves the volume that the workers write to.
 const PROJECT: &str = r##"
-    service() {
-        name=$1; alias=$2; shift 2
-        docker run -d --name $name --hostname $name --network shop --network-alias $alias "$@" >&2
-    }
-    worker() {
-        service $1 worker -v shop:/data $2 busybox sh -c 'until wget -q -O /dev/null http://database:5432/; do sleep 0.2; done
-            mkdir -p /data/workers; hostname > /data/workers/$(hostname); exec sleep 1000'
-    }
-    project() {
-        docker network create shop >&2; docker volume create shop >&2
-        service shop-database database -v shop:/data $2 busybox sh -c 'echo rows > /data/index.html; exec httpd -f -p 5432 -h /data'
-        service shop-web web -p 8088:80 $1 busybox sh -c 'mkdir -p /www/cgi-bin
-            printf "#!/bin/sh\necho; wget -T 20 -q -O - http://database:5432/\$QUERY_STRING\n" > /www/cgi-bin/ask
-            chmod 755 /www/cgi-bin/ask; exec httpd -f -p 80 -h /www'
-        worker shop-worker-1 $3
-    }
+    mkdir -p /root/shop; cat > /root/shop/compose.yaml <<'YAML'
+services:
+  web:
+    image: busybox
+    runtime: ${WEB}
+    ports: ["8088:80"]
+    depends_on: [database]
+    command:
+      - sh
+      - -c
+      - |
+        mkdir -p /www/cgi-bin
+        printf '#!/bin/sh\necho; wget -T 20 -q -O - http://database:5432/$$QUERY_STRING\n' > /www/cgi-bin/ask
+        chmod 755 /www/cgi-bin/ask; exec httpd -f -p 80 -h /www
+  database:
+    image: busybox
+    runtime: ${DATABASE}
+    volumes: ["data:/data"]
+    command: ["sh", "-c", "echo rows > /data/index.html; exec httpd -f -p 5432 -h /data"]
+  worker:
+    image: busybox
+    runtime: ${WORKER}
+    volumes: ["data:/data"]
+    depends_on: [database]
+    command:
+      - sh
+      - -c
+      - |
+        until wget -q -O /dev/null http://database:5432/; do sleep 0.2; done
+        mkdir -p /data/workers; hostname > /data/workers/$$(hostname); exec sleep 1000
+volumes:
+  data:
+YAML
+    compose() { docker compose --progress quiet --project-directory /root/shop "$@"; }
     page() { fetch "http://127.0.0.1:8088/cgi-bin/ask?$1" 2> /dev/null; }
-    down() {
-        docker rm -f shop-web shop-database $(docker ps -aq --filter name=shop-worker) >&2
-        docker network rm shop >&2; docker volume rm shop >&2
-    }
+    workers() { compose exec -T database ls /data/workers | wc -l; }
+    names() { compose exec -T web nslookup -type=a worker 127.0.0.11 | grep -c '^Address: '; }
 "##;
 
 /// What a web server in a container serves.
@@ -172,42 +187,28 @@ fn user_networks(lab: &mut Lab) {
         });
     }
     lab.must("it goes", "docker network rm net1 >&2");
-    // Half of it is runc's.
-    project(lab, ["$D", "$D", "--runtime=runc"]);
+    project(lab);
 }
 
-/// A project of three services through its life; each is given the option of its runtime.
-fn project(lab: &mut Lab, runtimes: [&str; 3]) {
+/// A project of Docker Compose through its life; the web server is runc's.
+fn project(lab: &mut Lab) {
+    lab.define("export WEB=runc DATABASE=${D#*=} WORKER=${D#*=}");
     lab.define(PROJECT);
     let before = lab.snapshot();
-    let [web, database, worker] = runtimes;
-    lab.must("a project comes up", &format!("project {web} {database} {worker}"));
+    lab.must("a project comes up", "compose up -d");
     lab.wait("the published port shows what the database has", "[ \"$(page)\" = rows ]");
-    lab.wait("the worker has found it too", "[ \"$(page workers/shop-worker-1)\" = shop-worker-1 ]");
+    lab.wait("the worker has found it too", "[ \"$(workers)\" = 1 ]");
     lab.must(
         "one is started anew",
-        "docker exec shop-database sh -c 'echo more > /data/more'; docker restart -t 1 shop-database >&2",
+        "compose exec -T database sh -c 'echo more > /data/more'; compose restart -t 1 database",
     );
     lab.wait("it is found again, with its volume", "[ \"$(page more)\" = more ]");
-    lab.must("more workers", &format!("worker shop-worker-2 {worker}; worker shop-worker-3 $D"));
-    lab.wait(
-        "they work",
-        "[ \"$(page workers/shop-worker-2)$(page workers/shop-worker-3)\" = shop-worker-2shop-worker-3 ]",
-    );
-    lab.step(
-        "all have one name",
-        "docker exec shop-web nslookup -type=a worker 127.0.0.11 | grep -c '^Address: '",
-    )
-    .code(0)
-    .out("3\n");
-    lab.must("fewer", "docker rm -f shop-worker-2 >&2");
-    lab.step(
-        "and one name still",
-        "docker exec shop-web nslookup -type=a worker 127.0.0.11 | grep -c '^Address: '",
-    )
-    .code(0)
-    .out("2\n");
-    lab.must("down", "down");
+    lab.must("more workers", "compose up -d --scale worker=3");
+    lab.wait("they work", "[ \"$(workers)\" = 3 ]");
+    lab.step("all have one name", "names").code(0).out("3\n");
+    lab.must("fewer", "compose up -d -t 1 --scale worker=2");
+    lab.step("and one name still", "names; compose ps -q | wc -l").code(0).out("2\n4\n");
+    lab.must("down", "compose down -v -t 1");
     lab.nothing_left("after a project", &before);
 }
 
