@@ -1,9 +1,11 @@
 //! What a container has synced is on the host afterwards: when its machine is killed under heavy writes, and when the host has
 //! no room for it.
 
+use std::time::Duration;
+
 use integration::check::Lab;
 
-crate::conformance!(both: [], ours: [killed_while_it_writes, host_disk_full]);
+crate::conformance!(both: [], ours: [killed_while_it_writes, databases_killed, host_disk_full]);
 
 /// A number is printed when its record is synced. Whatever was printed before the kill must be in the root.
 fn killed_while_it_writes(lab: &mut Lab) {
@@ -89,4 +91,94 @@ fn host_disk_full(lab: &mut Lab) {
     .code(0)
     .out("kept\n")
     .err("");
+}
+
+/// Of a step with databases: two servers and their clients on one emulated processor.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// A root with PostgreSQL and SQLite, and no more of Debian than they need. `up` starts the container and PostgreSQL on its
+/// volume and on its root; `inserts NAME ECHO COMMAND` gives a program that takes one statement a line insertions without
+/// end, and after each ECHO, which prints its number to NAME when it was committed; `told NAME` has those that came whole.
+/// SQLite's own wish, without "extra", is that what it has committed last may be lost with the machine.
+const DATABASES: &str = r#"
+PG=/usr/lib/postgresql/17
+LITE="sqlite3 -bail -cmd 'pragma synchronous = extra'"
+told() { while read -r number; do echo $number; done < $1 | sort; }
+root() {
+    mkdir -p c; cp -a /opt/busybox/rootfs c/rootfs; mkdir c/rootfs/volume
+    set -- $PG/bin/postgres $PG/bin/psql $PG/bin/pgbench $PG/lib/*.so /usr/bin/sqlite3 /usr/bin/stdbuf /usr/libexec/coreutils/libstdbuf.so
+    ldd "$@" | awk '{for (i = 1; i <= NF; i++) if ($i ~ /^\// && $i !~ /:$/) print $i}' | sort -u | xargs cp -L --parents -t c/rootfs "$@"
+    cp -a --parents /usr/share/postgresql/17 /usr/share/zoneinfo/Etc/UTC c/rootfs
+    cp -a /opt/postgres/data c/rootfs/postgres; mkdir volume; chmod 777 volume; cp -a /opt/postgres/data volume/postgres
+}
+inside() { $R exec --user $(id -u postgres):$(id -g postgres) --env PGUSER=postgres --env PGHOST=/tmp "$@"; }
+sql() { inside c $PG/bin/psql -qAt -p $1 -v ON_ERROR_STOP=1 -c "$2"; }
+serve() {
+    inside --detach c sh -c "rm -f $2/postmaster.pid; exec $PG/bin/postgres -D $2 -p $1 -k /tmp -c listen_addresses= -c recovery_init_sync_method=syncfs > /tmp/$1.log 2>&1"
+}
+up() {
+    $R run --detach --bundle c --pid-file c/pid c > c/out 2>&1 < /dev/null || cat c/out
+    serve 5001 /volume/postgres; serve 5002 /postgres
+    for port in 5001 5002; do eventually "sql $port 'select 1' > /dev/null 2>&1" 0.3 || inside c cat /tmp/$port.log; done
+}
+inserts() {
+    inside c sh -c "i=0; while :; do i=\$((i+1)); echo \"insert into kept values (\$i);\"; echo \"$2 \$i\"; done | stdbuf -oL $3" \
+        > $1 2> $1.errors < /dev/null &
+}
+"#;
+
+/// PostgreSQL under its own benchmark, and SQLite: the machine is killed in the middle, and all that was committed is there
+/// afterwards.
+fn databases_killed(lab: &mut Lab) {
+    lab.define(crate::direct::BUNDLE);
+    lab.define(DATABASES);
+    lab.step_with(
+        "databases on a volume and on the root, and the benchmark's tables (without accounts, which take long to make)",
+        r#"root; bundle c sleep 100000
+           jq '.root.path = "rootfs" | .linux.resources.memory.limit = 402653184 |
+               .mounts += [{destination: "/volume", type: "bind", source: "/root/volume", options: ["rbind"]}]' c/config.json > new
+           mv new c/config.json; up
+           for port in 5001 5002; do
+               inside c $PG/bin/pgbench -q -i -I tp -p $port postgres > init 2>&1 || cat init
+               sql $port 'create table kept (n integer primary key); insert into pgbench_branches values (1, 0);
+                   insert into pgbench_tellers select n, 1, 0 from generate_series(1, 10) n'
+           done
+           for file in /volume/lite /tmp/lite; do inside c sqlite3 $file 'create table kept (n integer primary key)'; done"#,
+        |command| command.timeout(PATIENCE),
+    )
+    .code(0)
+    .out("");
+    lab.step_with(
+        "the machine is killed while all of them write",
+        r#"for port in 5001 5002; do
+               inside --detach c sh -c "exec $PG/bin/pgbench -n -c 2 -T 1000 -p $port postgres > /dev/null 2>&1"
+               inserts postgres.$port '\\echo' "$PG/bin/psql -q -p $port -v ON_ERROR_STOP=1"
+           done
+           inserts sqlite.1 .print "$LITE /volume/lite"; inserts sqlite.2 .print "$LITE /tmp/lite"
+           enough() { for file in postgres.5001 postgres.5002 sqlite.1 sqlite.2; do [ $(wc -l < $file) -gt 20 ] || return 1; done; }
+           eventually enough 0.5 || { echo slow; wc -l *.[0-9]*; cat *.errors; }
+           kill -9 $(cat c/pid); wait; $R delete c 2>&1 || $R delete --force c 2>&1"#,
+        |command| command.timeout(PATIENCE),
+    )
+    .code(0)
+    .out("");
+    lab.step_with(
+        "all that was committed is there, and nothing by halves",
+        r#"up
+           for port in 5001 5002; do
+               sql $port 'select n from kept' | sort > found; told postgres.$port | comm -23 - found
+               inside c grep -c 'automatic recovery in progress' /tmp/$port.log
+               sql $port 'select sum(tbalance) = (select bbalance from pgbench_branches), sum(tbalance) = (select sum(delta)
+                   from pgbench_history), (select count(*) from pgbench_history) > 0 from pgbench_tellers'
+           done
+           for lite in volume/lite.1 tmp/lite.2; do
+               inside c sqlite3 /${lite%.*} 'pragma integrity_check; select n from kept' > found; head -n 1 found
+               sort found > sorted; told sqlite.${lite#*.} | comm -23 - sorted
+           done
+           $R delete --force c; cat postgres.5001 postgres.5002 sqlite.1 sqlite.2 | wc -l >&2"#,
+        |command| command.timeout(PATIENCE),
+    )
+    .code(0)
+    .out("1\nt|t|t\n1\nt|t|t\nok\nok\n")
+    .err_is("so many records", |count| count.trim().parse().is_ok_and(|count: u32| count > 80));
 }
