@@ -1,8 +1,7 @@
 //! The guest's disks: our block device against QEMU's, with the same kernel, the same guest program and the same images.
 //!
-//! By the wall's clock, in turns, the best of some runs. Not by counting instructions: with `-icount` the virtual host
-//! stands still now and then while a guest keeps its disks busy, whichever VMM runs it. All images lie in memory, so
-//! what is measured is the way to them, not the host's disk.
+//! By the wall's clock, in turns, the best of some runs, for the reason that `turns.rs` gives. All images lie in memory,
+//! so what is measured is the way to them, not the host's disk.
 
 use anyhow::{Result, ensure};
 

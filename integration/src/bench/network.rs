@@ -1,7 +1,7 @@
 //! The guest's network: our device against QEMU's with and without vhost, and against no machine at all.
 //!
 //! One namespace with a veth, as Docker makes them; the same kernel, the same program in the guest, the same redirection
-//! to a tap. By the wall's clock, in turns, the best of some runs, for the reason that `disks.rs` gives.
+//! to a tap. By the wall's clock, in turns, the best of some runs, for the reason that `turns.rs` gives.
 
 use anyhow::{Result, ensure};
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
-use super::{disks::VMMS, memory::Memory, network::RUNNERS};
+use super::{disks::VMMS, memory::Memory, network::RUNNERS, volumes::PLACES};
 
 /// Medians of one command, in nanoseconds of the virtual host, which are instructions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -32,6 +32,8 @@ pub struct Report {
     pub disks: Vec<(String, Vec<u64>)>,
     /// Each case of the guest's network, and how long it took with each runner.
     pub network: Vec<(String, Vec<u64>)>,
+    /// Each case of a volume, and how long it took in each place.
+    pub volumes: Vec<(String, Vec<u64>)>,
     /// Of an idle sandbox.
     pub memory: Option<Memory>,
     /// Sizes of what is shipped, in bytes.
@@ -116,6 +118,17 @@ impl fmt::Display for Report {
             let (ours, theirs) = (times.first().copied().unwrap_or(0), times.get(1).copied().unwrap_or(0));
             writeln!(f, " {:>13}%", theirs.saturating_mul(100) / ours.max(1))?;
         }
+        if !self.volumes.is_empty() {
+            write!(f, "\n{:<30}", "volume (wall clock, best)")?;
+            PLACES.iter().try_for_each(|(name, _)| write!(f, " {name:>15}"))?;
+            writeln!(f, " {:>10}", "to runc's")?;
+        }
+        for (name, times) in &self.volumes {
+            write!(f, "{name:<30}")?;
+            times.iter().try_for_each(|time| write!(f, " {:>15}", Ms(*time)))?;
+            let (ours, theirs) = (times.first().copied().unwrap_or(0), times.get(1).copied().unwrap_or(0));
+            writeln!(f, " {:>9}%", ours.saturating_mul(100) / theirs.max(1))?;
+        }
         if let Some(memory) = &self.memory {
             writeln!(
                 f,
@@ -161,6 +174,8 @@ mod tests {
         report.network.push(("tcp-send".to_owned(), vec![2_000_000, 1_000_000, 4_000_000, 500_000]));
         let with_network = report.to_string();
         assert!(with_network.contains("tcp-send") && with_network.contains("50%"), "{with_network}");
+        report.volumes.push(("list".to_owned(), vec![3_000_000, 2_000_000, 1_000_000]));
+        assert!(report.to_string().contains("150%"), "{report}");
         assert!(text.contains("4k-random-read") && text.contains("75%"), "{text}");
     }
 }

@@ -1,82 +1,82 @@
 //! Work on a volume: through virtiofsd, on a bind mount of runc's, and on the guest's own disk.
 //!
-//! In instructions, with all files in memory. What is reported of a work is the time from the command's start to its end,
-//! without that of a container that does nothing.
+//! By the wall's clock, in turns, the best of some runs; all files lie in memory. Not by counting instructions, for the
+//! reason that `turns.rs` gives. The container measures itself, so its start does not count.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
-use super::cases::{self, MARKER};
-use super::report::Report;
+use super::{report::Report, turns};
 use crate::host::VirtualHost;
 
-/// Runs of each case; the first is not counted.
-const RUNS: usize = 3;
-
-/// What a container does, in its directory of work: names and scripts. The first does nothing.
-const WORKS: [(&str, &str); 4] = [
-    ("nothing", "true"),
-    (
-        "200 small files written, read, listed, removed",
-        "for i in $(seq 200); do echo $i > $i; done; cat * > /dev/null; ls -l > /dev/null; rm *",
-    ),
-    ("16 MiB written and synced", "dd if=/dev/zero of=big bs=64k count=256 conv=fsync 2> /dev/null; rm big"),
-    ("16 MiB read", "dd if=/read of=/dev/null bs=64k 2> /dev/null"),
+/// Names, and the arguments of `volumes` in [`PREPARE`]. Ours is the first, what it is compared with the second.
+pub const PLACES: [(&str, &str); 3] = [
+    ("a volume, msb", "msb-runtime volume"),
+    ("a volume, runc", "runc volume"),
+    ("own disk, msb", "msb-runtime disk"),
 ];
 
-/// Where the work is done: names, runtimes, and the mounts of the bundle, which `jq` adds. `/read` is a file of 16 MiB.
-const PLACES: [(&str, &str, &str); 3] = [
-    ("a volume, msb", "msb-runtime", VOLUME),
-    ("a volume, runc", "runc", VOLUME),
-    ("its own disk, msb", "msb-runtime", "[]"),
-];
-
-const VOLUME: &str = r#"[{destination: "/work", type: "bind", source: "/bench/work", options: ["rbind"]},
-    {destination: "/read", type: "bind", source: "/bench/read", options: ["rbind"]}]"#;
-
-/// One bundle for each place and work, `/bench/volumes/PLACE-WORK`, all with the same root.
-const PREPARE: &str = r#"
-set -eu
-mkdir -p /bench/work /bench/volumes/$NAME
-cd /bench/bundle
-mkdir -p rootfs/work
-test -e /bench/read || { head -c 16M /dev/urandom > /bench/read; cp /bench/read rootfs/read; }
-jq --arg work "set -e; cd /work; $WORK; echo $MARKER" \
-    '.process.args = ["sh", "-c", $work] | .root.path = "/bench/bundle/rootfs" | .mounts += '"$MOUNTS" \
-    config.json > /bench/volumes/$NAME/config.json
+/// What a container does in its directory of work. `/read` is a file of 16 MiB.
+const WORK: &str = r#"
+set -e; cd /work
+timed() { began=$(/bin/now +%s%N); eval "$3"; echo "VOL $1 $2 $(($(/bin/now +%s%N) - began))"; }
+timed small-files-write 200 'for i in $(seq 200); do echo $i > $i; done'
+timed small-files-read 200 'cat * > /dev/null'
+timed small-files-list 200 'ls -l > /dev/null'
+timed small-files-remove 200 'rm *'
+timed write-and-sync-16m 256 'dd if=/dev/zero of=big bs=64k count=256 conv=fsync 2> /dev/null'; rm big
+timed read-16m 256 'dd if=/read of=/dev/null bs=64k 2> /dev/null'
 "#;
 
-/// Measures all cases in `host`, which [`cases::prepare`] has prepared.
+/// Two bundles of one root, in memory.
+const PREPARE: &str = r#"
+set -eu
+systemctl stop docker.socket docker containerd
+mkdir -p /bench /var/lib/msb-runtime
+mount -t tmpfs -o size=1G,exec tmpfs /bench
+mount -t tmpfs tmpfs /var/lib/msb-runtime
+mkdir /bench/work /bench/volume /bench/disk
+cp -a /opt/busybox/rootfs /bench/root
+mkdir /bench/root/work
+# Busybox has no date with nanoseconds.
+cp /usr/bin/date /bench/root/bin/now
+ldd /usr/bin/date | awk '{for (i = 1; i <= NF; i++) if ($i ~ /^\//) print $i}' | xargs cp -L --parents -t /bench/root
+head -c 16M /dev/urandom > /bench/read
+cp /bench/read /bench/root/read
+cd /opt/busybox/bundle
+jq --arg work "$WORK" '.process.args = ["sh", "-c", $work] | .root.path = "/bench/root"' config.json > /bench/disk/config.json
+jq '.mounts += [{destination: "/work", type: "bind", source: "/bench/work", options: ["rbind"]},
+    {destination: "/read", type: "bind", source: "/bench/read", options: ["rbind"]}]' /bench/disk/config.json > /bench/volume/config.json
+"#;
+
+/// Measures all cases in all places.
 ///
 /// # Errors
-/// The first command that can't be run or does not end as it should.
+/// A container that does not come to its end.
 pub fn measure(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str)) -> Result<()> {
-    let mut nothing = Vec::new();
-    for (index, (work, script)) in WORKS.iter().enumerate() {
-        for (position, (place, runtime, mounts)) in PLACES.iter().enumerate() {
-            let name = format!("{work}: {place}");
-            progress(&name);
-            let bundle = format!("{position}-{index}");
-            let prepared = host
-                .sh(PREPARE)
-                .env("NAME", &bundle)
-                .env("WORK", script)
-                .env("MARKER", MARKER)
-                .env("MOUNTS", mounts)
-                .run()?;
-            ensure!(prepared.code == 0, "The bundle of {name:?} can't be made: {}", prepared.err());
-            let command =
-                format!("{runtime} --root /run/bench-{runtime} run --bundle /bench/volumes/{bundle} bench");
-            let measured = cases::runs(host, RUNS, MARKER, &command)?;
-            if index == 0 {
-                nothing.push(measured.first_output_ns);
-                report.add(&format!("run, {name}"), measured);
-            } else {
-                let alone = measured.first_output_ns.checked_sub(nothing[position]);
-                report.moment(&name, alone.with_context(|| format!("{name:?} took no time"))?);
-            }
-        }
-    }
-    let left = host.sh("ls -A /bench/work").run()?.out();
-    ensure!(left.is_empty(), "The work left {left:?} on the volume");
+    let prepared = host.sh(PREPARE).env("WORK", WORK).run()?;
+    ensure!(prepared.code == 0, "The host can't be prepared: {}", prepared.err());
+    let command =
+        |place: &str| format!("set -- {place}; $1 --root /run/bench-$1 run --bundle /bench/$2 bench 2>&1");
+    report.volumes = turns::best(host, &PLACES, command, cases, progress)?;
+    let left = host.sh("ls -A /bench/work; umount /bench /var/lib/msb-runtime").run()?;
+    ensure!(left.code == 0 && left.out().is_empty(), "The work left {:?}: {}", left.out(), left.err());
     Ok(())
+}
+
+/// The container's lines: `VOL name operations nanoseconds`.
+fn cases(output: &str) -> Result<Vec<(String, u64)>> {
+    turns::cases(output, "VOL ", "read-16m")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_the_container() {
+        let output = "VOL small-files-list 200 9\nVOL read-16m 256 7\n";
+        let expected = [("small-files-list".to_owned(), 9), ("read-16m".to_owned(), 7)];
+        assert_eq!(cases(output).unwrap(), expected);
+        assert!(cases("VOL small-files-list 200 9").is_err());
+    }
 }

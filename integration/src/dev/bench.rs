@@ -1,5 +1,5 @@
 //! `cargo dev bench`: in the virtual host, start-up counted in instructions, memory and size, and then, in another whose
-//! clock is the wall's, the guest's disks and network against QEMU's.
+//! clock is the wall's, volumes against runc's, and the guest's disks and network against QEMU's.
 //!
 //! Leaves a table on standard output and the same as JSON in `target/bench.json`.
 
@@ -50,12 +50,12 @@ pub fn run(project: &Project, bench: &Bench) -> Result<i32> {
     let build = project.build()?;
     let mut report = Report::default();
     let mut last = None;
-    if [Part::Start, Part::Volumes, Part::Callers, Part::Roots].iter().any(|part| bench.has(*part)) {
+    if [Part::Start, Part::Callers, Part::Roots].iter().any(|part| bench.has(*part)) {
         last = Some(by_instructions(project, &build, bench, &mut report)?);
     }
     let failed = last.as_ref().is_some_and(|(_, measured)| measured.is_err());
-    if !failed && [Part::Disks, Part::Network].iter().any(|part| bench.has(*part)) {
-        last = Some(by_the_wall(project, bench, &mut report)?);
+    if !failed && [Part::Volumes, Part::Disks, Part::Network].iter().any(|part| bench.has(*part)) {
+        last = Some(by_the_wall(project, &build, bench, &mut report)?);
     }
     if let Some((host, Err(error))) = last {
         println!("{report}");
@@ -94,9 +94,6 @@ fn by_instructions(project: &Project, build: &Build, bench: &Bench, report: &mut
         if bench.has(Part::Start) {
             cases::measure(&host, report, &progress)?;
         }
-        if bench.has(Part::Volumes) {
-            volumes::measure(&host, report, &progress)?;
-        }
         if bench.has(Part::Callers) {
             callers::measure(&host, report, &progress)?;
         }
@@ -109,22 +106,25 @@ fn by_instructions(project: &Project, build: &Build, bench: &Bench, report: &mut
     Ok((host, measured))
 }
 
-/// The guest's disks and its network, in a host whose clock is the wall's.
-fn by_the_wall(project: &Project, bench: &Bench, report: &mut Report) -> Result<Outcome> {
+/// Volumes, the guest's disks and its network, in a host whose clock is the wall's.
+fn by_the_wall(project: &Project, build: &Build, bench: &Bench, report: &mut Report) -> Result<Outcome> {
     let item = |source, target: &str, mode| Item { source, target: target.into(), mode };
     let (guest_net, net) = project.guest_net()?;
-    let payload = [
+    let mut payload = build.payload();
+    payload.extend([
         item(project.machine_program()?, "/usr/local/bin/boot", 0o755),
-        item(project.guest_kernel()?, "/usr/lib/msb/vmlinux", 0o644),
         item(project.guest_io()?, "/usr/lib/msb/guest-io", 0o644),
         item(guest_net, "/usr/lib/msb/guest-net", 0o644),
         item(net, "/usr/local/bin/guest-net", 0o755),
-    ];
-    let host =
-        VirtualHost::start(Fixture::Plain, &project.host(Fixture::Plain)?, &payload)?.named("bench-disks");
-    let step = Step::begin("bench of disks and network");
+    ]);
+    let host = VirtualHost::start(Fixture::Plain, &project.host(Fixture::Plain)?, &payload)?
+        .named("bench-by-the-wall");
+    let step = Step::begin("bench by the wall's clock");
     let progress = |case: &str| step.phase(case);
     let mut measure = || {
+        if bench.has(Part::Volumes) {
+            volumes::measure(&host, report, &progress)?;
+        }
         if bench.has(Part::Disks) {
             disks::measure(&host, report, &progress)?;
         }
