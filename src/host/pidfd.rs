@@ -54,7 +54,10 @@ pub fn send(pid: u32, kind: &str, path: &Path) -> Result<(), PidfdError> {
 }
 
 /// pidfd_open(2).
-fn open(pid: u32) -> Result<OwnedFd, Errno> {
+///
+/// # Errors
+/// The kernel's, such as for a process that has ended and was waited for.
+pub fn open(pid: u32) -> Result<OwnedFd, Errno> {
     // SAFETY: plain numbers go in.
     let raw = unsafe { nix::libc::syscall(nix::libc::SYS_pidfd_open, pid, 0) };
     let raw = RawFd::try_from(Errno::result(raw)?).map_err(|_| Errno::EBADF)?;

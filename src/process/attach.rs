@@ -1,17 +1,17 @@
-//! One more process in a container: made, joined with this process's stdio, waited for.
+//! One more process in a container: made, joined with its caller's stdio, waited for.
 //!
 //! This is the whole life of the hidden `attach` process, whose pid stands for the guest's process towards
-//! Docker, and of a foreground `exec`.
+//! Docker, and of a foreground `exec`. The shim has threads for it, and no process.
 
 use std::{io, time::Duration};
 
-use msb_agent::protocol::{CHANNEL_PORT, ExitStatus, Process, Reply, Request};
+use msb_agent::protocol::{CHANNEL_PORT, ExitStatus, Process, ProcessId, Reply, Request};
 
 use super::{
     Door,
     agent::{Agent, AgentError, PATIENCE},
     session::{Session, SessionError, Signals, Turn},
-    stdio::{Relays, StdioError},
+    stdio::{Descriptors, Relays, StdioError},
     terminal,
 };
 
@@ -40,13 +40,21 @@ pub enum AttachError {
 pub struct Attached {
     session: Session,
     relays: Relays,
+    process: ProcessId,
+    pid: u32,
 }
 
-/// Makes `process` in the container behind `door`. With a terminal, descriptor 0 is it and gives the size.
+/// Makes `process` in the container behind `door`. With a terminal, descriptor 0 of this process gives the size if it is
+/// one. What this process gets of `signals` is the other's.
 ///
 /// # Errors
 /// [`AttachError::Agent`] with the agent's own failure for a command that can't be run.
-pub fn create(door: Door, mut process: Process, signals: Signals) -> Result<Attached, AttachError> {
+pub fn create(
+    door: Door,
+    mut process: Process,
+    descriptors: Descriptors,
+    signals: Option<Signals>,
+) -> Result<Attached, AttachError> {
     let (is_terminal, stdin) = (process.terminal.is_some(), process.stdin);
     if is_terminal {
         process.terminal = terminal::size(io::stdin()).or(process.terminal);
@@ -55,18 +63,30 @@ pub fn create(door: Door, mut process: Process, signals: Signals) -> Result<Atta
     let mut agent = Agent::greet(channel, PATIENCE)?;
     // From here on the container may be paused at any time.
     agent.be_patient()?;
-    let Reply::Created { process: id } = agent.call(Request::Exec(Box::new(process)))? else {
+    let Reply::Created { process: id, pid } = agent.call(Request::Exec(Box::new(process)))? else {
         return Err(AgentError::Unexpected.into());
     };
-    let relays = Relays::join(door, id, is_terminal, stdin)?;
+    let relays = Relays::join(door, id, is_terminal, stdin, descriptors)?;
     let mut session = Session::new(agent, id, signals);
     if is_terminal {
         session.resize()?;
     }
-    Ok(Attached { session, relays })
+    Ok(Attached { session, relays, process: id, pid })
 }
 
 impl Attached {
+    /// What the guest calls it.
+    #[must_use]
+    pub fn process(&self) -> ProcessId {
+        self.process
+    }
+
+    /// Its pid in the guest's first pid namespace.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// Lets the process go.
     ///
     /// # Errors

@@ -88,15 +88,15 @@ pub struct Session {
     /// The channel on which the process was made.
     pub agent: Agent,
     process: ProcessId,
-    signals: Signals,
+    signals: Option<Signals>,
     /// Whether signals wait.
     held: bool,
 }
 
 impl Session {
-    /// Watches `process`.
+    /// Watches `process`; without `signals` none are forwarded.
     #[must_use]
-    pub fn new(agent: Agent, process: ProcessId, signals: Signals) -> Self {
+    pub fn new(agent: Agent, process: ProcessId, signals: Option<Signals>) -> Self {
         Self { agent, process, signals, held: false }
     }
 
@@ -153,27 +153,27 @@ impl Session {
     }
 
     fn wait(&self, others: &[BorrowedFd]) -> Result<(bool, bool, Option<usize>), SessionError> {
-        let signals = if self.held { PollFlags::empty() } else { PollFlags::POLLIN };
-        let mut fds = vec![
-            PollFd::new(self.agent.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.signals.0.as_fd(), signals),
-        ];
+        let signals = self.signals.as_ref().filter(|_| !self.held);
+        let mut fds = vec![PollFd::new(self.agent.as_fd(), PollFlags::POLLIN)];
         fds.extend(others.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)));
+        fds.extend(signals.map(|signals| PollFd::new(signals.0.as_fd(), PollFlags::POLLIN)));
         loop {
             match poll(&mut fds, PollTimeout::NONE) {
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(SessionError::Poll(errno)),
                 Ok(_) => {
                     let ready = |index: usize| fds.get(index).and_then(PollFd::any).unwrap_or(false);
-                    let other = (0..others.len()).find(|at| ready(2 + at));
-                    return Ok((ready(0), ready(1), other));
+                    let other = (0..others.len()).find(|at| ready(1 + at));
+                    return Ok((ready(0), ready(1 + others.len()), other));
                 }
             }
         }
     }
 
     fn forward(&mut self) -> Result<(), SessionError> {
-        while let Some(info) = self.signals.0.read_signal().map_err(SessionError::Signals)? {
+        while let Some(signals) = &self.signals
+            && let Some(info) = signals.0.read_signal().map_err(SessionError::Signals)?
+        {
             let signal = i32::try_from(info.ssi_signo).unwrap_or(0);
             if signal == Signal::SIGWINCH as i32 {
                 self.resize()?;
@@ -233,7 +233,8 @@ mod tests {
         thread::spawn(|| {
             let signals = Signals::block().unwrap();
             let (host, agent) = scripted(1, ExitStatus::Signal(10));
-            let mut session = Session::new(Agent::greet(host, PATIENCE).unwrap(), ProcessId(4), signals);
+            let mut session =
+                Session::new(Agent::greet(host, PATIENCE).unwrap(), ProcessId(4), Some(signals));
             nix::sys::pthread::pthread_kill(pthread_self(), Signal::SIGUSR1).unwrap();
             assert_eq!(session.turn(&[]).unwrap(), Turn::Exited(ExitStatus::Signal(10)));
             let asked = agent.join().unwrap();
@@ -255,7 +256,7 @@ mod tests {
             say(FromAgent::Reply { id: 1, result: Err(Failure::NoSuchProcess) });
             nix::sys::pthread::pthread_kill(pthread_self(), Signal::SIGUSR1).unwrap();
             let agent = Agent::greet(host, Duration::from_secs(1)).unwrap();
-            let mut session = Session::new(agent, ProcessId(4), signals);
+            let mut session = Session::new(agent, ProcessId(4), Some(signals));
             assert_eq!(session.turn(&[]).unwrap(), Turn::Exited(ExitStatus::Code(3)));
         })
         .join()
@@ -267,7 +268,8 @@ mod tests {
         thread::spawn(|| {
             let signals = Signals::block().unwrap();
             let (host, agent) = scripted(1, ExitStatus::Code(0));
-            let mut session = Session::new(Agent::greet(host, PATIENCE).unwrap(), ProcessId(4), signals);
+            let mut session =
+                Session::new(Agent::greet(host, PATIENCE).unwrap(), ProcessId(4), Some(signals));
             nix::sys::pthread::pthread_kill(pthread_self(), Signal::SIGUSR1).unwrap();
             session.hold_signals(true);
             let (reader, writer) = nix::unistd::pipe().unwrap();
@@ -292,7 +294,8 @@ mod tests {
             let victims = vec![Victim { pid: 7, name: "hog".into() }];
             say(FromAgent::Event(Event::OutOfMemory { kills: 2, victims: victims.clone() }));
             say(FromAgent::Event(Event::Exited { process: ProcessId(4), status: ExitStatus::Signal(9) }));
-            let mut session = Session::new(Agent::greet(host, PATIENCE).unwrap(), ProcessId(4), signals);
+            let mut session =
+                Session::new(Agent::greet(host, PATIENCE).unwrap(), ProcessId(4), Some(signals));
             assert_eq!(session.turn(&[]).unwrap(), Turn::OutOfMemory(2, victims));
             assert_eq!(session.turn(&[]).unwrap(), Turn::Exited(ExitStatus::Signal(9)));
         })
@@ -306,7 +309,8 @@ mod tests {
             let signals = Signals::block().unwrap();
             let (host, guest) = UnixStream::pair().unwrap();
             protocol::write(&mut &guest, &FromAgent::Hello(Hello { version: VERSION })).unwrap();
-            let mut session = Session::new(Agent::greet(host, PATIENCE).unwrap(), ProcessId(4), signals);
+            let mut session =
+                Session::new(Agent::greet(host, PATIENCE).unwrap(), ProcessId(4), Some(signals));
             let (reader, writer) = nix::unistd::pipe().unwrap();
             drop(writer);
             assert_eq!(session.turn(&[reader.as_fd()]).unwrap(), Turn::Other(0));

@@ -1,7 +1,7 @@
 //! Stdio: one vsock stream per descriptor, copied by one thread each.
 //!
-//! Enters: the descriptors 0, 1 and 2 of this process, which are the container's. Leaves: nothing; it ends when
-//! both sides have. Threads with blocking I/O, because the descriptors are shared with the caller: making them
+//! Enters: three descriptors of this process, which are the container's. Leaves: nothing; it ends when both sides
+//! have. Threads with blocking I/O, because the descriptors are shared with the caller: making them
 //! non-blocking would make the caller's shell's terminal non-blocking too. Not `std::io::copy`, which splices between
 //! pipes and sockets: Linux holds the pipe's lock while such a splice waits for the socket (`splice_file_to_pipe`), and
 //! what is in the pipe can't be read until the guest writes more.
@@ -60,6 +60,21 @@ pub enum StdioError {
     },
 }
 
+/// The host's ends: read from, written to, and written to.
+pub type Descriptors = [OwnedFd; 3];
+
+/// This process's own descriptors 0, 1 and 2.
+///
+/// # Errors
+/// [`StdioError::Thread`]: no descriptor is to be had.
+pub fn own() -> Result<Descriptors, StdioError> {
+    Ok([
+        owned(io::stdin(), Stream::Stdin)?,
+        owned(io::stdout(), Stream::Stdout)?,
+        owned(io::stderr(), Stream::Stderr)?,
+    ])
+}
+
 /// The running copies.
 #[derive(Debug)]
 pub struct Relays {
@@ -68,26 +83,35 @@ pub struct Relays {
 }
 
 impl Relays {
-    /// Joins descriptors 0, 1, 2 of this process with the streams of `process`. `stdin` false leaves it out,
-    /// as the guest then has `/dev/null` there.
+    /// Joins `descriptors` with the streams of `process`. `stdin` false leaves the first out: the guest then has
+    /// `/dev/null` there, and a terminal gets no input.
     ///
     /// # Errors
     /// The first stream that can't be had.
-    pub fn join(door: Door, process: ProcessId, terminal: bool, stdin: bool) -> Result<Self, StdioError> {
+    pub fn join(
+        door: Door,
+        process: ProcessId,
+        terminal: bool,
+        stdin: bool,
+        descriptors: Descriptors,
+    ) -> Result<Self, StdioError> {
+        let [input, output, errors] = descriptors;
         let (finished, done) = mpsc::channel();
         let mut relays = Self { outputs: 0, done };
         if terminal {
             let stream = open(door, process, Stream::Terminal)?;
             let back = cloned(&stream, Stream::Terminal)?;
-            relays.feed(Stream::Terminal, stream, io::stdin())?;
-            relays.drain(Stream::Terminal, back, io::stdout(), finished)?;
+            if stdin {
+                relays.feed(Stream::Terminal, stream, input)?;
+            }
+            relays.drain(Stream::Terminal, back, output, finished)?;
             return Ok(relays);
         }
         if stdin {
-            relays.feed(Stream::Stdin, open(door, process, Stream::Stdin)?, io::stdin())?;
+            relays.feed(Stream::Stdin, open(door, process, Stream::Stdin)?, input)?;
         }
-        relays.drain(Stream::Stdout, open(door, process, Stream::Stdout)?, io::stdout(), finished.clone())?;
-        relays.drain(Stream::Stderr, open(door, process, Stream::Stderr)?, io::stderr(), finished)?;
+        relays.drain(Stream::Stdout, open(door, process, Stream::Stdout)?, output, finished.clone())?;
+        relays.drain(Stream::Stderr, open(door, process, Stream::Stderr)?, errors, finished)?;
         Ok(relays)
     }
 
@@ -104,8 +128,7 @@ impl Relays {
     }
 
     /// Ours to the guest. Its end is the process's end of file.
-    fn feed(&self, name: Stream, stream: UnixStream, from: impl AsFd) -> Result<(), StdioError> {
-        let source = owned(from, name)?;
+    fn feed(&self, name: Stream, stream: UnixStream, source: OwnedFd) -> Result<(), StdioError> {
         spawn(name, move || {
             let mut source = File::from(source);
             // An error on either side ends the input: the process sees end of file, as it would with a pipe.
@@ -119,10 +142,9 @@ impl Relays {
         &mut self,
         name: Stream,
         stream: UnixStream,
-        to: impl AsFd,
+        sink: OwnedFd,
         finished: mpsc::Sender<()>,
     ) -> Result<(), StdioError> {
-        let sink = owned(to, name)?;
         self.outputs += 1;
         spawn(name, move || {
             let mut sink = File::from(sink);

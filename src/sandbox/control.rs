@@ -16,7 +16,9 @@ use std::{
     time::Duration,
 };
 
-use msb_agent::protocol::{self, Failure, FrameError, GuestLimits, ProcessInfo, Statistics};
+use msb_agent::protocol::{
+    self, Failure, FrameError, GuestLimits, ProcessId, ProcessInfo, Statistics, TerminalSize,
+};
 use serde::{Deserialize, Serialize};
 
 /// The socket's name in the sandbox's directory.
@@ -33,12 +35,21 @@ pub enum Question {
         /// It has hooks to run before, which may take any time.
         hooks: bool,
     },
-    /// Send it a signal, or with `all` to every process of the container.
+    /// Send a process a signal, or with `all` to every process of the container.
     Signal {
+        /// Which process.
+        process: ProcessId,
         /// Its number.
         signal: i32,
         /// To all.
         all: bool,
+    },
+    /// Give a process's terminal a size.
+    Resize {
+        /// Which process.
+        process: ProcessId,
+        /// The new size.
+        size: TerminalSize,
     },
     /// The container's processes, as the guest has them.
     Processes,
@@ -122,7 +133,23 @@ impl Control {
     /// # Errors
     /// [`ControlError`].
     pub fn signal(&self, signal: i32, all: bool) -> Result<(), ControlError> {
-        self.order(&Question::Signal { signal, all })
+        self.order(&Question::Signal { process: ProcessId::INIT, signal, all })
+    }
+
+    /// Sends a signal to one process.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub fn signal_process(&self, process: ProcessId, signal: i32) -> Result<(), ControlError> {
+        self.order(&Question::Signal { process, signal, all: false })
+    }
+
+    /// Gives a process's terminal a size.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub fn resize(&self, process: ProcessId, size: TerminalSize) -> Result<(), ControlError> {
+        self.order(&Question::Resize { process, size })
     }
 
     /// Stops every process of the container. When it returns, all that they wrote is in the disks' files.
@@ -248,7 +275,7 @@ mod tests {
         });
         let error = Control::of(&dir).signal(15, true).unwrap_err();
         assert_eq!(error.to_string(), "no");
-        assert_eq!(vmm.join().unwrap(), Question::Signal { signal: 15, all: true });
+        assert_eq!(vmm.join().unwrap(), Question::Signal { process: ProcessId::INIT, signal: 15, all: true });
     }
 
     #[test]

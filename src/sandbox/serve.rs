@@ -10,7 +10,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use msb_agent::protocol::{self, CHANNEL_PORT, ProcessId, Reply, Request, STREAM_PORT};
+use msb_agent::protocol::{self, CHANNEL_PORT, Reply, Request, STREAM_PORT};
 
 use super::{
     chain,
@@ -60,8 +60,9 @@ pub(super) fn one(
             machine.resume();
             answered(agent.call(Request::Thaw { realtime: realtime() }))?
         }
-        Question::Signal { signal, all } => {
-            let request = Request::Signal { process: ProcessId::INIT, signal, all };
+        Question::Resize { process, size } => awake(agent, machine, Request::Resize { process, size })?,
+        Question::Signal { process, signal, all } => {
+            let request = Request::Signal { process, signal, all };
             if signal == nix::libc::SIGKILL {
                 // Its processes die also where they are frozen, but not without a processor.
                 machine.resume();

@@ -2,7 +2,7 @@
 //! a container.
 
 use std::{
-    io,
+    io::{self, IsTerminal as _},
     os::fd::{AsFd, BorrowedFd, RawFd},
     sync::mpsc,
     thread,
@@ -32,7 +32,7 @@ use crate::{
         agent::{Agent, AgentError},
         attach::DRAIN,
         session::{Session, SessionError, Signals, Turn},
-        stdio::{Relays, StdioError},
+        stdio::{self, Relays, StdioError},
         terminal::{self, TerminalError},
     },
 };
@@ -153,7 +153,8 @@ fn create(config: &SandboxConfig, parent: &mut Parent) -> Result<(Sandbox, Sessi
     // A session of its own: what the caller's terminal sends concerns the caller.
     unistd::setsid().map_err(VmmError::Session)?;
     let has_terminal = config.container.init.terminal.is_some();
-    if has_terminal {
+    // A caller that has streams instead of a terminal tells its size by way of the control socket.
+    if has_terminal && io::stdin().is_terminal() {
         terminal::take_control(io::stdin().as_fd())?;
     }
     let _ = unistd::chdir("/");
@@ -242,7 +243,7 @@ fn prepare(
     if has_terminal {
         container.init.terminal = terminal::size(io::stdin()).or(container.init.terminal);
     }
-    let Reply::Created { process: ProcessId::INIT } = agent.call(Request::Create(Box::new(container)))?
+    let Reply::Created { process: ProcessId::INIT, .. } = agent.call(Request::Create(Box::new(container)))?
     else {
         return Err(AgentError::Unexpected.into());
     };
@@ -251,8 +252,8 @@ fn prepare(
         machine.connect(port, theirs).map_err(io::Error::other)?;
         Ok(ours)
     };
-    let relays = Relays::join(&door, ProcessId::INIT, has_terminal, stdin)?;
-    Ok((Session::new(agent, ProcessId::INIT, signals), relays, agent_hello_ns))
+    let relays = Relays::join(&door, ProcessId::INIT, has_terminal, stdin, stdio::own()?)?;
+    Ok((Session::new(agent, ProcessId::INIT, Some(signals)), relays, agent_hello_ns))
 }
 
 fn supervise(

@@ -58,7 +58,7 @@ pub fn create(request: Request, context: &Context) -> Result<Created, VerbError>
     let Request { id, bundle, spec, stdio, stdin, announce } = request;
     let reservation = context.store.reserve(&id)?;
     let entry = reservation.entry();
-    let settings = settings::load()?;
+    let settings = context.settings.as_deref().map_or_else(settings::load, settings::load_from)?;
     let Config { size, disk, kernel_args, host, plan } = Config::new(&spec, &settings, stdin)?;
     let lent = Lent::new(entry, &host, spec.root(), plan.has_start_hooks(), context.systemd_cgroup)?;
     lent.save(entry)?;

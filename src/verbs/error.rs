@@ -10,6 +10,7 @@ use crate::{
     config::ConfigError,
     host::{cgroup::CgroupError, hooks::HookError, pidfd::PidfdError},
     image::{BringBackError, ImageError},
+    process::attach::AttachError,
     sandbox::{child::ChildError, control::ControlError},
     state::{BadId, StateError},
 };
@@ -50,6 +51,9 @@ pub enum VerbError {
     /// A running container.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// A process of a running container.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
     /// `--pidfd-socket`
     #[error(transparent)]
     Pidfd(#[from] PidfdError),

@@ -22,8 +22,9 @@ pub mod resume;
 pub mod settings;
 pub mod start;
 pub mod update;
+pub mod words;
 
-use std::error::Error;
+use std::{error::Error, path::PathBuf};
 
 pub use announce::Announce;
 pub use error::VerbError;
@@ -41,6 +42,8 @@ pub struct Context {
     pub store: Store,
     /// Whether `cgroupsPath` is slice:prefix:name, as systemd has it.
     pub systemd_cgroup: bool,
+    /// The host's settings for this caller; otherwise the usual ones.
+    pub settings: Option<PathBuf>,
     /// Who is told what is no error.
     pub tell: Box<dyn Tell>,
 }

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, ErrorKind},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use crate::config::{Settings, SettingsError};
@@ -42,12 +42,20 @@ pub fn path() -> PathBuf {
 /// # Errors
 /// [`LoadError`].
 pub fn load() -> Result<Settings, LoadError> {
-    let path = path();
-    let text = match std::fs::read_to_string(&path) {
+    load_from(&path())
+}
+
+/// Those of the file `path`; the usual one need not be there.
+///
+/// # Errors
+/// [`LoadError`].
+pub fn load_from(path: &Path) -> Result<Settings, LoadError> {
+    let text = match std::fs::read_to_string(path) {
         Err(error) if error.kind() == ErrorKind::NotFound && path.as_os_str() == Settings::PATH => {
             return Ok(Settings::default());
         }
-        other => other.map_err(|source| LoadError::Read { path: path.clone(), source })?,
+        other => other.map_err(|source| LoadError::Read { path: path.to_owned(), source })?,
     };
-    Settings::parse(&text).map_err(|source| LoadError::Wrong { path, source: Box::new(source) })
+    Settings::parse(&text)
+        .map_err(|source| LoadError::Wrong { path: path.to_owned(), source: Box::new(source) })
 }

@@ -26,6 +26,8 @@ enum Link {
 pub struct Build {
     /// `msb-runtime`.
     pub runtime: PathBuf,
+    /// `containerd-shim-msb-v2`.
+    pub shim: PathBuf,
     /// The guest kernel.
     pub kernel: PathBuf,
     /// The guest's first file system, with the agent in it.
@@ -47,6 +49,7 @@ impl Build {
         };
         vec![
             item(&self.runtime, "/usr/local/bin/msb-runtime", 0o755),
+            item(&self.shim, "/usr/local/bin/containerd-shim-msb-v2", 0o755),
             item(&self.initramfs, "/usr/lib/msb/initramfs", 0o644),
             item(&self.kernel, "/usr/lib/msb/vmlinux", 0o644),
         ]
@@ -84,9 +87,14 @@ impl Project {
     /// The programs under test, built from this checkout.
     pub fn build(&self) -> Result<Build> {
         let runtime = self.program("msb-runtime", &["src"], &["--release", "--package", "msb-runtime"])?;
+        let shim = self.program(
+            "containerd-shim-msb-v2",
+            &["src", "shim"],
+            &["--release", "--package", "containerd-shim-msb-v2"],
+        )?;
         let agent = self.program("msb-agent", &[], &["--profile=guest", "--package", "msb-agent"])?;
         let initramfs = self.initramfs("initramfs", &agent)?;
-        Ok(Build { runtime, kernel: self.guest_kernel()?, initramfs })
+        Ok(Build { runtime, shim, kernel: self.guest_kernel()?, initramfs })
     }
 
     /// The guest kernel; some minutes the first time.

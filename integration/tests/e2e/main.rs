@@ -55,6 +55,7 @@ mod podman;
 mod posix;
 mod process;
 mod refusals;
+mod shim;
 mod sizing;
 mod soak;
 mod states;

@@ -10,7 +10,7 @@ use msb_runtime::{
         agent::AgentError,
         attach::{self, AttachError, Attached},
         session::Signals,
-        terminal,
+        stdio, terminal,
     },
     sandbox::{
         child::{Moments, Parent, Word},
@@ -66,7 +66,8 @@ fn prepare(order: Order, parent: &mut Parent) -> anyhow::Result<Attached> {
     unistd::chdir("/").context("The root directory can't be entered")?;
     let signals = Signals::block()?;
     let control = Control::of(&order.dir);
-    let mut attached = attach::create(&|port| control.open(port), order.process, signals)?;
+    let mut attached =
+        attach::create(&|port| control.open(port), order.process, stdio::own()?, Some(signals))?;
     parent.say(&Word::Created(Moments::default()));
     parent.await_go().context("The caller is gone")?;
     attached.release()?;

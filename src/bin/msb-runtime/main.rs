@@ -66,7 +66,7 @@ fn context(cli: &Cli) -> Context {
     // Absolute, as paths beneath it are given to processes that run elsewhere.
     let root = std::path::absolute(&cli.root).unwrap_or_else(|_| cli.root.clone());
     let (store, tell) = (Store::new(root), Box::new(Report::of(cli)));
-    Context { store, systemd_cgroup: cli.systemd_cgroup, tell }
+    Context { store, systemd_cgroup: cli.systemd_cgroup, settings: None, tell }
 }
 
 /// `--rootless=true`

@@ -13,9 +13,8 @@ use std::{
 
 use msb_runtime::{
     sandbox::{Log, child::Moments},
-    verbs::{Tell, clock},
+    verbs::{Tell, clock, words},
 };
-use nix::errno::Errno;
 use serde_json::json;
 
 use crate::args::{Cli, LogFormat};
@@ -77,7 +76,9 @@ impl Report {
             None => line,
             Some(log) => match append(log, &line) {
                 Ok(()) => message.to_owned(),
-                Err(failure) => format!("{message}\n(not logged in {}: {})", log.display(), plain(&failure)),
+                Err(failure) => {
+                    format!("{message}\n(not logged in {}: {})", log.display(), words::chain(&failure))
+                }
             },
         };
         // stderr may be closed; there is nowhere else to tell it.
@@ -88,7 +89,7 @@ impl Report {
 impl Tell for Report {
     /// Callers take what is on stderr for an error, so that it is only there if there is no log.
     fn warn(&self, problem: &(dyn Error + 'static)) {
-        let line = self.line("warning", &causes(problem));
+        let line = self.line("warning", &words::chain(problem));
         let logged = self.log.as_ref().map(|log| append(log, &line));
         if !matches!(logged, Some(Ok(()))) {
             let _ = writeln!(io::stderr(), "{line}");
@@ -124,6 +125,11 @@ impl Tell for Report {
     }
 }
 
+/// An error and its causes on one line.
+pub fn chain(error: &anyhow::Error) -> String {
+    words::chain(error.as_ref())
+}
+
 /// One line more; the directory is made if it is missing.
 fn append(log: &Path, line: &str) -> io::Result<()> {
     let open = || OpenOptions::new().append(true).create(true).mode(0o644).open(log);
@@ -140,93 +146,9 @@ fn append(log: &Path, line: &str) -> io::Result<()> {
     file.write_all(format!("{line}\n").as_bytes())
 }
 
-/// An error and its causes on one line. The texts of the system's own errors are replaced ([`plain`]); a cause that
-/// says nothing new is left out.
-pub fn chain(error: &anyhow::Error) -> String {
-    causes(error.as_ref())
-}
-
-fn causes(error: &(dyn Error + 'static)) -> String {
-    let mut text = String::new();
-    for cause in std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source()) {
-        let words = plain(cause);
-        if text.ends_with(&words) {
-            continue;
-        }
-        if !text.is_empty() {
-            text.push_str(": ");
-        }
-        text.push_str(&words);
-    }
-    text
-}
-
-/// A cause in words that Docker does not take for the container's command: "no such file or directory",
-/// "permission denied" and "is a directory" in an error make it exit with 126 or 127.
-fn plain(cause: &(dyn Error + 'static)) -> String {
-    let errno = if let Some(errno) = cause.downcast_ref::<Errno>() {
-        *errno
-    } else if let Some(code) = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
-        Errno::from_raw(code)
-    } else {
-        return neutral(cause.to_string());
-    };
-    match errno {
-        Errno::ENOENT => "it is not there (ENOENT)".into(),
-        Errno::EACCES => "access is not allowed (EACCES)".into(),
-        Errno::EISDIR => "a directory is in the way (EISDIR)".into(),
-        errno => format!("{} ({errno:?})", errno.desc()),
-    }
-}
-
-/// The same, where another process (the VMM, the agent) has put the system's own texts into its own. What is said of
-/// the container's command is worded differently there, and stays.
-fn neutral(mut text: String) -> String {
-    const WORDS: [(&str, &str); 6] = [
-        ("No such file or directory (os error 2)", "it is not there (ENOENT)"),
-        ("ENOENT: No such file or directory", "it is not there (ENOENT)"),
-        ("Permission denied (os error 13)", "access is not allowed (EACCES)"),
-        ("EACCES: Permission denied", "access is not allowed (EACCES)"),
-        ("Is a directory (os error 21)", "a directory is in the way (EISDIR)"),
-        ("EISDIR: Is a directory", "a directory is in the way (EISDIR)"),
-    ];
-    for (theirs, ours) in WORDS {
-        if text.contains(theirs) {
-            text = text.replace(theirs, ours);
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
-    use anyhow::Context;
-
     use super::*;
-
-    #[test]
-    fn the_systems_words_mean_no_exit_code() {
-        for errno in [Errno::ENOENT, Errno::EACCES, Errno::EISDIR] {
-            let wrapped = Err::<(), _>(io::Error::from(errno)).context("Can't open /dev/kvm").unwrap_err();
-            let direct = Err::<(), _>(errno).context("Can't open /dev/kvm").unwrap_err();
-            for text in [chain(&wrapped), chain(&direct)] {
-                let text = text.to_lowercase();
-                for words in ["no such file", "permission denied", "is a directory"] {
-                    assert!(!text.contains(words), "{text}");
-                }
-                assert!(text.starts_with("can't open /dev/kvm: "), "{text}");
-            }
-        }
-    }
-
-    #[test]
-    fn another_processes_words_are_made_plain_too() {
-        let io = io::Error::from(Errno::ENOENT);
-        assert_eq!(neutral(format!("The kernel: {io}")), "The kernel: it is not there (ENOENT)");
-        assert_eq!(neutral(format!("open: {}", Errno::EACCES)), "open: access is not allowed (EACCES)");
-        let command = "exec: \"/etc\": is a directory";
-        assert_eq!(neutral(command.into()), command);
-    }
 
     #[test]
     fn the_last_line_of_the_log_is_json_with_the_message() {

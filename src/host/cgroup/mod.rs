@@ -22,7 +22,7 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Limits;
-pub use oom::OomError;
+pub use oom::{OomError, OomWatch};
 use path::Unit;
 pub use systemd::SystemdError;
 

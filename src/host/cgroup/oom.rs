@@ -15,10 +15,13 @@
 
 use std::{
     fs, io,
+    os::fd::{AsFd, BorrowedFd},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
+
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::{Cgroup, Directory, Version, write};
 
@@ -51,6 +54,24 @@ pub enum OomError {
     Survived(#[source] io::Error),
 }
 
+/// Tells when to look at [`Cgroup::oom_kills`].
+#[derive(Debug)]
+pub struct OomWatch(Inotify);
+
+impl OomWatch {
+    /// What was told is known: it can't be read before there is more.
+    pub fn clear(&self) {
+        // There may be nothing.
+        let _ = self.0.read_events();
+    }
+}
+
+impl AsFd for OomWatch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl Cgroup {
     /// Lets the kernel kill `victim`, a process that waits and does nothing else: `fall` tells it to take memory, and
     /// returns when it has been killed. In the end everything is as before, but for the counts.
@@ -65,6 +86,15 @@ impl Cgroup {
         let shown = step_aside(path).and_then(|()| starve(path, victim, fall));
         let back = step_back(path);
         shown.and(back)
+    }
+
+    /// A descriptor that can be read after [`Self::oom_kills`] may have changed; `None` where nobody is told.
+    #[must_use]
+    pub fn watch_oom(&self) -> Option<OomWatch> {
+        let Directory { path, .. } = self.directories.iter().find(|one| one.version == Version::Two)?;
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok()?;
+        inotify.add_watch(&path.join("memory.events"), AddWatchFlags::IN_MODIFY).ok()?;
+        Some(OomWatch(inotify))
     }
 
     /// How many processes the kernel has killed in it for want of memory; `None` where it is not counted.

@@ -129,6 +129,8 @@ pub enum Reply {
     Created {
         /// Its name from now on.
         process: ProcessId,
+        /// Its pid in the guest's first pid namespace, for people: [`super::ProcessInfo::pid`].
+        pid: u32,
     },
     /// Nothing to add.
     Done,

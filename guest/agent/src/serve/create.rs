@@ -37,7 +37,7 @@ pub fn create(agent: &Arc<Agent>, channel: &Arc<Channel>, mut container: Box<Con
     watch_memory(agent);
     let record = spawn::create(agent, channel, &Job::Init(container))?;
     agent.container()?.set_init(&record);
-    Ok((Reply::Created { process: record.id }, Some(record)))
+    Ok((Reply::Created { process: record.id, pid: record.pid.cast_unsigned() }, Some(record)))
 }
 
 /// On a thread of its own. Without it, kills are told when the first process ends.

@@ -32,7 +32,7 @@ pub fn exec(
     let job = Job::Exec { process, isolation: made.isolation.clone() };
     let record = spawn::create(agent, channel, &job)?;
     *waiting = Some(Arc::clone(&record));
-    Ok((Reply::Created { process: record.id }, Some(record)))
+    Ok((Reply::Created { process: record.id, pid: record.pid.cast_unsigned() }, Some(record)))
 }
 
 /// Lets the waiting process go.

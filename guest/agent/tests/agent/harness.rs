@@ -131,7 +131,7 @@ impl Channel {
 
     pub fn created(&mut self, request: Request) -> ProcessId {
         match self.call(request).unwrap() {
-            Reply::Created { process } => process,
+            Reply::Created { process, .. } => process,
             other => panic!("{other:?}"),
         }
     }

@@ -5,8 +5,8 @@ use super::Step;
 /// As Docker's functions. An input that ends before the container runs is one that `ctr` forgets to close: the steps' is
 /// long. `whole` and `apart` run a container to its end and detached.
 pub const FUNCTIONS: &str = r#"
-whole() { ctr run --rm --runc-binary "$P" --env PATH=/bin "$@"; }
-apart() { ctr run --detach --runc-binary "$P" --env PATH=/bin "$@" < /dev/null; }
+whole() { ctr run --rm $C --env PATH=/bin "$@"; }
+apart() { ctr run --detach $C --env PATH=/bin "$@" < /dev/null; }
 status() { ctr task ls | awk '$1 == "box" { print $3 }'; }
 until_status() { eventually "[ \"\$(status)\" = $1 ]" 0.2; }
 # ctr keeps no events: it only follows them.

@@ -2,20 +2,41 @@
 //! its container and the events that it tells of are the same, but for the differences that the README lists. A
 //! difference that is not listed fails; so does one that is listed and no longer there.
 
-mod ctr;
-mod docker;
+pub mod ctr;
+pub mod docker;
 mod podman;
 
 use integration::check::Lab;
 
 crate::conformance!(both: [], ours: [options, namespaces, lifecycle, later, failures, by_podman, by_ctr]);
 
-/// One step: its name, and a script that uses `$D` (Docker's option for the runtime) or `$P` (its path), and calls its
-/// container `box`.
-type Step = (&'static str, &'static str);
+/// One step: its name, and a script that uses `$D` (Docker's option for the runtime), `$C` (ctr's) or `$P` (its path), and
+/// calls its container `box`.
+pub type Step = (&'static str, &'static str);
 
 /// A difference that is meant: the step's name, and the README's words that give the reason.
 type Difference = (&'static str, &'static str);
+
+/// A runtime as its callers name it.
+#[derive(Clone, Copy, Debug)]
+pub struct Named {
+    /// In a test's name.
+    name: &'static str,
+    /// Sets `D`, `C` and `P`.
+    script: &'static str,
+}
+
+/// The reference.
+const RUNC: Named =
+    Named { name: "runc", script: "D=--runtime=runc; P=$(command -v runc); C=\"--runc-binary $P\"" };
+
+/// Ours, below runc's shim.
+const MSB: Named =
+    Named { name: "msb", script: "D=--runtime=msb; P=$(command -v msb-runtime); C=\"--runc-binary $P\"" };
+
+/// Ours, by our own shim.
+pub const SHIM: Named =
+    Named { name: "shim", script: "D=--runtime=io.containerd.msb.v2; C=\"--runtime io.containerd.msb.v2\"" };
 
 const README: &str = include_str!("../../../../README.md");
 
@@ -37,23 +58,23 @@ const DIFFERENCES: &[Difference] = &[
 ];
 
 fn options(lab: &mut Lab) {
-    compare(lab, docker::FUNCTIONS, docker::OPTIONS);
+    compare(lab, MSB, docker::FUNCTIONS, docker::OPTIONS);
 }
 
 fn namespaces(lab: &mut Lab) {
-    compare(lab, docker::FUNCTIONS, docker::NAMESPACES);
+    compare(lab, MSB, docker::FUNCTIONS, docker::NAMESPACES);
 }
 
 fn lifecycle(lab: &mut Lab) {
-    compare(lab, docker::FUNCTIONS, docker::LIFECYCLE);
+    compare(lab, MSB, docker::FUNCTIONS, docker::LIFECYCLE);
 }
 
 fn later(lab: &mut Lab) {
-    compare(lab, docker::FUNCTIONS, docker::LATER);
+    compare(lab, MSB, docker::FUNCTIONS, docker::LATER);
 }
 
 fn failures(lab: &mut Lab) {
-    compare(lab, docker::FUNCTIONS, docker::FAILURES);
+    compare(lab, MSB, docker::FUNCTIONS, docker::FAILURES);
 }
 
 fn by_podman(lab: &mut Lab) {
@@ -61,30 +82,31 @@ fn by_podman(lab: &mut Lab) {
     let known = r#"mkdir -p /etc/containers/containers.conf.d
         printf '[engine]\nruntime_supports_json = ["runc", "msb-runtime"]\n' > /etc/containers/containers.conf.d/msb.conf"#;
     lab.must("podman knows that both write their log as JSON", known);
-    compare(lab, podman::FUNCTIONS, podman::STEPS);
+    compare(lab, MSB, podman::FUNCTIONS, podman::STEPS);
 }
 
 fn by_ctr(lab: &mut Lab) {
     lab.must("a root of the test's own", "cp -a /opt/busybox/rootfs /root/tree");
-    compare(lab, ctr::FUNCTIONS, ctr::STEPS);
+    compare(lab, MSB, ctr::FUNCTIONS, ctr::STEPS);
 }
 
 /// `functions`: those that the steps use, `events`, and `clear`, which leaves none of their containers.
-fn compare(lab: &mut Lab, functions: &str, steps: &[Step]) {
+pub fn compare(lab: &mut Lab, ours: Named, functions: &str, steps: &[Step]) {
     lab.define(PLAIN);
     lab.define(functions);
     let readme = README.split_whitespace().collect::<Vec<_>>().join(" ");
     for (name, script) in steps {
-        let [reference, ours] = [("runc", "runc"), ("msb", "msb-runtime")].map(|(runtime, program)| {
+        let [reference, ours] = [RUNC, ours].map(|runtime| {
             let whole = format!(
-                r#"D=--runtime={runtime}; P=$(command -v {program}); began=$(date +%s.%N)
+                r#"{}; began=$(date +%s.%N)
                 ( {script}
                 ) > /root/stdout 2> /root/stderr; code=$?
                 events > /root/events
                 for file in stdout stderr events; do echo "== $file"; plain < /root/$file; done; echo "== code $code"
-                clear > /dev/null 2>&1; true"#
+                clear > /dev/null 2>&1; true"#,
+                runtime.script
             );
-            lab.step(&format!("{name}, {runtime}"), &whole).code(0).stdout()
+            lab.step(&format!("{name}, {}", runtime.name), &whole).code(0).stdout()
         });
         let meant = DIFFERENCES.iter().find(|(step, _)| step == name);
         match meant {

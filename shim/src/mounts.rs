@@ -1,0 +1,162 @@
+//! The root's mounts, which containerd leaves to the shim: made in the bundle's `rootfs`, and unmade.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use containerd_shim_protos::types::mount::Mount;
+use nix::{
+    errno::Errno,
+    mount::{MntFlags, MsFlags, mount, umount2},
+};
+
+/// Why the root can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    /// The place for it.
+    #[error("The directory {} can't be made", path.display())]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A mount.
+    #[error("The {kind} {from} can't be mounted at {}", path.display())]
+    Mount {
+        /// Type of file system.
+        kind: String,
+        /// What.
+        from: String,
+        /// Where.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: Errno,
+    },
+    /// An option that is more than the kernel's.
+    #[error(
+        "The mount option {option:?} can't be served: have the snapshotter mount by itself what needs it"
+    )]
+    Option {
+        /// As given.
+        option: String,
+    },
+    /// It is in use.
+    #[error("The root {} can't be unmounted", path.display())]
+    Unmount {
+        /// Where.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: Errno,
+    },
+}
+
+/// Options that are flags of mount(2), as mount(8) names them.
+const FLAGS: [(&str, MsFlags); 12] = [
+    ("ro", MsFlags::MS_RDONLY),
+    ("nosuid", MsFlags::MS_NOSUID),
+    ("nodev", MsFlags::MS_NODEV),
+    ("noexec", MsFlags::MS_NOEXEC),
+    ("sync", MsFlags::MS_SYNCHRONOUS),
+    ("dirsync", MsFlags::MS_DIRSYNC),
+    ("noatime", MsFlags::MS_NOATIME),
+    ("nodiratime", MsFlags::MS_NODIRATIME),
+    ("relatime", MsFlags::MS_RELATIME),
+    ("strictatime", MsFlags::MS_STRICTATIME),
+    ("bind", MsFlags::MS_BIND),
+    ("rbind", MsFlags::MS_BIND.union(MsFlags::MS_REC)),
+];
+
+/// Options that are what happens without them.
+const USUAL: [&str; 9] =
+    ["rw", "suid", "dev", "exec", "async", "atime", "diratime", "defaults", "norelatime"];
+
+/// The two kinds of options.
+fn understood(options: &[String]) -> Result<(MsFlags, String), MountError> {
+    let (mut flags, mut data) = (MsFlags::empty(), Vec::new());
+    for option in options {
+        if let Some((_, flag)) = FLAGS.iter().find(|(name, _)| name == option) {
+            flags |= *flag;
+        } else if option == "loop" {
+            return Err(MountError::Option { option: option.clone() });
+        } else if !USUAL.contains(&option.as_str()) && !option.starts_with("X-containerd.") {
+            data.push(option.as_str());
+        }
+    }
+    Ok((flags, data.join(",")))
+}
+
+/// Mounts all of them at `root`, in order. What was mounted when one fails is unmounted.
+pub fn mount_all(mounts: &[Mount], root: &Path) -> Result<(), MountError> {
+    if mounts.is_empty() {
+        return Ok(());
+    }
+    fs::create_dir_all(root).map_err(|source| MountError::Directory { path: root.to_owned(), source })?;
+    let done = mounts.iter().try_for_each(|one| mount_one(one, root));
+    if done.is_err() {
+        // The first failure is the one to tell.
+        let _ = unmount_all(root);
+    }
+    done
+}
+
+fn mount_one(one: &Mount, root: &Path) -> Result<(), MountError> {
+    let (flags, data) = understood(&one.options)?;
+    let path = root.join(one.target.trim_start_matches('/'));
+    let failed = |source| MountError::Mount {
+        kind: one.type_.clone(),
+        from: one.source.clone(),
+        path: path.clone(),
+        source,
+    };
+    let bind = flags.contains(MsFlags::MS_BIND);
+    let data = (!data.is_empty()).then_some(data.as_str());
+    mount(Some(one.source.as_str()), &path, Some(one.type_.as_str()), flags, data).map_err(failed)?;
+    let rest = flags - MsFlags::MS_BIND - MsFlags::MS_REC;
+    if bind && !rest.is_empty() {
+        // A bind takes its flags only when it is there.
+        let again = flags | MsFlags::MS_REMOUNT;
+        mount(None::<&str>, &path, None::<&str>, again, None::<&str>).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Unmounts whatever is mounted at `root`, however often; nothing is as good.
+pub fn unmount_all(root: &Path) -> Result<(), MountError> {
+    loop {
+        match umount2(root, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+            Ok(()) => {}
+            Err(Errno::EINVAL | Errno::ENOENT) => return Ok(()),
+            Err(source) => return Err(MountError::Unmount { path: root.to_owned(), source }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_told_from_the_file_systems_own_options() {
+        let options =
+            ["workdir=/w", "upperdir=/u", "ro", "rw", "rbind", "X-containerd.x=y"].map(str::to_owned);
+        let (flags, data) = understood(&options).unwrap();
+        assert_eq!(flags, MsFlags::MS_RDONLY | MsFlags::MS_BIND | MsFlags::MS_REC);
+        assert_eq!(data, "workdir=/w,upperdir=/u");
+        assert!(matches!(understood(&["loop".to_owned()]), Err(MountError::Option { .. })));
+    }
+
+    #[test]
+    fn nothing_is_mounted_where_nothing_was_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("rootfs");
+        mount_all(&[], &root).unwrap();
+        assert!(!root.exists());
+        unmount_all(&root).unwrap();
+        unmount_all(dir.path()).unwrap();
+    }
+}

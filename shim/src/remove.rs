@@ -1,0 +1,43 @@
+//! `delete`: removes what a shim that is gone has left. containerd calls it after every task, also where nothing is left.
+
+use std::{
+    env,
+    io::{self, Write},
+    time::SystemTime,
+};
+
+use anyhow::Context as _;
+use containerd_shim_protos::{api::DeleteResponse, protobuf::Message};
+use msb_runtime::{
+    state::{Id, Store},
+    verbs::{Context, delete},
+};
+
+use crate::{address, events::timestamp, flags::Flags, log::Log, mounts};
+
+/// As if SIGKILL had ended it, which is what happened.
+const KILLED: u32 = 137;
+
+/// Removes it and prints containerd's `DeleteResponse`.
+pub fn remove(flags: &Flags) -> anyhow::Result<()> {
+    let bundle = match &flags.bundle {
+        Some(bundle) => bundle.clone(),
+        None => env::current_dir().context("The bundle is not there")?,
+    };
+    let id: Id = flags.id.parse()?;
+    let log = Log::open(&bundle, flags.debug);
+    let store = Store::new(address::state(flags));
+    let pid = store.look(&id).and_then(|entry| entry.record()).map_or(0, |record| record.vmm.pid);
+    let context = Context { store, systemd_cgroup: false, settings: None, tell: Box::new(log) };
+    let deleted = delete::delete(&id, true, &context);
+    mounts::unmount_all(&bundle.join("rootfs"))?;
+    address::forget(flags);
+    let response = DeleteResponse {
+        pid: pid.cast_unsigned(),
+        exit_status: KILLED,
+        exited_at: Some(timestamp(SystemTime::now())).into(),
+        ..DeleteResponse::default()
+    };
+    io::stdout().write_all(&response.write_to_bytes()?)?;
+    Ok(deleted?)
+}

@@ -1,0 +1,134 @@
+//! The server of one task, from its socket to its end.
+
+use std::{
+    env,
+    fs::{self, File},
+    io::{self, ErrorKind, Write},
+    os::unix::net::{UnixListener, UnixStream},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use containerd_shim_protos::{
+    shim_async::create_task,
+    ttrpc::asynchronous::{Server, transport::Listener},
+};
+use msb_runtime::host::{fds, inherited};
+use nix::{
+    sys::signal::{SigSet, Signal},
+    unistd::{dup2_stdout, setsid},
+};
+use tokio::{runtime::Builder, sync::Notify};
+
+use crate::{address, events::Events, flags::Flags, log::Log, service::Service, task::Shim};
+
+/// What is printed once it listens; anything else is why it does not.
+pub const READY: &str = "ready\n";
+
+/// Where containerd takes events, in the environment.
+const EVENTS: &str = "TTRPC_ADDRESS";
+
+/// How long answers may take to be sent before the end.
+const LAST_ANSWERS: Duration = Duration::from_millis(100);
+
+/// How long events may take to be told before the end.
+const LAST_EVENTS: Duration = Duration::from_secs(10);
+
+/// Serves until containerd does not need it any more.
+pub fn serve(flags: &Flags) -> anyhow::Result<()> {
+    let (listener, log) = match begin(flags) {
+        Ok(begun) => begun,
+        Err(error) => {
+            // Whoever waits for the word prints it.
+            print!("{}", msb_runtime::verbs::words::chain(error.as_ref()));
+            return Err(error);
+        }
+    };
+    let runtime = Builder::new_current_thread().enable_all().build().context("No runtime can be had")?;
+    let served = runtime.block_on(run(flags, listener, log));
+    address::forget(flags);
+    // What still waits, such as a thread that nobody answers, must not keep it.
+    runtime.shutdown_background();
+    served
+}
+
+/// Listens, and lets `start` know.
+fn begin(flags: &Flags) -> anyhow::Result<(UnixListener, Log)> {
+    fds::forget_inherited()
+        .context("Inherited descriptors can't be closed: a kernel from 5.11 on is needed")?;
+    // It ends with its task. Children get no mask from this: the standard library clears it.
+    let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
+    signals.thread_block().context("Signals can't be blocked")?;
+    // Not in the session of containerd's service; it may lead one already, which is as good.
+    let _ = setsid();
+    expendable();
+    let bundle = env::current_dir().context("The bundle is not there")?;
+    let log = Log::open(&bundle, flags.debug);
+    let listener = listen(&address::socket(flags))?;
+    let mut stdout = io::stdout();
+    stdout.write_all(READY.as_bytes()).and_then(|()| stdout.flush()).context("Nobody waits for the shim")?;
+    let null = File::options().write(true).open("/dev/null").context("/dev/null can't be opened")?;
+    dup2_stdout(null).context("stdout can't be closed")?;
+    Ok((listener, log))
+}
+
+/// The host shall end it rather than containerd, whose score it has (proc_pid_oom_score_adj(5)): one more, as with runc's shim.
+fn expendable() {
+    const FILE: &str = "/proc/self/oom_score_adj";
+    const MOST: i32 = 1000;
+    if let Some(score) = inherited::oom_score_adj().filter(|score| *score < MOST) {
+        // It is no reason not to serve.
+        let _ = fs::write(FILE, (score + 1).to_string());
+    }
+}
+
+/// A socket that nobody serves is left by a shim that was killed.
+fn listen(path: &Path) -> anyhow::Result<UnixListener> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).with_context(|| format!("{} can't be made", parent.display()))?;
+    }
+    let failed = || format!("The shim can't listen at {}", path.display());
+    match UnixListener::bind(path) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            if UnixStream::connect(path).is_ok() {
+                bail!("This task has a shim already, at {}", path.display());
+            }
+            fs::remove_file(path).with_context(failed)?;
+            UnixListener::bind(path).with_context(failed)
+        }
+        bound => bound.with_context(failed),
+    }
+}
+
+async fn run(flags: &Flags, listener: UnixListener, log: Log) -> anyhow::Result<()> {
+    let containerd = env::var(EVENTS).unwrap_or_else(|_| format!("{}.ttrpc", flags.address));
+    let events = Events::to(containerd, flags.namespace.clone(), log.clone());
+    let root: PathBuf = address::state(flags);
+    let runtime = tokio::runtime::Handle::current();
+    let shim = Arc::new(Shim::new(root, flags.namespace.clone(), events, log, runtime));
+    let over = Arc::new(Notify::new());
+    let service = Service { shim: Arc::clone(&shim), over: Arc::clone(&over) };
+    let listener = Listener::try_from(listener).context("The shim can't listen")?;
+    let mut server = Server::new().add_listener(listener).register_service(create_task(Arc::new(service)));
+    server.start().await.context("The shim can't serve")?;
+    over.notified().await;
+    let _ = tokio::time::timeout(LAST_EVENTS, shim.events.flush()).await;
+    tokio::time::sleep(LAST_ANSWERS).await;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_that_was_left_is_used_and_one_in_use_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s/socket");
+        drop(listen(&path).unwrap());
+        let _served = listen(&path).unwrap();
+        assert!(listen(&path).unwrap_err().to_string().contains("already"));
+    }
+}

@@ -1,0 +1,141 @@
+//! What is done to a task as a whole, by way of its container.
+
+use std::sync::atomic::Ordering;
+
+use containerd_shim_protos::{
+    events::task::{TaskDelete, TaskPaused, TaskResumed, TaskStart},
+    protobuf::well_known_types::any::Any,
+};
+use msb_agent::protocol::{ProcessId, ProcessInfo, TerminalSize};
+use msb_runtime::{
+    state::{StateError, Status},
+    verbs::{VerbError, delete, kill, pause, resume, start, update},
+};
+use nix::libc::SIGKILL;
+use oci_spec::runtime::LinuxResources;
+
+use super::{Exit, Shim, Task};
+use crate::{events::timestamp, failure::Failure, metrics, mounts};
+
+/// Docker's namespace. Its `top` looks at processes of the host.
+const DOCKER: &str = "moby";
+
+impl Shim {
+    /// Lets the first process go; returns the VMM's pid.
+    pub fn start(&self, task: &Task) -> Result<u32, Failure> {
+        let _order = task.init.in_order();
+        let entry = self.entry(task)?;
+        let record = entry.record()?;
+        start::start(&entry, record, &self.context(false)).map_err(Failure::oci("start"))?;
+        self.events.publish(&TaskStart {
+            container_id: task.id.to_string(),
+            pid: task.pid,
+            ..TaskStart::default()
+        });
+        Ok(task.pid)
+    }
+
+    /// Sends the first process, or all of them, a signal.
+    pub fn kill(&self, task: &Task, signal: u32, all: bool) -> Result<(), Failure> {
+        if task.init.exit().is_some() {
+            return Err(Failure::Finished);
+        }
+        let signal = number(signal)?;
+        match kill::send(&self.look(task)?, signal, all) {
+            Err(VerbError::State(StateError::NotRunning)) => return Err(Failure::Finished),
+            done => done?,
+        }
+        if signal == SIGKILL {
+            task.killed.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Removes a task that has ended, or was never started.
+    pub fn delete(&self, task: &Task) -> Result<Exit, Failure> {
+        let mut force = false;
+        if task.init.exit().is_none() {
+            match self.look(task)?.record()?.status() {
+                Status::Creating | Status::Created => force = true,
+                Status::Running | Status::Paused | Status::Stopped => {
+                    return Err(Failure::State("cannot delete a running process"));
+                }
+            }
+        }
+        delete::delete(&task.id, force, &self.context(false))?;
+        // Ended just now, if it was never started.
+        let exit = self.runtime.block_on(task.init.wait());
+        mounts::unmount_all(&task.bundle.join(super::create::ROOT))?;
+        self.tasks().remove(task.id.as_str());
+        self.events.publish(&TaskDelete {
+            container_id: task.id.to_string(),
+            pid: task.pid,
+            exit_status: exit.code,
+            exited_at: Some(timestamp(exit.at)).into(),
+            ..TaskDelete::default()
+        });
+        Ok(exit)
+    }
+
+    /// Its processes stand still, and what they wrote is in the root.
+    pub fn pause(&self, task: &Task) -> Result<(), Failure> {
+        pause::pause(&self.entry(task)?)?;
+        self.events.publish(&TaskPaused { container_id: task.id.to_string(), ..TaskPaused::default() });
+        Ok(())
+    }
+
+    /// They go on.
+    pub fn resume(&self, task: &Task) -> Result<(), Failure> {
+        if task.killed.load(Ordering::Acquire) {
+            // As with runc, whose container is gone by now: Docker tries, and must not see it go on.
+            return Err(StateError::NotPaused.into());
+        }
+        resume::resume(&self.entry(task)?)?;
+        self.events.publish(&TaskResumed { container_id: task.id.to_string(), ..TaskResumed::default() });
+        Ok(())
+    }
+
+    /// Other limits, as JSON of `linux.resources`.
+    pub fn update(&self, task: &Task, resources: &[u8]) -> Result<(), Failure> {
+        let resources: LinuxResources = serde_json::from_slice(resources)
+            .map_err(|error| Failure::wrong("The resources are not what linux.resources may be", error))?;
+        Ok(update::update(&self.entry(task)?, &resources)?)
+    }
+
+    /// What it uses.
+    pub fn statistics(&self, task: &Task) -> Result<Any, Failure> {
+        self.alive(task)?;
+        Ok(metrics::any(&task.control().statistics()?))
+    }
+
+    /// The pids of its processes: those of the guest, the first one first. Docker keeps the lines of the host's `ps(1)` that
+    /// have these pids, and the guest's mean nothing there: it is given what stands for all of them on the host.
+    pub fn pids(&self, task: &Task) -> Result<Vec<u32>, Failure> {
+        self.alive(task)?;
+        if self.namespace == DOCKER {
+            return Ok(vec![task.pid]);
+        }
+        Ok(task.control().processes()?.iter().map(|ProcessInfo { pid, .. }| *pid).collect())
+    }
+
+    /// Its terminal has another size.
+    pub fn resize(&self, task: &Task, size: TerminalSize) -> Result<(), Failure> {
+        self.alive(task)?;
+        Ok(task.control().resize(ProcessId::INIT, size)?)
+    }
+
+    fn alive(&self, task: &Task) -> Result<(), Failure> {
+        match task.init.exit() {
+            Some(_) => Err(StateError::NotRunning.into()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A signal that there is.
+pub(super) fn number(signal: u32) -> Result<i32, Failure> {
+    match i32::try_from(signal) {
+        Ok(number @ 1..=64) => Ok(number),
+        _ => Err(Failure::Wrong(format!("there is no signal {signal}"))),
+    }
+}

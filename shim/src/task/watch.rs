@@ -1,0 +1,104 @@
+//! A container's life as its host sees it: memory that was short, and the end.
+
+use std::{
+    os::{fd::AsFd, unix::process::ExitStatusExt},
+    process::ExitStatus,
+    sync::Arc,
+    time::Duration,
+};
+
+use containerd_shim_protos::events::task::{TaskExit, TaskOOM};
+use msb_runtime::{
+    host::{cgroup::Cgroup, pidfd},
+    sandbox::child::Released,
+    verbs::Lent,
+};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
+
+use super::{Exit, Shim, Task, lock};
+use crate::events::timestamp;
+
+/// How long the ends of execs are waited for, when their machine has gone.
+const EXECS: Duration = Duration::from_secs(5);
+/// The exit code where none can be had.
+const LOST: u32 = 255;
+
+impl Shim {
+    /// Waits for the VMM, and tells the container's end after those of its execs.
+    pub(super) fn watch(&self, task: &Task, vmm: Released) {
+        self.watch_memory(task);
+        let code = vmm.wait().map_or(LOST, code);
+        let execs: Vec<_> =
+            lock(&task.execs).values().filter(|exec| exec.is_started()).map(Arc::clone).collect();
+        let ends = async {
+            for exec in &execs {
+                exec.process.wait().await;
+            }
+        };
+        // One whose output nobody takes is told later.
+        let _ = self.runtime.block_on(async { tokio::time::timeout(EXECS, ends).await });
+        let exit = Exit::now(code);
+        let _order = task.init.in_order();
+        self.events.publish(&TaskExit {
+            container_id: task.id.to_string(),
+            id: task.id.to_string(),
+            pid: task.pid,
+            exit_status: exit.code,
+            exited_at: Some(timestamp(exit.at)).into(),
+            ..TaskExit::default()
+        });
+        task.init.set_exit(exit);
+    }
+
+    /// Until the VMM's end, tells each time that the guest's kernel has killed for want of memory, which the VMM makes known
+    /// in the container's cgroup.
+    fn watch_memory(&self, task: &Task) {
+        let Some(cgroup) = self.cgroup(task) else { return };
+        let (Some(counts), Ok(vmm)) = (cgroup.watch_oom(), pidfd::open(task.pid)) else { return };
+        let mut known = 0;
+        loop {
+            let mut fds =
+                [PollFd::new(vmm.as_fd(), PollFlags::POLLIN), PollFd::new(counts.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) => {}
+                Err(Errno::EINTR) => continue,
+                Err(_) => return,
+            }
+            let ended = fds[0].any().unwrap_or(true);
+            counts.clear();
+            let kills = cgroup.oom_kills().unwrap_or(known);
+            if kills > known {
+                self.events.publish(&TaskOOM { container_id: task.id.to_string(), ..TaskOOM::default() });
+                known = kills;
+            }
+            if ended {
+                return;
+            }
+        }
+    }
+
+    fn cgroup(&self, task: &Task) -> Option<Cgroup> {
+        Lent::load(&self.look(task).ok()?).ok()??.cgroup().ok()?
+    }
+}
+
+/// As a shell tells it.
+fn code(status: ExitStatus) -> u32 {
+    let code = status.code().or_else(|| Some(128 + status.signal()?));
+    code.and_then(|code| u32::try_from(code).ok()).unwrap_or(LOST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_of_the_vmm_are_the_containers() {
+        for (raw, expected) in [(0, 0), (7 << 8, 7), (9, 137)] {
+            assert_eq!(code(ExitStatus::from_raw(raw)), expected);
+        }
+    }
+}
