@@ -2,8 +2,8 @@
 //! its container and the events that it tells of are the same, but for the differences that the README lists. A
 //! difference that is not listed fails; so does one that is listed and no longer there.
 
-pub mod ctr;
-pub mod docker;
+mod ctr;
+mod docker;
 mod podman;
 
 use integration::check::Lab;
@@ -12,14 +12,14 @@ crate::conformance!(both: [], ours: [options, namespaces, lifecycle, later, fail
 
 /// One step: its name, and a script that uses `$D` (Docker's option for the runtime), `$C` (ctr's) or `$P` (its path), and
 /// calls its container `box`.
-pub type Step = (&'static str, &'static str);
+type Step = (&'static str, &'static str);
 
 /// A difference that is meant: the step's name, and the README's words that give the reason.
 type Difference = (&'static str, &'static str);
 
 /// A runtime as its callers name it.
 #[derive(Clone, Copy, Debug)]
-pub struct Named {
+struct Named {
     /// In a test's name.
     name: &'static str,
     /// Sets `D`, `C` and `P`.
@@ -35,7 +35,7 @@ const MSB: Named =
     Named { name: "msb", script: "D=--runtime=msb; P=$(command -v msb-runtime); C=\"--runc-binary $P\"" };
 
 /// Ours, by our own shim.
-pub const SHIM: Named =
+const SHIM: Named =
     Named { name: "shim", script: "D=--runtime=io.containerd.msb.v2; C=\"--runtime io.containerd.msb.v2\"" };
 
 const README: &str = include_str!("../../../../README.md");
@@ -58,23 +58,23 @@ const DIFFERENCES: &[Difference] = &[
 ];
 
 fn options(lab: &mut Lab) {
-    compare(lab, MSB, docker::FUNCTIONS, docker::OPTIONS);
+    compare(lab, &[MSB], docker::FUNCTIONS, docker::OPTIONS);
 }
 
 fn namespaces(lab: &mut Lab) {
-    compare(lab, MSB, docker::FUNCTIONS, docker::NAMESPACES);
+    compare(lab, &[MSB], docker::FUNCTIONS, docker::NAMESPACES);
 }
 
 fn lifecycle(lab: &mut Lab) {
-    compare(lab, MSB, docker::FUNCTIONS, docker::LIFECYCLE);
+    compare(lab, &[MSB, SHIM], docker::FUNCTIONS, docker::LIFECYCLE);
 }
 
 fn later(lab: &mut Lab) {
-    compare(lab, MSB, docker::FUNCTIONS, docker::LATER);
+    compare(lab, &[MSB], docker::FUNCTIONS, docker::LATER);
 }
 
 fn failures(lab: &mut Lab) {
-    compare(lab, MSB, docker::FUNCTIONS, docker::FAILURES);
+    compare(lab, &[MSB], docker::FUNCTIONS, docker::FAILURES);
 }
 
 fn by_podman(lab: &mut Lab) {
@@ -82,21 +82,21 @@ fn by_podman(lab: &mut Lab) {
     let known = r#"mkdir -p /etc/containers/containers.conf.d
         printf '[engine]\nruntime_supports_json = ["runc", "msb-runtime"]\n' > /etc/containers/containers.conf.d/msb.conf"#;
     lab.must("podman knows that both write their log as JSON", known);
-    compare(lab, MSB, podman::FUNCTIONS, podman::STEPS);
+    compare(lab, &[MSB], podman::FUNCTIONS, podman::STEPS);
 }
 
 fn by_ctr(lab: &mut Lab) {
     lab.must("a root of the test's own", "cp -a /opt/busybox/rootfs /root/tree");
-    compare(lab, MSB, ctr::FUNCTIONS, ctr::STEPS);
+    compare(lab, &[MSB, SHIM], ctr::FUNCTIONS, ctr::STEPS);
 }
 
 /// `functions`: those that the steps use, `events`, and `clear`, which leaves none of their containers.
-pub fn compare(lab: &mut Lab, ours: Named, functions: &str, steps: &[Step]) {
+fn compare(lab: &mut Lab, ours: &[Named], functions: &str, steps: &[Step]) {
     lab.define(PLAIN);
     lab.define(functions);
     let readme = README.split_whitespace().collect::<Vec<_>>().join(" ");
     for (name, script) in steps {
-        let [reference, ours] = [RUNC, ours].map(|runtime| {
+        let mut told = |runtime: &Named| {
             let whole = format!(
                 r#"{}; began=$(date +%s.%N)
                 ( {script}
@@ -107,19 +107,25 @@ pub fn compare(lab: &mut Lab, ours: Named, functions: &str, steps: &[Step]) {
                 runtime.script
             );
             lab.step(&format!("{name}, {}", runtime.name), &whole).code(0).stdout()
-        });
+        };
+        let reference = told(&RUNC);
+        let all: Vec<_> = ours.iter().map(|one| (one.name, told(one))).collect();
         let meant = DIFFERENCES.iter().find(|(step, _)| step == name);
-        match meant {
-            None if reference != ours => {
-                lab.fail(&format!("{name}: not as with runc:\n{}", apart(&reference, &ours)))
+        for (who, ours) in all {
+            match meant {
+                None if reference != ours => {
+                    lab.fail(&format!("{name}, {who}: not as with runc:\n{}", apart(&reference, &ours)));
+                }
+                Some(_) if reference == ours => {
+                    lab.fail(&format!(
+                        "{name}, {who}: no longer different from runc: take it from the lists"
+                    ));
+                }
+                Some((_, reason)) if !readme.contains(reason) => {
+                    lab.fail(&format!("{name}: the README does not say {reason:?}"));
+                }
+                _ => {}
             }
-            Some(_) if reference == ours => {
-                lab.fail(&format!("{name}: no longer different from runc: take it from the lists"));
-            }
-            Some((_, reason)) if !readme.contains(reason) => {
-                lab.fail(&format!("{name}: the README does not say {reason:?}"));
-            }
-            _ => {}
         }
     }
 }
