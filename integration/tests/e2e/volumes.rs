@@ -447,6 +447,7 @@ fn refused(lab: &mut Lab) {
         ("a fifo", "/root/fifo", "is a fifo of the host"),
         ("a device", "/dev/vda", "is a device of the host"),
         ("the host's /proc", "/proc/sys", "the host's /proc"),
+        ("some of the host's cgroups", "/sys/fs/cgroup/system.slice", "the host's cgroups"),
     ] {
         lab.step(what, &format!("docker run --rm $N $D -v {source}:/x busybox true"))
             .code(125)

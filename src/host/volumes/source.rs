@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, PROC_SUPER_MAGIC, fstatfs};
 
 /// Why a bind mount can't be had. Docker takes some words for an error of the container's command: none is used here.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +73,15 @@ pub enum SourceError {
         /// `mounts[].source`
         path: PathBuf,
     },
+    /// Cgroups of the host.
+    #[error(
+        "The bind mount's source {} belongs to the host's cgroups: a microVM has a kernel of its own, whose cgroups \
+         the container sees; all of them are bound by /sys/fs/cgroup itself", path.display()
+    )]
+    Cgroup {
+        /// `mounts[].source`
+        path: PathBuf,
+    },
 }
 
 /// What can be served.
@@ -102,9 +111,11 @@ impl Source {
     /// [`SourceError`]
     pub fn open(path: &Path) -> Result<Self, SourceError> {
         let (file, metadata, path) = find(path)?;
-        // Its files have no size: through a page cache they are empty.
-        if fstatfs(&file).is_ok_and(|fs| fs.filesystem_type() == PROC_SUPER_MAGIC) {
-            return Err(SourceError::Proc { path });
+        // Their files have no size: through a page cache they are empty. And what is written there, the host does.
+        match fstatfs(&file).map(|fs| fs.filesystem_type()) {
+            Ok(PROC_SUPER_MAGIC) => return Err(SourceError::Proc { path }),
+            Ok(CGROUP_SUPER_MAGIC | CGROUP2_SUPER_MAGIC) => return Err(SourceError::Cgroup { path }),
+            Ok(_) | Err(_) => {}
         }
         let kind = metadata.file_type();
         let kind = match () {

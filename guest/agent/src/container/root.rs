@@ -7,6 +7,7 @@
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+use std::sync::Once;
 
 use msb_agent::protocol::{Failure, Layer, RootSource};
 use nix::fcntl::{OFlag, open};
@@ -32,6 +33,8 @@ const WORK: &str = "/run/upper/work";
 pub struct Mounted {
     written: OwnedFd,
     disks: Vec<Disk>,
+    /// The disks' end, which can't be had twice: one that had to be frozen refuses all that comes then.
+    ended: Once,
 }
 
 impl Mounted {
@@ -47,12 +50,14 @@ impl Mounted {
     }
 
     /// [`Self::sync`] for the last time: no process of the container is left. The disks that others mount after it are
-    /// as if unmounted; the one of the root is read by the host, which replays its journal.
+    /// as if unmounted; the one of the root is read by the host, which replays its journal. Who comes second, at the
+    /// guest's end, waits for the first.
     ///
     /// # Errors
-    /// What a disk says; the others are ended all the same.
+    /// What a disk says, to who came first; the others are ended all the same.
     pub fn end(&self) -> Result<(), Failure> {
-        let ended = self.disks.iter().map(Disk::end).fold(Ok(()), Result::and);
+        let mut ended = Ok(());
+        self.ended.call_once(|| ended = self.disks.iter().map(Disk::end).fold(Ok(()), Result::and));
         syncfs(self.written.as_fd()).map_err(at(|| "sync the root file system".into())).and(ended)
     }
 
@@ -78,7 +83,7 @@ pub fn mount_root(root: &RootSource) -> Result<Mounted, Failure> {
     };
     let written = open(written, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(at(|| format!("open {written}")))?;
-    Ok(Mounted { written, disks: Vec::new() })
+    Ok(Mounted { written, disks: Vec::new(), ended: Once::new() })
 }
 
 /// Mounts all devices and joins them; returns where what is written is.
