@@ -67,7 +67,8 @@ impl Lab {
         self.step_with(what, script, |command| command)
     }
 
-    /// The same, for a script that wants standard input, a terminal or another time limit.
+    /// The same, for a script that wants standard input, a terminal or another time limit. How long it took is in the test's
+    /// own output, to find out where the time goes.
     #[must_use = "say what must be true of it"]
     pub fn step_with<'a>(
         &'a mut self,
@@ -75,7 +76,9 @@ impl Lab {
         script: &str,
         with: impl for<'b> FnOnce(HostCommand<'b>) -> HostCommand<'b>,
     ) -> Step<'a> {
+        let began = Instant::now();
         let output = with(self.command(script)).run();
+        eprintln!("{:6.1} s  {what}", began.elapsed().as_secs_f64());
         if output.is_err() {
             self.timeouts += 1;
         }

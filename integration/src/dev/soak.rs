@@ -7,7 +7,8 @@ use super::test::cargo;
 use crate::host::Fixture;
 
 /// The tests, for nextest's filter.
-const TESTS: &str = "test(/^(soak::|many::msb::again_and_again|work::msb::quick_execs)/)";
+const TESTS: &str =
+    "test(/^(soak::|many::msb::again_and_again|work::msb::quick_execs|work::msb::much_output)/)";
 
 /// What `soak` is told. Each count goes to its test by the variable that the test names.
 #[derive(Debug, clap::Args)]
@@ -21,6 +22,9 @@ pub struct Soak {
     /// Processes that join a container, one after the other and four at a time
     #[arg(long, default_value_t = 500)]
     execs: u32,
+    /// MiB that a container writes to a reader who begins late
+    #[arg(long, default_value_t = 1024)]
+    output: u32,
     /// Which random lives; another one finds other things
     #[arg(long)]
     seed: Option<u64>,
@@ -33,6 +37,7 @@ impl Soak {
             ("MSB_STARTS", self.starts.to_string()),
             ("MSB_SOAK", self.containers.to_string()),
             ("MSB_EXECS", self.execs.to_string()),
+            ("MSB_OUTPUT", self.output.to_string()),
         ]
         .into_iter()
         .chain(seed)
@@ -71,9 +76,9 @@ mod tests {
 
     #[test]
     fn each_count_reaches_its_test() {
-        let soak = Soak { starts: 1, containers: 2, execs: 3, seed: Some(4) };
+        let soak = Soak { starts: 1, containers: 2, execs: 3, output: 4, seed: Some(5) };
         let told: Vec<String> =
             soak.variables().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
-        assert_eq!(told, ["MSB_STARTS=1", "MSB_SOAK=2", "MSB_EXECS=3", "MSB_SEED=4"]);
+        assert_eq!(told, ["MSB_STARTS=1", "MSB_SOAK=2", "MSB_EXECS=3", "MSB_OUTPUT=4", "MSB_SEED=5"]);
     }
 }

@@ -2,14 +2,14 @@
 
 use integration::check::Lab;
 
-crate::conformance!(both: [limit], ours: [freed, rested, large]);
+crate::conformance!(both: [limit], ours: [freed_and_rested, large]);
 
-/// `holds`: MiB of the host's memory that the container's process (here: its machine) holds.
-/// `falls N`: whether it holds less than N MiB within a minute.
+/// `holds NAME`: MiB of the host's memory that the container's process (here: its machine) holds.
+/// `falls NAME N`: whether it holds less than N MiB within a minute.
 const HOLDS: &str = r#"
     holds() { echo $(($(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\) kB/\1/p' \
-        /proc/$(docker inspect -f '{{.State.Pid}}' box1)/status) / 1024)); }
-    falls() { i=0; until [ $(holds) -lt $1 ]; do i=$((i+1)); [ $i -lt 60 ] || { holds; return 1; }; sleep 1; done; }"#;
+        /proc/$(docker inspect -f '{{.State.Pid}}' $1)/status) / 1024)); }
+    falls() { i=0; until [ $(holds $1) -lt $2 ]; do i=$((i+1)); [ $i -lt 60 ] || { holds $1; return 1; }; sleep 1; done; }"#;
 
 /// A limit is the container's: the guest's kernel and agent have their own memory on top of it.
 fn limit(lab: &mut Lab) {
@@ -27,47 +27,49 @@ fn limit(lab: &mut Lab) {
     .out("58720256\n");
 }
 
-fn freed(lab: &mut Lab) {
+/// What is freed goes back at once; and what was read and written once leaves the guest when its container, here `rests`, does
+/// nothing for half a minute or two, in which the other is looked at.
+fn freed_and_rested(lab: &mut Lab) {
     lab.define(HOLDS);
     lab.must(
-        "a container",
-        "docker run -d --name box1 $N $D --shm-size 400m --init busybox sleep 100000 > /dev/null",
+        "two containers",
+        "docker run -d --name rests $N $D --init busybox sleep 100000 > /dev/null
+         docker run -d --name frees $N $D --shm-size 400m --init busybox sleep 100000 > /dev/null",
     );
-    let before: u64 = lab.read("what its machine holds", "holds").parse().unwrap_or(u64::MAX);
-    lab.step("300 MiB in files", "docker exec box1 dd if=/dev/zero of=/dev/shm/x bs=1M count=300").code(0);
-    lab.step("are the host's to give", "holds")
-        .out_is(&format!("300 more than {before}, and little else"), |out| {
-            out.trim().parse().is_ok_and(|held: u64| (before + 300..before + 400).contains(&held))
-        });
-    let most = before + 40;
-    lab.must("deleted", "docker exec box1 rm /dev/shm/x");
-    lab.step("they go back to the host", &format!("falls {most}")).code(0).out("");
-    lab.step("300 MiB of a process", "docker exec box1 dd if=/dev/zero of=/dev/null bs=300M count=1")
-        .code(0)
-        .err_has("1+0 records out");
-    lab.step("go back when it ends", &format!("falls {most}")).code(0).out("");
-}
-
-/// What was read and written once leaves the guest when the container does nothing for half a minute or two.
-fn rested(lab: &mut Lab) {
-    lab.define(HOLDS);
-    lab.must("a container", "docker run -d --name box1 $N $D --init busybox sleep 100000 > /dev/null");
-    let before: u64 = lab.read("what its machine holds", "holds").parse().unwrap_or(u64::MAX);
+    let mut held = |name: &str| -> u64 {
+        lab.read("what its machine holds", &format!("holds {name}")).parse().unwrap_or(u64::MAX >> 1)
+    };
+    let (rests, frees) = (held("rests"), held("frees"));
     lab.step(
         "200 MiB on its disk",
-        "docker exec box1 sh -c 'dd if=/dev/zero of=/x bs=1M count=200 2>&1 && sync && cat /x | wc -c'; holds",
+        "docker exec rests sh -c 'dd if=/dev/zero of=/x bs=1M count=200 2>&1 && sync && cat /x | wc -c'; holds rests",
     )
     .code(0)
-    .out_is(&format!("200 more than {before}"), |out| {
-        out.trim().lines().last().is_some_and(|held| held.parse().is_ok_and(|held: u64| held >= before + 200))
+    .out_is(&format!("200 more than {rests}"), |out| {
+        out.trim().lines().last().is_some_and(|held| held.parse().is_ok_and(|held: u64| held >= rests + 200))
     });
+
+    lab.step("300 MiB in files", "docker exec frees dd if=/dev/zero of=/dev/shm/x bs=1M count=300").code(0);
+    lab.step("are the host's to give", "holds frees")
+        .out_is(&format!("300 more than {frees}, and little else"), |out| {
+            out.trim().parse().is_ok_and(|held: u64| (frees + 300..frees + 400).contains(&held))
+        });
+    let most = frees + 40;
+    lab.must("deleted", "docker exec frees rm /dev/shm/x");
+    lab.step("they go back to the host", &format!("falls frees {most}")).code(0).out("");
+    lab.step("300 MiB of a process", "docker exec frees dd if=/dev/zero of=/dev/null bs=300M count=1")
+        .code(0)
+        .err_has("1+0 records out");
+    lab.step("go back when it ends", &format!("falls frees {most}")).code(0).out("");
+
+    let most = rests + 80;
     lab.step_with(
-        "stay there only for a while",
-        &format!("falls {} || falls {}", before + 80, before + 80),
+        "what was on the disk stays only for a while",
+        &format!("falls rests {most} || falls rests {most}"),
         |command| command.timeout(Some(std::time::Duration::from_secs(200))),
     )
     .code(0);
-    lab.step("and are read again from the host", "docker exec box1 wc -c /x").code(0).out("209715200 /x\n");
+    lab.step("and is read again from the host", "docker exec rests wc -c /x").code(0).out("209715200 /x\n");
 }
 
 /// More than the host has: only what is used is taken.
@@ -85,7 +87,7 @@ fn large(lab: &mut Lab) {
     .out_is("nearly 8 GiB", |out| {
         out.trim().parse().is_ok_and(|kib: u64| (7_900 << 10..8 << 20).contains(&kib))
     });
-    lab.step("the host holds the guest's page tables", "holds")
+    lab.step("the host holds the guest's page tables", "holds box1")
         .out_is("less than 300 MiB", |out| out.trim().parse().is_ok_and(|mib: u64| mib < 300));
     lab.must("removed", "docker rm -f box1");
 }

@@ -17,7 +17,8 @@ until_log() { eventually "docker logs box 2>&1 | grep -q '$1'" 0.2; }
 until_state() { eventually "[ \"\$(docker inspect -f '$1' box)\" = '$2' ]" 0.2; }
 "#;
 
-pub const OPTIONS: &[Step] = &[
+/// Who the process is, what it may do and what it finds.
+pub const PROCESS: &[Step] = &[
     (
         "as it is without options",
         "docker run --rm $N $D busybox sh -c 'id; pwd; umask; env | grep -v HOSTNAME | sort; cat /proc/1/cmdline | tr \"\\0\" \" \";
@@ -55,6 +56,10 @@ pub const OPTIONS: &[Step] = &[
             mount | grep -E \" on /(t|u|dev/shm|dev/mqueue|dev/pts|dev) \" | sed \"s/size=[0-9]*k/size/; s/,inode64//; s/^[a-z]* on //\" | sort'",
     ),
     ("devices", "docker run --rm $N $D busybox sh -c 'cd /dev; ls -ln | sed \"s/  */ /g\" | cut -d\" \" -f1,3-6,10- | sort'"),
+];
+
+/// What else it is given.
+pub const OPTIONS: &[Step] = &[
     (
         "devices of its own",
         "docker run --rm $N $D --device /dev/null:/dev/mine:rw --device-cgroup-rule 'c 1:7 rmw' busybox sh -c '
@@ -67,7 +72,7 @@ pub const OPTIONS: &[Step] = &[
     ),
     (
         "more memory than it may have",
-        "docker run --name box $N $D -m 32m --memory-swap 32m busybox tail /dev/zero; echo $?; look; docker rm box",
+        "docker run --name box $N $D -m 32m --memory-swap 32m busybox dd if=/dev/zero of=/dev/null bs=100M; echo $?; look; docker rm box",
     ),
     (
         "sysctls",

@@ -8,7 +8,7 @@ mod podman;
 
 use integration::check::Lab;
 
-crate::conformance!(both: [], ours: [options, namespaces, lifecycle, later, failures, by_podman, by_ctr]);
+crate::conformance!(both: [], ours: [process, options, namespaces, lifecycle, later, failures, by_podman, by_ctr]);
 
 /// One step: its name, and a script that uses `$D` (Docker's option for the runtime), `$C` (ctr's) or `$P` (its path), and
 /// calls its container `box`.
@@ -56,6 +56,10 @@ const DIFFERENCES: &[Difference] = &[
     ("hidden and read-only paths", "`/proc` and `/sys` have what the guest's kernel has"),
     ("looked at", "`docker top` shows the machine's one process"),
 ];
+
+fn process(lab: &mut Lab) {
+    compare(lab, docker::FUNCTIONS, docker::PROCESS);
+}
 
 fn options(lab: &mut Lab) {
     compare(lab, &[MSB], docker::FUNCTIONS, docker::OPTIONS);
