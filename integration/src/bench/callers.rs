@@ -55,7 +55,7 @@ const RUN: &str = "docker run";
 /// Prints how long each `docker stop` took, in nanoseconds, as a JSON array.
 const STOP: &str = r#"
 for run in $(seq COUNT); do
-    docker start stop-RUNTIME > /dev/null; sleep 3; began=$(date +%s%N)
+    docker start stop-RUNTIME > /dev/null; sleep 1; began=$(date +%s%N)
     docker stop -t 10 stop-RUNTIME > /dev/null; echo $(($(date +%s%N) - began))
 done | jq -cs .
 "#;
@@ -82,11 +82,7 @@ pub fn measure(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str))
             // Through a pipe, as every caller gives it: a file would be read by the container itself with runc.
             r#"sh -c "cat /bench/stdio/8M | PROGRAM --root STATE run --bundle /bench/stdio/in in""#,
         ),
-        (
-            RUN,
-            RUNS_QUICK,
-            "docker run --rm --network none --runtime=RUNTIME busybox echo container-speaks",
-        ),
+        (RUN, RUNS_QUICK, "docker run --rm --network none --runtime=RUNTIME busybox echo container-speaks"),
         ("docker exec", RUNS, "docker exec in-RUNTIME echo container-speaks"),
     ] {
         for runtime in ["runc", "msb"] {

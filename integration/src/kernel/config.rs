@@ -41,7 +41,7 @@ pub struct Edit {
 }
 
 /// The edits; each costs us care at an update of the source, so each must earn it.
-pub const EDITS: [Edit; 2] = [
+pub const EDITS: [Edit; 3] = [
     // /sys/kernel/slab: 2000 files made at boot, 3.7 million instructions of 30, for one debugging tool (`slabinfo`;
     // `slabtop` reads /proc). Caches that are made before this initcall has run have no directory; if it never runs, none has.
     Edit {
@@ -55,6 +55,17 @@ pub const EDITS: [Edit; 2] = [
         file: "fs/fuse/inode.c",
         from: "\n\tsb->s_xattr = parent_sb->s_xattr;\n",
         to: "\n\tsb->s_xattr = parent_sb->s_xattr;\n\tsb->s_flags |= parent_sb->s_flags & SB_POSIXACL;\n",
+    },
+    // Pages of a file system that can't be written, as the image's layers, are in the account of the root's cgroup. They were
+    // in that of the container, which has read them, and there at its limit they are all that can be freed: a container
+    // short of memory freed its own programs and read them again, ten thousand times, before it was killed. On a host they
+    // are in the account of whoever of all the image's containers came first.
+    Edit {
+        file: "mm/filemap.c",
+        from: "\n\tret = mem_cgroup_charge(folio, NULL, gfp);\n",
+        to: "\n\tif (sb_rdonly(mapping->host->i_sb)) {\n\t\tstruct mem_cgroup *old = set_active_memcg(root_mem_cgroup);\n\n\
+             \t\tret = mem_cgroup_charge(folio, NULL, gfp);\n\t\tset_active_memcg(old);\n\t} else {\n\
+             \t\tret = mem_cgroup_charge(folio, NULL, gfp);\n\t}\n",
     },
 ];
 

@@ -67,6 +67,16 @@ fn told(lab: &mut Lab) {
     );
     let group = "/sys/fs/cgroup/e2e/c";
     let limit = lab.read("the host's limit", &format!("cat {group}/memory.max"));
+    // Or it would free its own programs and read them again, over and over, before it is killed.
+    lab.step(
+        "what it reads of its image is not in its account",
+        "$R exec c sh -c 'cat /bin/busybox > /dev/null; cd /sys/fs/cgroup; sed -n \"s/^file //p\" memory.stat; cat /bin/busybox | wc -c'",
+    )
+    .code(0)
+    .out_is("less than a fourth of the program", |out| {
+        let numbers: Vec<u64> = out.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        matches!(numbers.as_slice(), [account, program] if account * 4 < *program)
+    });
     lab.must("execs all the while", "(i=0; while [ $i -lt 12 ]; do $R exec c true < /dev/null || echo failed; i=$((i+1)); done > /root/execs 2>&1; echo done >> /root/execs) &");
     lab.step("a child is killed", &format!("$R exec c {HOG} > /dev/null 2>&1; echo $?")).out("137\n");
     lab.wait("the host's kernel has counted it", &format!("grep -q 'oom_kill [1-9]' {group}/memory.events"));

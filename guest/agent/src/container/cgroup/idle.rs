@@ -4,10 +4,13 @@
 //! be never; the host can't take it back, short of memory as it may be. So, after a while in which the container did next
 //! to nothing, what was used only once is let go; free, it goes back to the host by itself (the balloon reports it).
 //! Reading it again is cheap: the host has it in its own page cache, once for all machines of an image.
+//!
+//! It is looked for in the whole guest: what was read of the image is in no container's account (see the kernel's `EDITS`).
 
 use std::time::Duration;
 
-use super::files::{read, value, write};
+use super::ROOT;
+use super::files::{read, read_path, value, write_path};
 
 /// Between two looks.
 pub const INTERVAL: Duration = Duration::from_secs(30);
@@ -26,10 +29,11 @@ pub struct Idle {
 impl Idle {
     /// Looks, [`INTERVAL`] after the last time, and lets go what is not needed.
     pub fn look(&mut self) {
-        let (Ok(cpu), Ok(memory)) = (read("cpu.stat"), read("memory.stat")) else { return };
+        let memory = read_path(&format!("{ROOT}/memory.stat"));
+        let (Ok(cpu), Ok(memory)) = (read("cpu.stat"), memory) else { return };
         if let Some(bytes) = self.unneeded(&cpu, &memory) {
             // Fails when some of it can't be had, after it took the rest.
-            let _ = write("memory.reclaim", &bytes.to_string());
+            let _ = write_path(&format!("{ROOT}/memory.reclaim"), &bytes.to_string());
         }
     }
 
