@@ -58,7 +58,7 @@ const DIFFERENCES: &[Difference] = &[
 ];
 
 fn process(lab: &mut Lab) {
-    compare(lab, MSB, docker::FUNCTIONS, docker::PROCESS);
+    compare(lab, &[MSB], docker::FUNCTIONS, docker::PROCESS);
 }
 
 fn options(lab: &mut Lab) {
