@@ -24,6 +24,8 @@ pub const COMMAND_LINE_SIZE: usize = 2048;
 pub const FIRST_IRQ: u32 = 5;
 /// Last shared peripheral interrupt that is given out; the GIC has room for many more.
 pub const LAST_IRQ: u32 = 127;
+/// No interrupt in between is another's.
+pub const CLOCK_IRQ: Option<u32> = None;
 /// There is no gap: RAM is one range up to the end of the address space.
 pub const GAP_START: u64 = u64::MAX;
 /// See [`GAP_START`].

@@ -61,3 +61,5 @@ pub const RESET_CPU: u8 = 1 << 2;
 pub const FIRST_IRQ: u32 = 5;
 /// Last pin of KVM's I/O APIC.
 pub const LAST_IRQ: u32 = 23;
+/// The clock's pin on a PC, which no device has: KVM wants to hear of the end of each of its interrupts, an exit each time.
+pub const CLOCK_IRQ: Option<u32> = Some(8);
