@@ -69,6 +69,8 @@ impl Assets {
             kernel_args: KERNEL_WORDS.map(str::to_owned).into_iter().chain(kernel_args).collect(),
             disks,
             file_system: None,
+            // Each is a device that the guest looks at while it starts, and takes one of the interrupt lines that images
+            // mounted as disks need too; more than four networks at the same time are rare.
             nics: 4,
             host_ports: vec![protocol::CHANNEL_PORT, protocol::NAMES_PORT],
             console_log: directory.join("console.log"),
