@@ -82,7 +82,7 @@ pub fn measure(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str))
             // Through a pipe, as every caller gives it: a file would be read by the container itself with runc.
             r#"sh -c "cat /bench/stdio/8M | PROGRAM --root STATE run --bundle /bench/stdio/in in""#,
         ),
-        (RUN, RUNS_QUICK, "docker run --rm --network none --runtime=RUNTIME busybox echo container-speaks"),
+        (RUN, RUNS, "docker run --rm --network none --runtime=RUNTIME busybox echo container-speaks"),
         ("docker exec", RUNS, "docker exec in-RUNTIME echo container-speaks"),
     ] {
         for runtime in ["runc", "msb"] {
