@@ -20,8 +20,10 @@ pub struct Measured {
 }
 
 /// Everything measured in one run.
-#[derive(Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
+    /// How often a host stood still and all of its part was measured anew in another: see [`super::turns`].
+    pub standstills: u32,
     /// In the order measured.
     pub commands: Vec<(String, Measured)>,
     /// Roots, in the order measured.
@@ -128,6 +130,13 @@ impl fmt::Display for Report {
             times.iter().try_for_each(|time| write!(f, " {:>15}", Ms(*time)))?;
             let (ours, theirs) = (times.first().copied().unwrap_or(0), times.get(1).copied().unwrap_or(0));
             writeln!(f, " {:>9}%", ours.saturating_mul(100) / theirs.max(1))?;
+        }
+        if self.standstills > 0 {
+            writeln!(
+                f,
+                "\n{} times a virtual host stood still; what is told is from another.",
+                self.standstills
+            )?;
         }
         if let Some(memory) = &self.memory {
             writeln!(

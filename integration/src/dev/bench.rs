@@ -12,7 +12,7 @@ use super::Project;
 use super::products::Build;
 use super::progress::Step;
 use crate::bench::{callers, cases, disks, network, report::Report, roots, volumes};
-use crate::host::{Fixture, Item, VirtualHost};
+use crate::host::{Fixture, HostError, Item, VirtualHost};
 
 /// What `bench` is told.
 #[derive(Debug, clap::Args)]
@@ -45,17 +45,20 @@ impl Bench {
     }
 }
 
+/// How many hosts may stand still before that is an error: their emulation has a fault that [`crate::bench::turns`] tells of.
+const STANDSTILLS: u32 = 2;
+
 /// Makes all that the benchmarks need, and runs them.
 pub fn run(project: &Project, bench: &Bench) -> Result<i32> {
     let build = project.build()?;
     let mut report = Report::default();
     let mut last = None;
     if [Part::Start, Part::Callers, Part::Roots].iter().any(|part| bench.has(*part)) {
-        last = Some(by_instructions(project, &build, bench, &mut report)?);
+        last = Some(again(&mut report, |report| by_instructions(project, &build, bench, report))?);
     }
     let failed = last.as_ref().is_some_and(|(_, measured)| measured.is_err());
     if !failed && [Part::Volumes, Part::Disks, Part::Network].iter().any(|part| bench.has(*part)) {
-        last = Some(by_the_wall(project, &build, bench, &mut report)?);
+        last = Some(again(&mut report, |report| by_the_wall(project, &build, bench, report))?);
     }
     if let Some((host, Err(error))) = last {
         println!("{report}");
@@ -76,6 +79,27 @@ pub fn run(project: &Project, bench: &Bench) -> Result<i32> {
 
 /// A host, and whether all was measured there.
 type Outcome = (VirtualHost, Result<()>);
+
+/// Measures a part, and all of it anew where its host stood still.
+fn again(report: &mut Report, measure: impl Fn(&mut Report) -> Result<Outcome>) -> Result<Outcome> {
+    let before = report.clone();
+    for standstills in before.standstills..STANDSTILLS {
+        *report = Report { standstills, ..before.clone() };
+        let outcome = measure(report)?;
+        match &outcome.1 {
+            Err(error) if stood_still(error) => {
+                eprintln!("The host stood still ({error:#}): once more in another.")
+            }
+            _ => return Ok(outcome),
+        }
+    }
+    *report = Report { standstills: STANDSTILLS, ..before };
+    measure(report)
+}
+
+fn stood_still(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.downcast_ref::<HostError>().is_some_and(HostError::is_timeout))
+}
 
 /// What is counted in instructions.
 fn by_instructions(project: &Project, build: &Build, bench: &Bench, report: &mut Report) -> Result<Outcome> {
@@ -135,4 +159,17 @@ fn by_the_wall(project: &Project, build: &Build, bench: &Bench, report: &mut Rep
     };
     let measured = measure();
     Ok((host, measured))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::channel::ChannelError;
+
+    #[test]
+    fn only_a_command_without_end_is_a_standstill() {
+        let late: Result<()> = Err(HostError::from(ChannelError::Timeout { seconds: 7 }).into());
+        assert!(late.context("of a case").is_err_and(|error| stood_still(&error)));
+        assert!(!stood_still(&anyhow::anyhow!("The command was still running after 7 s")));
+    }
 }

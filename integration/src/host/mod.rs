@@ -74,6 +74,13 @@ pub enum HostError {
     },
 }
 
+impl HostError {
+    /// Whether a command was still running when its time was over.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::Channel(ChannelError::Timeout { .. }))
+    }
+}
+
 /// Where a host's own files are.
 #[derive(Debug)]
 enum Folder {
