@@ -1,14 +1,16 @@
 //! The root's mounts, which containerd leaves to the shim: made in the bundle's `rootfs`, and unmade.
 
 use std::{
-    fs, io,
+    env, fs, io,
     path::{Path, PathBuf},
+    thread,
 };
 
 use containerd_shim_protos::types::mount::Mount;
 use nix::{
     errno::Errno,
     mount::{MntFlags, MsFlags, mount, umount2},
+    sched::{CloneFlags, unshare},
 };
 
 /// Why the root can't be had.
@@ -44,6 +46,14 @@ pub enum MountError {
         /// As given.
         option: String,
     },
+    /// More options than the kernel reads, which would leave out the rest without a word.
+    #[error("The mount at {} has too many layers, or too long paths of them: {bytes} bytes of options", path.display())]
+    Long {
+        /// Where.
+        path: PathBuf,
+        /// How many.
+        bytes: usize,
+    },
     /// It is in use.
     #[error("The root {} can't be unmounted", path.display())]
     Unmount {
@@ -74,6 +84,42 @@ const FLAGS: [(&str, MsFlags); 12] = [
 /// Options that are what happens without them.
 const USUAL: [&str; 9] =
     ["rw", "suid", "dev", "exec", "async", "atime", "diratime", "defaults", "norelatime"];
+
+/// mount(2) reads one page of options, with the zero at their end.
+const PAGE: usize = 4096;
+
+/// An overlay of many layers in fewer bytes: the directory above all lower ones, and the options as seen from there.
+fn from_above(data: &str) -> Option<(PathBuf, String)> {
+    let lower = data.split(',').find_map(|option| option.strip_prefix("lowerdir="))?;
+    // A path with a colon would be written with one of these.
+    let directories: Option<Vec<&Path>> = lower
+        .split(':')
+        .map(|name| (name.starts_with('/') && !name.contains('\\')).then(|| Path::new(name)))
+        .collect();
+    let directories = directories?;
+    let above = directories
+        .first()?
+        .ancestors()
+        .skip(1)
+        .find(|above| directories.iter().all(|one| one.starts_with(above)))?;
+    let names: Option<Vec<&str>> = directories
+        .iter()
+        .map(|one| one.strip_prefix(above).ok()?.to_str().filter(|name| !name.is_empty()))
+        .collect();
+    Some((above.to_owned(), data.replacen(lower, &names?.join(":"), 1)))
+}
+
+/// Mounts with relative names in the options: on a thread whose working directory is its own.
+fn mount_from(above: PathBuf, one: &Mount, path: &Path, flags: MsFlags, data: String) -> Result<(), Errno> {
+    let (source, kind, path) = (one.source.clone(), one.type_.clone(), path.to_owned());
+    let mounting = move || {
+        unshare(CloneFlags::CLONE_FS)?;
+        env::set_current_dir(above).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
+        mount(Some(source.as_str()), &path, Some(kind.as_str()), flags, Some(data.as_str()))
+    };
+    let thread = thread::Builder::new().name("mount".into()).spawn(mounting);
+    thread.map_err(|_| Errno::EAGAIN)?.join().unwrap_or(Err(Errno::EIO))
+}
 
 /// The two kinds of options.
 fn understood(options: &[String]) -> Result<(MsFlags, String), MountError> {
@@ -114,8 +160,17 @@ fn mount_one(one: &Mount, root: &Path) -> Result<(), MountError> {
         source,
     };
     let bind = flags.contains(MsFlags::MS_BIND);
-    let data = (!data.is_empty()).then_some(data.as_str());
-    mount(Some(one.source.as_str()), &path, Some(one.type_.as_str()), flags, data).map_err(failed)?;
+    if data.len() < PAGE {
+        let data = (!data.is_empty()).then_some(data.as_str());
+        mount(Some(one.source.as_str()), &path, Some(one.type_.as_str()), flags, data).map_err(failed)?;
+    } else {
+        match from_above(&data) {
+            Some((above, data)) if data.len() < PAGE => {
+                mount_from(above, one, &path, flags, data).map_err(failed)?
+            }
+            _ => return Err(MountError::Long { path, bytes: data.len() }),
+        }
+    }
     let rest = flags - MsFlags::MS_BIND - MsFlags::MS_REC;
     if bind && !rest.is_empty() {
         // A bind takes its flags only when it is there.
@@ -148,6 +203,32 @@ mod tests {
         assert_eq!(flags, MsFlags::MS_RDONLY | MsFlags::MS_BIND | MsFlags::MS_REC);
         assert_eq!(data, "workdir=/w,upperdir=/u");
         assert!(matches!(understood(&["loop".to_owned()]), Err(MountError::Option { .. })));
+    }
+
+    #[test]
+    fn names_of_layers_are_taken_from_the_directory_above_them() {
+        let seen = |data: &str| from_above(data).map(|(above, data)| (above.display().to_string(), data));
+        let told = |above: &str, data: &str| Some((above.to_owned(), data.to_owned()));
+        assert_eq!(
+            seen("index=off,lowerdir=/s/12/fs:/s/1/fs:/s/3/fs,upperdir=/s/4/fs,workdir=/s/4/work"),
+            told("/s", "index=off,lowerdir=12/fs:1/fs:3/fs,upperdir=/s/4/fs,workdir=/s/4/work")
+        );
+        assert_eq!(seen("lowerdir=/s/1/fs"), told("/s/1", "lowerdir=fs"));
+        assert_eq!(seen("lowerdir=/a:/b"), told("/", "lowerdir=a:b"));
+        // One beneath the other, relative, with a colon in its name, no overlay at all.
+        assert_eq!(seen("lowerdir=/s/1:/s/1/fs"), told("/s", "lowerdir=1:1/fs"));
+        for other in ["lowerdir=a:/b", r"lowerdir=/a\:x:/b", "upperdir=/u", "lowerdir=/:/a"] {
+            assert_eq!(seen(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_would_cut_off_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut one = Mount::new();
+        one.type_ = "overlay".into();
+        one.options = vec![format!("lowerdir=/{}", "a:/b/".repeat(PAGE))];
+        assert!(matches!(mount_all(&[one], dir.path()), Err(MountError::Long { .. })));
     }
 
     #[test]
