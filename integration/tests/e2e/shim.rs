@@ -22,12 +22,33 @@ fn a_task(lab: &mut Lab) {
     .code(0)
     .out("hi\n")
     .err("");
+    layers(lab);
     lab.must("Docker's first", "docked --rm busybox true");
     let before = lab.snapshot();
     by_ctr(lab);
-    killed(lab);
     by_docker(lab);
+    // Docker takes its time to find a containerd that has come back.
+    killed(lab);
     lab.nothing_left("after all", &before);
+}
+
+/// More layers than fit in a page of mount options.
+fn layers(lab: &mut Lab) {
+    lab.must(
+        "an image of sixty layers and more",
+        r#"mkdir image; cd image; docker save busybox | tar xf -; cp manifest.json manifest; jq -r '.[0].Config' manifest | xargs cat > config; mkdir d
+           for i in $(seq 60); do
+               echo $i > d/$i; tar cf x$i d; rm d/$i
+               jq -c ".[0].Layers += [\"x$i\"]" manifest > new; mv new manifest
+               jq -c ".rootfs.diff_ids += [\"sha256:$(sha256sum x$i | cut -d' ' -f1)\"] | del(.history)" config > new; mv new config
+           done
+           jq -c '.[0].Config = "config" | .[0].RepoTags = ["many:latest"]' manifest > manifest.json; rm -r index.json oci-layout d
+           tar cf ../many . && cd .. && rm -r image && ctr image import many >&2"#,
+    );
+    lab.step("all are there", "run docker.io/library/many:latest a sh -c 'ls /d | wc -l; cat /d/1 /d/60'")
+        .code(0)
+        .out("60\n1\n60\n")
+        .err("");
 }
 
 fn by_ctr(lab: &mut Lab) {
