@@ -160,6 +160,15 @@ impl Entry {
         file::save(&self.directory, RECORD, record)
     }
 
+    /// The same directory, to change: what was only looked at so far. Who has it locked already would wait for ever.
+    ///
+    /// # Errors
+    /// [`StateError::DoesNotExist`]
+    pub fn locked(&self) -> Result<Self, StateError> {
+        let (id, directory) = (self.id.clone(), self.directory.clone());
+        Ok(Self { lock: Some(lock(&directory)?), id, directory })
+    }
+
     /// Keeps something beside the record, as `NAME.json`.
     ///
     /// # Errors

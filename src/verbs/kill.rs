@@ -13,13 +13,13 @@ use nix::{
 use super::VerbError;
 use crate::{
     sandbox::control::{Control, ControlError},
-    state::{Entry, Process, StateError, Status},
+    state::{Entry, Process, Stage, StateError, Status},
 };
 
 /// How long a guest may take to carry out a SIGKILL before its machine is ended.
 const MERCY: Duration = Duration::from_secs(5);
 
-/// Sends a signal to the first process, or to all.
+/// Sends a signal to the first process, or to all, of an entry that is not locked.
 ///
 /// # Errors
 /// [`StateError::NotRunning`].
@@ -32,11 +32,32 @@ pub fn send(entry: &Entry, signal: i32, all: bool) -> Result<(), VerbError> {
     let control = Control::of(entry.directory());
     match signal {
         libc::SIGKILL if status == Status::Creating => end(record.vmm),
-        libc::SIGKILL => kill(control, record.vmm, all),
+        libc::SIGKILL => {
+            kill(control, record.vmm, all)?;
+            if status == Status::Paused { no_longer_paused(entry) } else { Ok(()) }
+        }
         signal => match control.signal(signal, all) {
             Err(ControlError::Guest(Failure::NoSuchProcess)) => Err(StateError::NotRunning.into()),
             result => Ok(result?),
         },
+    }
+}
+
+/// What is killed while it is paused ends at once, as with runc, and nobody can resume it: Docker tries, and would tell of an
+/// `unpause`.
+fn no_longer_paused(entry: &Entry) -> Result<(), VerbError> {
+    let marked = entry.locked().and_then(|entry| {
+        let mut record = entry.record()?;
+        if record.stage == Stage::Paused {
+            record.stage = Stage::Running;
+            entry.set_record(&record)?;
+        }
+        Ok(())
+    });
+    match marked {
+        // Removed meanwhile.
+        Err(StateError::DoesNotExist) => Ok(()),
+        result => Ok(result?),
     }
 }
 

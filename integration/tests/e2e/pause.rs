@@ -54,6 +54,7 @@ fn stands_still(lab: &mut Lab) {
     lab.wait("the signal arrives", "grep -q usr1 /root/c/out");
     lab.wait("the exec has run", "[ \"$(cat /root/c/late)\" = \"late\n0\" ]");
     lab.step("paused again, and killed as it is", "$R pause c; $R kill c KILL").code(0).out("").err("");
+    lab.step("it can't be resumed any more", "$R resume c").code(1).out("").err_has("container not paused");
     lab.wait("it has stopped", "[ $($R state c | jq -r .status) = stopped ]");
     lab.step("deleted", "$R delete c").code(0).out("").err("");
     lab.must(

@@ -5,7 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::{Arc, Mutex, atomic::AtomicBool},
+    sync::{Arc, Mutex},
     thread,
 };
 
@@ -104,7 +104,6 @@ impl Shim {
             init,
             execs: Mutex::new(BTreeMap::new()),
             directory: entry.directory().to_owned(),
-            killed: AtomicBool::new(false),
         };
         Ok((task, vmm))
     }

@@ -1,7 +1,5 @@
 //! What is done to a task as a whole, by way of its container.
 
-use std::sync::atomic::Ordering;
-
 use containerd_shim_protos::{
     events::task::{TaskDelete, TaskPaused, TaskResumed, TaskStart},
     protobuf::well_known_types::any::Any,
@@ -11,7 +9,6 @@ use msb_runtime::{
     state::{StateError, Status},
     verbs::{VerbError, delete, kill, pause, resume, start, update},
 };
-use nix::libc::SIGKILL;
 use oci_spec::runtime::LinuxResources;
 
 use super::{Exit, Shim, Task};
@@ -44,9 +41,6 @@ impl Shim {
         match kill::send(&self.look(task)?, signal, all) {
             Err(VerbError::State(StateError::NotRunning)) => return Err(Failure::Finished),
             done => done?,
-        }
-        if signal == SIGKILL {
-            task.killed.store(true, Ordering::Release);
         }
         Ok(())
     }
@@ -86,10 +80,6 @@ impl Shim {
 
     /// They go on.
     pub fn resume(&self, task: &Task) -> Result<(), Failure> {
-        if task.killed.load(Ordering::Acquire) {
-            // As with runc, whose container is gone by now: Docker tries, and must not see it go on.
-            return Err(StateError::NotPaused.into());
-        }
         resume::resume(&self.entry(task)?)?;
         self.events.publish(&TaskResumed { container_id: task.id.to_string(), ..TaskResumed::default() });
         Ok(())

@@ -12,7 +12,7 @@ mod watch;
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use msb_runtime::{
@@ -59,8 +59,6 @@ pub struct Task {
     execs: Mutex<BTreeMap<String, Arc<Exec>>>,
     /// Its directory beneath [`Shim::root`].
     directory: PathBuf,
-    /// SIGKILL was sent to its first process, which may have been paused: it only ends from here.
-    killed: AtomicBool,
 }
 
 /// What a process is at this moment, in containerd's words.

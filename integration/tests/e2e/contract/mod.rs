@@ -134,11 +134,12 @@ fn compare(lab: &mut Lab, ours: &[Named], functions: &str, steps: &[Step]) {
     }
 }
 
-/// The lines that only one of them has.
+/// The lines that only one of them has; both as a whole, if it is their order or number that differs.
 fn apart(reference: &str, ours: &str) -> String {
     let only = |mark: &str, these: &str, those: &str| -> String {
         let those: Vec<&str> = those.lines().collect();
         these.lines().filter(|line| !those.contains(line)).map(|line| format!("  {mark} {line}\n")).collect()
     };
-    only("runc", reference, ours) + &only("msb ", ours, reference)
+    let lines = only("runc", reference, ours) + &only("ours", ours, reference);
+    if lines.is_empty() { format!("{reference}but\n{ours}") } else { lines }
 }
