@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use crate::host::VirtualHost;
 
 /// Runs of each.
-const RUNS: usize = 3;
+const RUNS: usize = 2;
 
 /// A guest that takes longer stands still.
 const PATIENCE: Duration = Duration::from_secs(180);
