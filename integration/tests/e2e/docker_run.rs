@@ -53,16 +53,16 @@ fn echo_and_exit_codes(lab: &mut Lab) {
 
 fn streams(lab: &mut Lab) {
     let sum = lab.read(
-        "16 MiB that repeat nowhere",
-        "head -c 16777216 /dev/urandom > /root/big && sha256sum < /root/big",
+        "64 MiB that repeat nowhere",
+        "head -c 67108864 /dev/urandom > /root/big && sha256sum < /root/big",
     );
-    lab.step("16 MiB in", "docker run --rm -i $N $D busybox sha256sum < /root/big")
+    lab.step("64 MiB in", "docker run --rm -i $N $D busybox sha256sum < /root/big")
         .code(0)
         .out(&format!("{sum}\n"))
         .err("");
-    // Docker's own log of 16 MiB would be most of the time.
+    // Docker's own log of 64 MiB would be most of the time.
     lab.step(
-        "16 MiB in and out again",
+        "64 MiB in and out again",
         "docker run --rm -i --log-driver none $N $D busybox cat < /root/big | sha256sum",
     )
     .code(0)

@@ -72,7 +72,7 @@ pub const OPTIONS: &[Step] = &[
     ),
     (
         "more memory than it may have",
-        "docker run --name box $N $D -m 32m --memory-swap 32m busybox dd if=/dev/zero of=/dev/null bs=100M; echo $?; look; docker rm box",
+        "docker run --name box $N $D -m 32m --memory-swap 32m busybox tail /dev/zero; echo $?; look; docker rm box",
     ),
     (
         "sysctls",
