@@ -43,7 +43,7 @@ impl Lab {
         let project = Project::here();
         let payload = match runtime {
             Runtime::Runc => Vec::new(),
-            Runtime::Msb => project.build().expect("the programs under test can be built").payload(),
+            Runtime::Msb => project.payload().expect("the programs under test can be built"),
         };
         let setup = project.host(Fixture::Plain).expect("the virtual host can be made");
         let host = VirtualHost::start(Fixture::Plain, &setup, &payload).expect("the virtual host starts");

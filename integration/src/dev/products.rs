@@ -26,8 +26,6 @@ enum Link {
 pub struct Build {
     /// `msb-runtime`.
     pub runtime: PathBuf,
-    /// `containerd-shim-msb-v2`.
-    pub shim: PathBuf,
     /// The guest kernel.
     pub kernel: PathBuf,
     /// The guest's first file system, with the agent in it.
@@ -49,7 +47,6 @@ impl Build {
         };
         vec![
             item(&self.runtime, "/usr/local/bin/msb-runtime", 0o755),
-            item(&self.shim, "/usr/local/bin/containerd-shim-msb-v2", 0o755),
             item(&self.initramfs, "/usr/lib/msb/initramfs", 0o644),
             item(&self.kernel, "/usr/lib/msb/vmlinux", 0o644),
         ]
@@ -80,21 +77,25 @@ impl Project {
 
     /// A clean host with the current build and `extra` files in it: what an end-to-end test begins with.
     pub fn clean_host(&self, fixture: Fixture, extra: &[Item]) -> Result<VirtualHost> {
-        let payload = [self.build()?.payload().as_slice(), extra].concat();
+        let payload = [self.payload()?.as_slice(), extra].concat();
         Ok(VirtualHost::start(fixture, &self.host(fixture)?, &payload)?)
     }
 
     /// The programs under test, built from this checkout.
     pub fn build(&self) -> Result<Build> {
         let runtime = self.program("msb-runtime", &["src"], &["--release", "--package", "msb-runtime"])?;
-        let shim = self.program(
-            "containerd-shim-msb-v2",
-            &["src", "shim"],
-            &["--release", "--package", "containerd-shim-msb-v2"],
-        )?;
         let agent = self.program("msb-agent", &[], &["--profile=guest", "--package", "msb-agent"])?;
         let initramfs = self.initramfs("initramfs", &agent)?;
-        Ok(Build { runtime, shim, kernel: self.guest_kernel()?, initramfs })
+        Ok(Build { runtime, kernel: self.guest_kernel()?, initramfs })
+    }
+
+    /// Where the build goes on a host, and containerd's shim, which not everybody who runs a container has to wait for.
+    pub fn payload(&self) -> Result<Vec<Item>> {
+        let mut payload = self.build()?.payload();
+        let name = "containerd-shim-msb-v2";
+        let source = self.program(name, &["src", "shim"], &["--release", "--package", name])?;
+        payload.push(Item { source, target: format!("/usr/local/bin/{name}"), mode: 0o755 });
+        Ok(payload)
     }
 
     /// The guest kernel; some minutes the first time.

@@ -47,7 +47,7 @@ impl Soak {
 
 /// Runs them; the code of the runner.
 pub fn run(project: &Project, arguments: &Soak) -> Result<i32> {
-    project.build()?;
+    project.payload()?;
     project.host(Fixture::Plain)?;
     let line = [
         "nextest",

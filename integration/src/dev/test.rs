@@ -77,7 +77,7 @@ pub fn run(project: &Project, arguments: &Test) -> Result<i32> {
         "== end-to-end tests, in the virtual KVM host: Docker and its friends are used there, not on this machine"
     );
     // Made here, once and with progress, rather than in the first test.
-    project.build()?;
+    project.payload()?;
     project.host(Fixture::Plain)?;
     let targets = ["--package", "integration", "--test", "e2e"];
     totals.add(tests(project, &targets, filter, skips.path(), &mut failures)?);
