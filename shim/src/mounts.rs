@@ -3,10 +3,10 @@
 use std::{
     env, fs, io,
     path::{Path, PathBuf},
-    thread,
 };
 
 use containerd_shim_protos::types::mount::Mount;
+use msb_runtime::host::apart::apart;
 use nix::{
     errno::Errno,
     mount::{MntFlags, MsFlags, mount, umount2},
@@ -65,6 +65,9 @@ pub enum MountError {
     },
 }
 
+/// The bundle's directory that containerd wants the root in.
+pub const ROOT: &str = "rootfs";
+
 /// Options that are flags of mount(2), as mount(8) names them.
 const FLAGS: [(&str, MsFlags); 12] = [
     ("ro", MsFlags::MS_RDONLY),
@@ -117,8 +120,7 @@ fn mount_from(above: PathBuf, one: &Mount, path: &Path, flags: MsFlags, data: St
         env::set_current_dir(above).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
         mount(Some(source.as_str()), &path, Some(kind.as_str()), flags, Some(data.as_str()))
     };
-    let thread = thread::Builder::new().name("mount".into()).spawn(mounting);
-    thread.map_err(|_| Errno::EAGAIN)?.join().unwrap_or(Err(Errno::EIO))
+    apart("mount", mounting).map_err(|_| Errno::EAGAIN)?
 }
 
 /// The two kinds of options.

@@ -30,7 +30,7 @@ pub fn remove(flags: &Flags) -> anyhow::Result<()> {
     let pid = store.look(&id).and_then(|entry| entry.record()).map_or(0, |record| record.vmm.pid);
     let context = Context { store, systemd_cgroup: false, settings: None, tell: Box::new(log) };
     let deleted = delete::delete(&id, true, &context);
-    mounts::unmount_all(&bundle.join("rootfs"))?;
+    mounts::unmount_all(&bundle.join(mounts::ROOT))?;
     address::forget(flags);
     let response = DeleteResponse {
         pid: pid.cast_unsigned(),

@@ -1,4 +1,4 @@
-//! Work on a thread of its own, for what changes the thread that does it (its namespaces, its root).
+//! Work on a thread of its own, for what changes the thread that does it (its namespaces, its root, its working directory).
 
 use std::{io, thread};
 
@@ -6,10 +6,7 @@ use std::{io, thread};
 ///
 /// # Errors
 /// The thread can't be had, or has panicked.
-pub(super) fn apart<T: Send + 'static>(
-    name: &str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<T> {
+pub fn apart<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     let thread = thread::Builder::new().name(name.into()).spawn(work)?;
     thread.join().map_err(|_| io::ErrorKind::Other.into())
 }

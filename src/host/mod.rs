@@ -3,7 +3,7 @@
 //! Enters: plain data of [`crate::config`]. Leaves: guards that take back what was lent. It never knows the OCI
 //! spec's JSON, nor that there is a machine.
 
-mod apart;
+pub mod apart;
 pub mod cgroup;
 pub mod fds;
 pub mod hooks;

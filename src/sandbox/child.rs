@@ -8,9 +8,12 @@ use std::{
     io,
     os::{
         fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
-        unix::{net::UnixStream, process::CommandExt},
+        unix::{
+            net::UnixStream,
+            process::{CommandExt, ExitStatusExt},
+        },
     },
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
 };
 
 use msb_agent::protocol::{self, Failure, FrameError};
@@ -220,16 +223,21 @@ impl Released {
         self.0.as_ref().map_or(0, Child::id)
     }
 
-    /// Waits for its end, as a foreground `run` does.
+    /// Waits for its end, as a foreground `run` does; its exit code, as a shell tells it.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn wait(mut self) -> io::Result<std::process::ExitStatus> {
+    pub fn wait(mut self) -> io::Result<u8> {
         match &mut self.0 {
-            Some(child) => child.wait(),
+            Some(child) => Ok(code(child.wait()?)),
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }
+}
+
+fn code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| Some(128 + status.signal()?));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
 }
 
 /// The parent's only word.
@@ -275,5 +283,17 @@ impl Parent {
     /// The parent is gone: nobody wants this child any more.
     pub fn await_go(&mut self) -> Result<(), FrameError> {
         protocol::read::<Go>(&mut self.0).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_childs_end_is_the_containers() {
+        for (raw, expected) in [(0, 0), (7 << 8, 7), (9, 137)] {
+            assert_eq!(code(ExitStatus::from_raw(raw)), expected);
+        }
     }
 }

@@ -76,61 +76,65 @@ impl fmt::Display for Ms {
     }
 }
 
+/// How many hundredths of `of` there are in `part`.
+fn percent(part: u64, of: u64) -> u64 {
+    part.saturating_mul(100) / of.max(1)
+}
+
+/// A table of commands, by instructions.
+fn commands(f: &mut fmt::Formatter<'_>, what: &str, all: &[(String, Measured)]) -> fmt::Result {
+    writeln!(f, "{what:<42} {:>12} {:>10} {:>10}", "first output", "exit", "CPU")?;
+    for (name, measured) in all {
+        let (output, exit, cpu) = (Ms(measured.first_output_ns), Ms(measured.exit_ns), Ms(measured.cpu_ns));
+        writeln!(f, "{name:<42} {output:>12} {exit:>10} {cpu:>10}")?;
+    }
+    Ok(())
+}
+
+/// A table of cases by the wall's clock, with a column for each of `names`, of which the first is ours; nothing without
+/// cases. `ratio` says by ours and the others what is `compared`, in percent.
+fn sides(
+    f: &mut fmt::Formatter<'_>,
+    what: &str,
+    names: &[(&str, &str)],
+    compared: &str,
+    cases: &[(String, Vec<u64>)],
+    ratio: impl Fn(u64, &[u64]) -> u64,
+) -> fmt::Result {
+    if !cases.is_empty() {
+        write!(f, "\n{:<30}", format!("{what} (wall clock, best)"))?;
+        names.iter().try_for_each(|(name, _)| write!(f, " {name:>15}"))?;
+        writeln!(f, " {compared:>14}")?;
+    }
+    for (name, times) in cases {
+        write!(f, "{name:<30}")?;
+        times.iter().try_for_each(|time| write!(f, " {:>15}", Ms(*time)))?;
+        let (ours, others) = times.split_first().map_or((0, [].as_slice()), |(ours, others)| (*ours, others));
+        writeln!(f, " {:>13}%", ratio(ours, others))?;
+    }
+    Ok(())
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "Milliseconds in the virtual host, where one instruction is one nanosecond; medians.\n")?;
-        writeln!(f, "{:<42} {:>12} {:>10} {:>10}", "command", "first output", "exit", "CPU")?;
-        for (name, measured) in &self.commands {
-            let (output, exit, cpu) =
-                (Ms(measured.first_output_ns), Ms(measured.exit_ns), Ms(measured.cpu_ns));
-            writeln!(f, "{name:<42} {output:>12} {exit:>10} {cpu:>10}")?;
-        }
+        commands(f, "command", &self.commands)?;
         writeln!(f, "\n{:<66} {:>10}", "moment from exec, or work alone", "ms")?;
         for (name, moment) in &self.moments_ns {
             writeln!(f, "{name:<66} {:>10}", Ms(*moment))?;
         }
         if !self.roots.is_empty() {
-            writeln!(f, "\n{:<42} {:>12} {:>10} {:>10}", "root", "first output", "exit", "CPU")?;
+            writeln!(f)?;
+            commands(f, "root", &self.roots)?;
         }
-        for (name, measured) in &self.roots {
-            let (output, exit, cpu) =
-                (Ms(measured.first_output_ns), Ms(measured.exit_ns), Ms(measured.cpu_ns));
-            writeln!(f, "{name:<42} {output:>12} {exit:>10} {cpu:>10}")?;
-        }
-        if !self.disks.is_empty() {
-            write!(f, "\n{:<30}", "disk (wall clock, best of runs)")?;
-            VMMS.iter().try_for_each(|(name, _)| write!(f, " {name:>15}"))?;
-            writeln!(f, " {:>10}", "to QEMU's")?;
-        }
-        for (name, times) in &self.disks {
-            write!(f, "{name:<30}")?;
-            times.iter().try_for_each(|time| write!(f, " {:>15}", Ms(*time)))?;
-            let best = times.iter().skip(1).min().copied().unwrap_or(0).max(1);
-            let percent = times.first().copied().unwrap_or(0).saturating_mul(100) / best;
-            writeln!(f, " {percent:>9}%")?;
-        }
-        if !self.network.is_empty() {
-            write!(f, "\n{:<30}", "network (wall clock, best)")?;
-            RUNNERS.iter().try_for_each(|(name, _)| write!(f, " {name:>12}"))?;
-            writeln!(f, " {:>14}", "speed of vhost")?;
-        }
-        for (name, times) in &self.network {
-            write!(f, "{name:<30}")?;
-            times.iter().try_for_each(|time| write!(f, " {:>12}", Ms(*time)))?;
-            let (ours, theirs) = (times.first().copied().unwrap_or(0), times.get(1).copied().unwrap_or(0));
-            writeln!(f, " {:>13}%", theirs.saturating_mul(100) / ours.max(1))?;
-        }
-        if !self.volumes.is_empty() {
-            write!(f, "\n{:<30}", "volume (wall clock, best)")?;
-            PLACES.iter().try_for_each(|(name, _)| write!(f, " {name:>15}"))?;
-            writeln!(f, " {:>10}", "to runc's")?;
-        }
-        for (name, times) in &self.volumes {
-            write!(f, "{name:<30}")?;
-            times.iter().try_for_each(|time| write!(f, " {:>15}", Ms(*time)))?;
-            let (ours, theirs) = (times.first().copied().unwrap_or(0), times.get(1).copied().unwrap_or(0));
-            writeln!(f, " {:>9}%", ours.saturating_mul(100) / theirs.max(1))?;
-        }
+        let first = |times: &[u64]| times.first().copied().unwrap_or(0);
+        sides(f, "disk", &VMMS, "to QEMU's", &self.disks, |ours, others| {
+            percent(ours, others.iter().min().copied().unwrap_or(0))
+        })?;
+        sides(f, "network", &RUNNERS, "speed of vhost", &self.network, |ours, others| {
+            percent(first(others), ours)
+        })?;
+        sides(f, "volume", &PLACES, "to runc's", &self.volumes, |ours, others| percent(ours, first(others)))?;
         if self.standstills > 0 {
             writeln!(
                 f,

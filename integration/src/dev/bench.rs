@@ -83,18 +83,18 @@ type Outcome = (VirtualHost, Result<()>);
 /// Measures a part, and all of it anew where its host stood still.
 fn again(report: &mut Report, measure: impl Fn(&mut Report) -> Result<Outcome>) -> Result<Outcome> {
     let before = report.clone();
-    for standstills in before.standstills..STANDSTILLS {
+    let mut standstills = before.standstills;
+    loop {
         *report = Report { standstills, ..before.clone() };
         let outcome = measure(report)?;
         match &outcome.1 {
-            Err(error) if stood_still(error) => {
-                eprintln!("The host stood still ({error:#}): once more in another.")
+            Err(error) if standstills < STANDSTILLS && stood_still(error) => {
+                eprintln!("The host stood still ({error:#}): once more in another.");
             }
             _ => return Ok(outcome),
         }
+        standstills += 1;
     }
-    *report = Report { standstills: STANDSTILLS, ..before };
-    measure(report)
 }
 
 fn stood_still(error: &anyhow::Error) -> bool {

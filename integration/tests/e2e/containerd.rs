@@ -4,6 +4,19 @@ use integration::check::Lab;
 
 crate::conformance!(both: [core, written], ours: []);
 
+/// A terminal, and its size, which is told when there is a process already; `run` runs a command with it.
+pub fn terminal(lab: &mut Lab, run: &str) {
+    let script = format!(
+        r#"{run} sh -c '
+            i=0; until [ "$(stty size)" = "33 111" ] || [ $i -gt 50 ]; do i=$((i+1)); sleep 0.1; done
+            stty size; test -t 0 && test -t 1 && echo both; exit 6'"#
+    );
+    lab.step_with("a terminal, and its size", &script, |command| command.terminal(33, 111))
+        .code(6)
+        .out_has("33 111\r")
+        .out_has("both\r");
+}
+
 fn core(lab: &mut Lab) {
     lab.define(
         r#"
@@ -33,16 +46,7 @@ fn core(lab: &mut Lab) {
         .code(3)
         .out("3000000\n")
         .err("");
-    lab.step_with(
-        "a terminal",
-        r#"ctr run --rm -t --runc-binary "$P" --env PATH=/bin --rootfs /root/tree g sh -c '
-            i=0; until [ "$(stty size)" = "33 111" ] || [ $i -gt 50 ]; do i=$((i+1)); sleep 0.1; done
-            stty size; test -t 0 && test -t 1 && echo both; exit 6'"#,
-        |command| command.terminal(33, 111),
-    )
-    .code(6)
-    .out_has("33 111\r")
-    .out_has("both\r");
+    terminal(lab, r#"ctr run --rm -t --runc-binary "$P" --env PATH=/bin --rootfs /root/tree g"#);
 
     lab.step(
         "detached",

@@ -38,8 +38,8 @@ fn four_at_a_time(lab: &mut Lab) {
     lab.nothing_left(&format!("after {containers} containers"), &before);
 }
 
-/// As often as `MSB_STARTS` says; sixteen times without (`cargo dev soak`: 200). A container that is started again with what it wrote, by Docker and
-/// without.
+/// As often as `MSB_STARTS` says; sixteen times without (`cargo dev soak`: 200). A container that is started again
+/// with what it wrote, by Docker and without.
 fn again_and_again(lab: &mut Lab) {
     let starts: u32 = std::env::var("MSB_STARTS").ok().and_then(|count| count.parse().ok()).unwrap_or(16);
     let docker = starts.div_ceil(2);

@@ -52,16 +52,7 @@ fn layers(lab: &mut Lab) {
 }
 
 fn by_ctr(lab: &mut Lab) {
-    lab.step_with(
-        "a terminal, and its size",
-        r#"run -t --rootfs /root/tree b sh -c '
-            i=0; until [ "$(stty size)" = "33 111" ] || [ $i -gt 50 ]; do i=$((i+1)); sleep 0.1; done
-            stty size; test -t 0 && test -t 1 && echo both; exit 6'"#,
-        |command| command.terminal(33, 111),
-    )
-    .code(6)
-    .out_has("33 111\r")
-    .out_has("both\r");
+    crate::containerd::terminal(lab, "run -t --rootfs /root/tree b");
     lab.must(
         "events are followed",
         "ctr events > /root/events & echo $! > /root/follower; sleep 1; apart c sleep 1000",

@@ -30,9 +30,6 @@ use crate::{
     stdio::{Paths, Streams},
 };
 
-/// Where containerd wants the root.
-pub(super) const ROOT: &str = "rootfs";
-
 /// A task to be made.
 #[derive(Debug)]
 pub struct NewTask {
@@ -57,7 +54,7 @@ impl Shim {
         }
         let bundle = fs::canonicalize(&new.bundle)
             .map_err(|error| Failure::wrong("The bundle can't be opened", error))?;
-        let root = bundle.join(ROOT);
+        let root = bundle.join(mounts::ROOT);
         mounts::mount_all(&new.rootfs, &root)?;
         let made = self.make(id, &bundle, &new);
         if made.is_err() && !new.rootfs.is_empty() {

@@ -22,9 +22,6 @@ use crate::{
     stdio::{Paths, Streams},
 };
 
-/// The exit code of a process that was lost.
-const LOST: u32 = 255;
-
 /// An exec.
 #[derive(Debug)]
 pub struct Exec {
@@ -133,7 +130,7 @@ impl Shim {
 
     /// Waits for its end and tells it.
     fn watch_exec(&self, task: &Task, exec: &Exec, attached: Attached) {
-        let exit = Exit::now(attached.wait().map_or(LOST, |status| status.exit_code().into()));
+        let exit = Exit::now(attached.wait().map_or(Exit::LOST, |status| status.exit_code().into()));
         let _order = exec.process.in_order();
         self.events.publish(&TaskExit {
             container_id: task.id.to_string(),

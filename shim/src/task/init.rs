@@ -59,7 +59,7 @@ impl Shim {
         delete::delete(&task.id, force, &self.context(false))?;
         // Ended just now, if it was never started.
         let exit = self.runtime.block_on(task.init.wait());
-        mounts::unmount_all(&task.bundle.join(super::create::ROOT))?;
+        mounts::unmount_all(&task.bundle.join(mounts::ROOT))?;
         self.tasks().remove(task.id.as_str());
         self.events.publish(&TaskDelete {
             container_id: task.id.to_string(),

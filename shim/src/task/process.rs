@@ -21,6 +21,9 @@ pub struct Exit {
 }
 
 impl Exit {
+    /// The exit code of a process that was lost.
+    pub const LOST: u32 = 255;
+
     /// Now.
     pub fn now(code: u32) -> Self {
         Self { code, at: SystemTime::now() }
@@ -65,7 +68,7 @@ impl Process {
             }
             if exit.changed().await.is_err() {
                 // Not possible: the sender is borrowed.
-                return Exit::now(255);
+                return Exit::now(Exit::LOST);
             }
         }
     }

@@ -1,11 +1,6 @@
 //! A container's life as its host sees it: memory that was short, and the end.
 
-use std::{
-    os::{fd::AsFd, unix::process::ExitStatusExt},
-    process::ExitStatus,
-    sync::Arc,
-    time::Duration,
-};
+use std::{os::fd::AsFd, sync::Arc, time::Duration};
 
 use containerd_shim_protos::events::task::{TaskExit, TaskOOM};
 use msb_runtime::{
@@ -23,14 +18,12 @@ use crate::events::timestamp;
 
 /// How long the ends of execs are waited for, when their machine has gone.
 const EXECS: Duration = Duration::from_secs(5);
-/// The exit code where none can be had.
-const LOST: u32 = 255;
 
 impl Shim {
     /// Waits for the VMM, and tells the container's end after those of its execs.
     pub(super) fn watch(&self, task: &Task, vmm: Released) {
         self.watch_memory(task);
-        let code = vmm.wait().map_or(LOST, code);
+        let code = vmm.wait().map_or(Exit::LOST, u32::from);
         let execs: Vec<_> =
             lock(&task.execs).values().filter(|exec| exec.is_started()).map(Arc::clone).collect();
         let ends = async {
@@ -82,23 +75,5 @@ impl Shim {
 
     fn cgroup(&self, task: &Task) -> Option<Cgroup> {
         Lent::load(&self.look(task).ok()?).ok()??.cgroup().ok()?
-    }
-}
-
-/// As a shell tells it.
-fn code(status: ExitStatus) -> u32 {
-    let code = status.code().or_else(|| Some(128 + status.signal()?));
-    code.and_then(|code| u32::try_from(code).ok()).unwrap_or(LOST)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ends_of_the_vmm_are_the_containers() {
-        for (raw, expected) in [(0, 0), (7 << 8, 7), (9, 137)] {
-            assert_eq!(code(ExitStatus::from_raw(raw)), expected);
-        }
     }
 }

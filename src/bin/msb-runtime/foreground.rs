@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
-    os::{fd::OwnedFd, unix::process::ExitStatusExt},
+    os::fd::OwnedFd,
     process::ExitCode,
     thread,
 };
@@ -39,14 +39,13 @@ pub fn stay(child: Released, master: Option<OwnedFd>) -> anyhow::Result<ExitCode
 
     let raw = master.as_ref().and_then(|_| Raw::enter(io::stdin()).ok());
     let output = master.map(serve).transpose()?;
-    let status = child.wait().context("The process can't be waited for")?;
+    let code = child.wait().context("The process can't be waited for")?;
     if let Some(output) = output {
         // The slave's last descriptor went with the child: the copy comes to its end.
         let _ = output.join();
     }
     drop(raw);
-    let code = status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(255);
-    Ok(ExitCode::from(u8::try_from(code).unwrap_or(255)))
+    Ok(ExitCode::from(code))
 }
 
 /// Passes signals on; a new size of the user's terminal is passed on as one of the container's.
