@@ -91,7 +91,7 @@ pub fn measure(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str))
                 command.replace("PROGRAM", program).replace("STATE", state).replace("RUNTIME", runtime);
             let name = format!("{case}, {runtime}");
             progress(&name);
-            let measured = cases::runs(host, count, MARKER, &command)?;
+            let measured = cases::runs(host, report.runs(count), MARKER, &command)?;
             let rest = measured.exit_ns.saturating_sub(measured.first_output_ns);
             if case == NOTHING {
                 ends.insert(runtime, rest);

@@ -64,14 +64,14 @@ pub fn measure(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str))
         ("echo, no container", "/bin/echo container-speaks"),
     ] {
         progress(name);
-        report.add(name, runs(host, RUNS, MARKER, command)?);
+        report.add(name, runs(host, report.runs(RUNS), MARKER, command)?);
     }
     progress("moments of msb-runtime run");
     moments(host, report)?;
     progress("memory of an idle machine");
     report.memory = Some(idle(host)?);
     progress("QEMU microvm to the agent's hello");
-    let times: Vec<u64> = ask(host, &format!("host-measure hello {RUNS} {}", qemu()))?;
+    let times: Vec<u64> = ask(host, &format!("host-measure hello {} {}", report.runs(RUNS), qemu()))?;
     report.moment("QEMU microvm: agent's hello", median(times.into_iter().skip(1)));
     Ok(())
 }
@@ -119,7 +119,7 @@ pub(super) fn measured(host: &VirtualHost, case: Case<'_>) -> Result<Measured> {
 /// With `--debug` the runtime logs when the guest was entered and when its agent said hello.
 fn moments(host: &VirtualHost, report: &mut Report) -> Result<()> {
     let (mut spawned, mut entered, mut hello, mut whole) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..RUNS {
+    for _ in 0..report.runs(RUNS) {
         let command = format!(
             "rm -f /bench/log; host-measure run 1 {MARKER} '' msb-runtime --debug --log /bench/log --log-format json \
              --root /run/bench run --bundle /bench/bundle bench"

@@ -43,7 +43,7 @@ pub fn measure(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str))
     let prepared = host.sh(PREPARE).run()?;
     ensure!(prepared.code == 0, "The host can't be prepared: {}", prepared.err());
     let command = |argument: &str| format!("sh /bench/disks {argument} < /dev/null");
-    report.disks = turns::best(host, &VMMS, command, cases, progress)?;
+    report.disks = turns::best(host, report.brief, &VMMS, command, cases, progress)?;
     Ok(())
 }
 

@@ -63,7 +63,7 @@ pub fn measure(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str))
     let prepared = host.sh(PREPARE).run()?;
     ensure!(prepared.code == 0, "The host can't be prepared: {}", prepared.err());
     let command = |argument: &str| format!("sh /bench/network {argument} < /dev/null 2>&1");
-    report.network = turns::best(host, &RUNNERS, command, cases, progress)?;
+    report.network = turns::best(host, report.brief, &RUNNERS, command, cases, progress)?;
     Ok(())
 }
 

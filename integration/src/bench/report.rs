@@ -22,6 +22,8 @@ pub struct Measured {
 /// Everything measured in one run.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
+    /// Everything was run once or twice only: that it runs was asked, not what it takes.
+    pub brief: bool,
     /// How often a host stood still and all of its part was measured anew in another: see [`super::turns`].
     pub standstills: u32,
     /// In the order measured.
@@ -43,6 +45,12 @@ pub struct Report {
 }
 
 impl Report {
+    /// Runs of a case that has `whole` of them where what it takes is asked; the first, which warms caches, is one of them.
+    #[must_use]
+    pub fn runs(&self, whole: usize) -> usize {
+        if self.brief { whole.min(2) } else { whole }
+    }
+
     /// One more command.
     pub fn add(&mut self, name: &str, measured: Measured) {
         self.commands.push((name.to_owned(), measured));
@@ -117,6 +125,9 @@ fn sides(
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.brief {
+            writeln!(f, "Brief: each case once. What it takes is told by `cargo dev bench` without --brief.")?;
+        }
         writeln!(f, "Milliseconds in the virtual host, where one instruction is one nanosecond; medians.\n")?;
         commands(f, "command", &self.commands)?;
         writeln!(f, "\n{:<66} {:>10}", "moment from exec, or work alone", "ms")?;
@@ -183,6 +194,9 @@ mod tests {
         report.moment("QEMU microvm", 150_800_000);
         report.disks.push(("4k-random-read".to_owned(), vec![3_000_000, 5_000_000, 4_000_000]));
         let text = report.to_string();
+        assert!(!text.contains("Brief") && report.runs(11) == 11);
+        let brief = Report { brief: true, ..report.clone() };
+        assert!(brief.to_string().starts_with("Brief") && brief.runs(11) == 2 && brief.runs(1) == 1);
         assert!(text.contains("runc run") && text.contains("45.70") && text.contains("150.80"), "{text}");
         report.network.push(("tcp-send".to_owned(), vec![2_000_000, 1_000_000, 4_000_000, 500_000]));
         let with_network = report.to_string();

@@ -11,18 +11,20 @@ use anyhow::{Context, Result, ensure};
 
 use crate::host::VirtualHost;
 
-/// Runs of each.
+/// Runs of each, where the best is asked.
 const RUNS: usize = 2;
 
 /// A guest that takes longer stands still.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// Each case and its nanoseconds: with each of `runners`, names and arguments of `command`, whose output `cases` reads.
+/// Each case and its nanoseconds: with each of `runners`, names and arguments of `command`, whose output `cases` reads. In
+/// a `brief` run, of one run.
 ///
 /// # Errors
 /// A guest that does not come to its end, or tells of a failure.
 pub fn best(
     host: &VirtualHost,
+    brief: bool,
     runners: &[(&str, &str)],
     command: impl Fn(&str) -> String,
     cases: impl Fn(&str) -> Result<Vec<(String, u64)>>,
@@ -30,7 +32,7 @@ pub fn best(
 ) -> Result<Vec<(String, Vec<u64>)>> {
     let mut best: Vec<BTreeMap<String, u64>> = vec![BTreeMap::new(); runners.len()];
     let mut order = Vec::new();
-    for _ in 0..RUNS {
+    for _ in 0..if brief { 1 } else { RUNS } {
         for ((name, argument), best) in runners.iter().zip(&mut best) {
             progress(name);
             let output = host.sh(&command(argument)).timeout(Some(PATIENCE)).run()?.out();

@@ -57,7 +57,7 @@ pub fn measure(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str))
     ensure!(prepared.code == 0, "The host can't be prepared: {}", prepared.err());
     let command =
         |place: &str| format!("set -- {place}; $1 --root /run/bench-$1 run --bundle /bench/$2 bench 2>&1");
-    report.volumes = turns::best(host, &PLACES, command, cases, progress)?;
+    report.volumes = turns::best(host, report.brief, &PLACES, command, cases, progress)?;
     let left = host.sh("ls -A /bench/work; umount /bench /var/lib/msb-runtime").run()?;
     ensure!(left.code == 0 && left.out().is_empty(), "The work left {:?}: {}", left.out(), left.err());
     Ok(())

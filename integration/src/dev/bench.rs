@@ -20,6 +20,9 @@ pub struct Bench {
     /// Only these; all without
     #[arg(value_enum)]
     parts: Vec<Part>,
+    /// Each case once or twice, and the small root alone: that all of it runs, not what it takes
+    #[arg(long)]
+    brief: bool,
 }
 
 /// What can be measured by itself.
@@ -51,7 +54,7 @@ const STANDSTILLS: u32 = 2;
 /// Makes all that the benchmarks need, and runs them.
 pub fn run(project: &Project, bench: &Bench) -> Result<i32> {
     let build = project.build()?;
-    let mut report = Report::default();
+    let mut report = Report { brief: bench.brief, ..Report::default() };
     let mut last = None;
     if [Part::Start, Part::Callers, Part::Roots].iter().any(|part| bench.has(*part)) {
         last = Some(again(&mut report, |report| by_instructions(project, &build, bench, report))?);
