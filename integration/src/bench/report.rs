@@ -126,7 +126,10 @@ fn sides(
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.brief {
-            writeln!(f, "Brief: each case once. What it takes is told by `cargo dev bench` without --brief.")?;
+            writeln!(
+                f,
+                "Brief: each case once. What it takes is told by `cargo dev bench` without --brief."
+            )?;
         }
         writeln!(f, "Milliseconds in the virtual host, where one instruction is one nanosecond; medians.\n")?;
         commands(f, "command", &self.commands)?;

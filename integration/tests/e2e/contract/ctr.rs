@@ -8,7 +8,7 @@ pub const FUNCTIONS: &str = r#"
 whole() { ctr run --rm $C --env PATH=/bin "$@"; }
 apart() { ctr run --detach $C --env PATH=/bin "$@" < /dev/null; }
 status() { ctr task ls | awk '$1 == "box" { print $3 }'; }
-until_status() { eventually "[ \"\$(status)\" = $1 ]" 0.2; }
+until_status() { eventually "[ \"\$(status)\" = $1 ]" 0.2 || vain "$@"; }
 # ctr keeps no events: it only follows them.
 events() { :; }
 clear() { ctr task rm -f box; ctr container rm box; }

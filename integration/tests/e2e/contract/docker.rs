@@ -13,8 +13,8 @@ events() {
     loose='^(exec_|health_status|oom|resize|top)'; grep -vE "$loose" /root/all; grep -E "$loose" /root/all | sort -u
 }
 clear() { docker rm -f box other; }
-until_log() { eventually "docker logs box 2>&1 | grep -q '$1'" 0.2; }
-until_state() { eventually "[ \"\$(docker inspect -f '$1' box)\" = '$2' ]" 0.2; }
+until_log() { eventually "docker logs box 2>&1 | grep -q '$1'" 0.2 || vain "$@"; }
+until_state() { eventually "[ \"\$(docker inspect -f '$1' box)\" = '$2' ]" 0.2 || vain "$@"; }
 "#;
 
 /// Who the process is, what it may do and what it finds.
@@ -68,7 +68,12 @@ pub const OPTIONS: &[Step] = &[
     (
         "limits",
         "docker run --rm $N $D -m 64m --memory-swap 64m --memory-reservation 32m --pids-limit 20 --cpus 0.5 --cpu-shares 512 busybox sh -c '
-            cd /sys/fs/cgroup; cat memory.max memory.swap.max memory.low pids.max cpu.max cpu.weight'",
+            cd /sys/fs/cgroup; cat memory.max memory.swap.max memory.low pids.max cpu.max cpu.weight'
+         docker run --name box $N $D --cpuset-cpus 0 --device-read-bps /dev/vda:10mb --blkio-weight 300 busybox nproc; look; docker rm box",
+    ),
+    (
+        "an init that reaps",
+        "docker run --name box $N $D --init busybox sh -c 'cat /proc/1/comm; (sleep 0 & exec true); sleep 0.2; ps | grep -c \"[Z]\"'; look; docker rm box",
     ),
     (
         "more memory than it may have",
@@ -94,32 +99,6 @@ pub const OPTIONS: &[Step] = &[
         "docker run --name box -t $N $D busybox sh -c 'tty; stty -a | grep -c rows; ls -l /dev/console | cut -c1; echo $TERM'; look; docker rm box",
     ),
     ("labels, names and annotations", "docker run --name box --label a=b --annotation x=y $N $D busybox true; look; docker rm box"),
-];
-
-pub const NAMESPACES: &[Step] = &[
-    (
-        "no network",
-        "docker run --rm --network none $D busybox sh -c 'ip -o link | cut -d: -f2; ping -c 1 -w 1 127.0.0.1 | grep -c from'",
-    ),
-    ("the host's processes", "docker run --rm $N $D --pid=host busybox sh -c 'echo ran'"),
-    ("the host's name", "docker run --rm $N $D --uts=host busybox sh -c 'hostname'"),
-    ("the host's shared memory", "docker run --rm $N $D --ipc=host busybox sh -c 'ls -d /dev/shm'"),
-    (
-        "no shared memory",
-        "docker run --rm $N $D --ipc=none busybox sh -c 'ls /dev/shm 2>&1; ls -d /dev/mqueue'",
-    ),
-    (
-        "shared memory that others may join",
-        "docker run --rm $N $D --ipc=shareable busybox sh -c 'echo x > /dev/shm/x; cat /dev/shm/x'",
-    ),
-    (
-        "the host's cgroups",
-        "docker run --rm $N $D --cgroupns=host busybox sh -c 'cat /proc/self/cgroup | cut -d: -f1,2'",
-    ),
-    (
-        "another's processes",
-        "docker run -d --name other $N $D busybox sleep 1000 >&2; docker run --rm $N $D --pid=container:other busybox sh -c 'echo ran'; docker rm -f other >&2",
-    ),
 ];
 
 pub const LIFECYCLE: &[Step] = &[
@@ -151,7 +130,8 @@ pub const LIFECYCLE: &[Step] = &[
     (
         "changed while it runs",
         "docker run -d --name box $N $D -m 128m busybox sleep 1000 >/dev/null; docker update -m 100m --memory-swap 200m --cpus 0.5 --pids-limit 50 --restart no box
-         look; docker exec box sh -c 'cd /sys/fs/cgroup; cat memory.max memory.swap.max cpu.max pids.max'; docker rm -f box",
+         look; docker exec box sh -c 'cd /sys/fs/cgroup; cat memory.max memory.swap.max cpu.max pids.max'
+         docker restart -t 0 box; until_state '{{.State.Running}}' true; docker exec box cat /sys/fs/cgroup/memory.max; docker rm -f box",
     ),
 ];
 
@@ -179,7 +159,13 @@ pub const LATER: &[Step] = &[
     (
         "renamed, committed and compared",
         "docker run --name first $N $D busybox sh -c 'echo x > /x; rm /etc/group' ; docker rename first box; docker diff box | sort; docker commit box changed >/dev/null
-         docker run --rm $N $D changed sh -c 'cat /x; ls /etc/group'; docker cp box:/x - | tar -tv | cut -c1-10; docker rm box; docker rmi changed >/dev/null",
+         docker run --rm $N $D changed sh -c 'cat /x; ls /etc/group'; docker cp box:/x - | tar -tv | cut -c1-10
+         echo new > /root/new; docker cp /root/new box:/new; docker start -a box; docker cp box:/new - | tar -xO; docker rm box; docker rmi changed >/dev/null",
+    ),
+    (
+        "committed while it runs",
+        "docker run -d --name box $N $D busybox sh -c 'echo x > /x; echo ready; sleep 1000' >/dev/null; until_log ready; docker commit box changed >/dev/null
+         docker exec box cat /x; docker run --rm $N $D changed cat /x; docker rm -f box; docker rmi changed >/dev/null",
     ),
 ];
 

@@ -11,8 +11,8 @@ look() {
 }
 events() { podman events --stream=false --since $began --filter type=container --format '{{.Status}}' | grep -vxE 'stop|died|cleanup' | sort -u; }
 clear() { podman rm -f -t 0 box; }
-until_log() { eventually "podman logs box 2>&1 | grep -q '$1'" 0.2; }
-until_exited() { eventually "[ \"\$(podman inspect -f '{{.State.Status}}' box)\" = exited ]" 0.2; }
+until_log() { eventually "podman logs box 2>&1 | grep -q '$1'" 0.2 || vain "$@"; }
+until_exited() { eventually "[ \"\$(podman inspect -f '{{.State.Status}}' box)\" = exited ]" 0.2 || vain exited; }
 "#;
 
 pub const STEPS: &[Step] = &[
@@ -49,6 +49,12 @@ pub const STEPS: &[Step] = &[
         "podman: input, entry point and environment",
         "echo from outside | pod run --rm -i $N --entrypoint cat busybox -; printf 'X=1\\nY=two words\\n' > list
          pod run --rm $N --env-file list --entrypoint '' busybox sh -c 'echo $X $Y'; echo | pod run --rm -i $N busybox sh -c 'read a; echo \"<$a>\"; exit 42'",
+    ),
+    (
+        "podman: volumes",
+        "mkdir -p /root/pods; echo in > /root/pods/in; pod run --name box $N -v /root/pods:/dir -v /root/pods/in:/file:ro -v kept:/kept busybox sh -c '
+            cat /dir/in /file; echo out > /dir/out; echo x > /kept/x; (echo no > /file) 2>&1'; until_exited; look; cat /root/pods/out
+         pod run --rm $N --volumes-from box busybox cat /kept/x; pod rm box; podman volume rm kept; rm -r /root/pods",
     ),
     (
         "podman: a terminal",

@@ -1,0 +1,108 @@
+//! What is meant to differ from runc, and nothing else.
+
+use super::Difference;
+
+/// Ours, below runc's shim and by our own, whose errors containerd can tell apart.
+const MSB: &[&str] = &["msb"];
+const SHIM: &[&str] = &["shim"];
+const BOTH: &[&str] = &["msb", "shim"];
+
+/// Each step, once.
+pub const DIFFERENCES: &[Difference] = &[
+    Difference {
+        step: "another's processes",
+        reason: "another container can't be joined",
+        lines: &[
+            (
+                MSB,
+                "  runc ran
+  ours docker: not created: The pid namespace of another container can't be joined: each container has a kernel of its own. Remove linux.namespaces[].path (--pid=container:…): unknown.
+",
+            ),
+            (
+                SHIM,
+                "  runc ran
+  ours docker: not created: The pid namespace of another container can't be joined: each container has a kernel of its own. Remove linux.namespaces[].path (--pid=container:…): invalid argument.
+",
+            ),
+        ],
+    },
+    Difference {
+        step: "another's shared memory",
+        reason: "another container can't be joined",
+        lines: &[
+            (
+                MSB,
+                "  runc 0
+  ours 125
+  ours docker: not created: The ipc namespace of another container can't be joined: each container has a kernel of its own. Remove linux.namespaces[].path (--ipc=container:…): unknown.
+",
+            ),
+            (
+                SHIM,
+                "  runc 0
+  ours 125
+  ours docker: not created: The ipc namespace of another container can't be joined: each container has a kernel of its own. Remove linux.namespaces[].path (--ipc=container:…): invalid argument.
+",
+            ),
+        ],
+    },
+    Difference {
+        step: "the host's network",
+        reason: "`--network host` and `--network container:…` are refused",
+        lines: &[
+            (
+                MSB,
+                "  runc 0
+  runc start
+  runc die
+  ours 125
+  ours docker: not created: The host's own network can't be given to a machine: use a network of its own and publish its ports (--network bridge -p …), or none (--network none): unknown.
+",
+            ),
+            (
+                SHIM,
+                "  runc 0
+  runc start
+  runc die
+  ours 125
+  ours docker: not created: The host's own network can't be given to a machine: use a network of its own and publish its ports (--network bridge -p …), or none (--network none): invalid argument.
+",
+            ),
+        ],
+    },
+    Difference {
+        step: "another's network",
+        reason: "`--network host` and `--network container:…` are refused",
+        lines: &[(
+            BOTH,
+            "  runc 0
+  ours 125
+  ours docker: not created: The network namespace /proc/PID/ns/net is that of process PID already, and a microVM needs one for itself: leave --network container:… away, or put both containers into one network: unknown.
+",
+        )],
+    },
+    Difference {
+        step: "hidden and read-only paths",
+        reason: "`/proc` and `/sys` have what the guest's kernel has",
+        lines: &[(
+            BOTH,
+            "  runc /proc/acpi:
+  runc 
+  runc sh: can't create /proc/sysrq-trigger: Read-only file system
+  runc /proc/acpi ro
+  runc /proc/kcore rw
+  runc /proc/sysrq-trigger ro
+  runc head: /proc/kcore: Permission denied
+  ours sh: can't create /proc/sysrq-trigger: nonexistent directory
+  ours head: /proc/kcore: No such file or directory
+  ours ls: /proc/acpi: No such file or directory
+",
+        )],
+    },
+    Difference {
+        step: "looked at",
+        reason: "`docker top` shows the machine's one process",
+        lines: &[(BOTH, "  runc 1\n  ours 0\n")],
+    },
+];
