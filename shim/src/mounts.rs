@@ -3,6 +3,7 @@
 use std::{
     env, fs, io,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
 };
 
 use containerd_shim_protos::types::mount::Mount;
@@ -38,13 +39,15 @@ pub enum MountError {
         #[source]
         source: Errno,
     },
-    /// An option that is more than the kernel's.
-    #[error(
-        "The mount option {option:?} can't be served: have the snapshotter mount by itself what needs it"
-    )]
-    Option {
-        /// As given.
-        option: String,
+    /// mount(8), for what is in a file.
+    #[error("The file {from} can't be mounted at {}: {reason}", path.display())]
+    Loop {
+        /// What.
+        from: String,
+        /// Where.
+        path: PathBuf,
+        /// Its own word.
+        reason: String,
     },
     /// More options than the kernel reads, which would leave out the rest without a word.
     #[error("The mount at {} has too many layers, or too long paths of them: {bytes} bytes of options", path.display())]
@@ -88,6 +91,9 @@ const FLAGS: [(&str, MsFlags); 12] = [
 const USUAL: [&str; 9] =
     ["rw", "suid", "dev", "exec", "async", "atime", "diratime", "defaults", "norelatime"];
 
+/// What is to be mounted is in a file.
+const LOOP: &str = "loop";
+
 /// mount(2) reads one page of options, with the zero at their end.
 const PAGE: usize = 4096;
 
@@ -124,18 +130,38 @@ fn mount_from(above: PathBuf, one: &Mount, path: &Path, flags: MsFlags, data: St
 }
 
 /// The two kinds of options.
-fn understood(options: &[String]) -> Result<(MsFlags, String), MountError> {
+fn understood(options: &[String]) -> (MsFlags, String) {
     let (mut flags, mut data) = (MsFlags::empty(), Vec::new());
     for option in options {
         if let Some((_, flag)) = FLAGS.iter().find(|(name, _)| name == option) {
             flags |= *flag;
-        } else if option == "loop" {
-            return Err(MountError::Option { option: option.clone() });
         } else if !USUAL.contains(&option.as_str()) && !option.starts_with("X-containerd.") {
             data.push(option.as_str());
         }
     }
-    Ok((flags, data.join(",")))
+    (flags, data.join(","))
+}
+
+/// Mounts what is in a file: mount(8) finds a loop device, which goes with the mount.
+fn mount_file(one: &Mount, path: &Path) -> Result<(), MountError> {
+    let failed =
+        |reason: String| MountError::Loop { from: one.source.clone(), path: path.to_owned(), reason };
+    let options: Vec<&str> = one
+        .options
+        .iter()
+        .map(String::as_str)
+        .filter(|option| !option.starts_with("X-containerd."))
+        .collect();
+    let mounted = Command::new("mount")
+        .args(["-t", &one.type_, "-o", &options.join(","), "--", &one.source])
+        .arg(path)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| failed(error.to_string()))?;
+    match mounted.status.success() {
+        true => Ok(()),
+        false => Err(failed(String::from_utf8_lossy(&mounted.stderr).trim().to_owned())),
+    }
 }
 
 /// Mounts all of them at `root`, in order. What was mounted when one fails is unmounted.
@@ -153,8 +179,11 @@ pub fn mount_all(mounts: &[Mount], root: &Path) -> Result<(), MountError> {
 }
 
 fn mount_one(one: &Mount, root: &Path) -> Result<(), MountError> {
-    let (flags, data) = understood(&one.options)?;
     let path = root.join(one.target.trim_start_matches('/'));
+    if one.options.iter().any(|option| option == LOOP) {
+        return mount_file(one, &path);
+    }
+    let (flags, data) = understood(&one.options);
     let failed = |source| MountError::Mount {
         kind: one.type_.clone(),
         from: one.source.clone(),
@@ -201,10 +230,19 @@ mod tests {
     fn flags_are_told_from_the_file_systems_own_options() {
         let options =
             ["workdir=/w", "upperdir=/u", "ro", "rw", "rbind", "X-containerd.x=y"].map(str::to_owned);
-        let (flags, data) = understood(&options).unwrap();
+        let (flags, data) = understood(&options);
         assert_eq!(flags, MsFlags::MS_RDONLY | MsFlags::MS_BIND | MsFlags::MS_REC);
         assert_eq!(data, "workdir=/w,upperdir=/u");
-        assert!(matches!(understood(&["loop".to_owned()]), Err(MountError::Option { .. })));
+    }
+
+    #[test]
+    fn what_is_in_no_file_is_told_by_mount_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut one = Mount::new();
+        (one.type_, one.source) = ("ext4".into(), "/no/such/image".into());
+        one.options = ["loop", "ro", "X-containerd.x=y"].map(str::to_owned).into();
+        let error = mount_all(&[one], dir.path()).unwrap_err().to_string();
+        assert!(error.contains("/no/such/image"), "{error}");
     }
 
     #[test]

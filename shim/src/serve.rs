@@ -1,6 +1,7 @@
 //! The server of one task, from its socket to its end.
 
 use std::{
+    collections::HashMap,
     env,
     fs::{self, File},
     io::{self, ErrorKind, Write},
@@ -13,7 +14,7 @@ use std::{
 use anyhow::{Context, bail};
 use containerd_shim_protos::{
     shim_async::create_task,
-    ttrpc::asynchronous::{Server, transport::Listener},
+    ttrpc::asynchronous::{Server, Service as Methods, transport::Listener},
 };
 use msb_runtime::host::{fds, inherited};
 use nix::{
@@ -102,6 +103,18 @@ fn listen(path: &Path) -> anyhow::Result<UnixListener> {
     }
 }
 
+/// The task service by the names of both its versions, whose messages are the same on the wire: which one is used is in the
+/// answer of `start`.
+fn services(service: &Arc<Service>) -> HashMap<String, Methods> {
+    let mut services = create_task(Arc::clone(service) as _);
+    services.extend(
+        create_task(Arc::clone(service) as _)
+            .into_iter()
+            .map(|(name, methods)| (name.replace("task.v2", "task.v3"), methods)),
+    );
+    services
+}
+
 async fn run(flags: &Flags, listener: UnixListener, log: Log) -> anyhow::Result<()> {
     let containerd = env::var(EVENTS).unwrap_or_else(|_| format!("{}.ttrpc", flags.address));
     let events = Events::to(containerd, flags.namespace.clone(), log.clone());
@@ -109,9 +122,9 @@ async fn run(flags: &Flags, listener: UnixListener, log: Log) -> anyhow::Result<
     let runtime = tokio::runtime::Handle::current();
     let shim = Arc::new(Shim::new(root, flags.namespace.clone(), events, log, runtime));
     let over = Arc::new(Notify::new());
-    let service = Service { shim: Arc::clone(&shim), over: Arc::clone(&over) };
+    let service = Arc::new(Service { shim: Arc::clone(&shim), over: Arc::clone(&over) });
     let listener = Listener::try_from(listener).context("The shim can't listen")?;
-    let mut server = Server::new().add_listener(listener).register_service(create_task(Arc::new(service)));
+    let mut server = Server::new().add_listener(listener).register_service(services(&service));
     server.start().await.context("The shim can't serve")?;
     over.notified().await;
     let _ = tokio::time::timeout(LAST_EVENTS, shim.events.flush()).await;
@@ -121,7 +134,45 @@ async fn run(flags: &Flags, listener: UnixListener, log: Log) -> anyhow::Result<
 
 #[cfg(test)]
 mod tests {
+    use containerd_shim_protos::{
+        api::{ConnectRequest, ConnectResponse},
+        protobuf::Message,
+        ttrpc::{asynchronous::Client, proto::Request},
+    };
+
     use super::*;
+
+    #[test]
+    fn both_versions_of_the_task_service_are_served() {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(asked_by_both());
+    }
+
+    async fn asked_by_both() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let listener = Listener::try_from(listen(&path).unwrap()).unwrap();
+        let log = Log::open(dir.path(), false);
+        let events = Events::to("/nowhere".into(), "test".into(), log.clone());
+        let runtime = tokio::runtime::Handle::current();
+        let shim = Arc::new(Shim::new(dir.path().to_owned(), "test".into(), events, log, runtime));
+        let service = Arc::new(Service { shim, over: Arc::new(Notify::new()) });
+        let mut server = Server::new().add_listener(listener).register_service(services(&service));
+        server.start().await.unwrap();
+        let client = Client::connect(&format!("unix://{}", path.display())).await.unwrap();
+        for version in ["v2", "v3"] {
+            let payload = ConnectRequest { id: "a".into(), ..ConnectRequest::default() };
+            let answer = client.request(Request {
+                service: format!("containerd.task.{version}.Task"),
+                method: "Connect".into(),
+                payload: payload.write_to_bytes().unwrap(),
+                timeout_nano: 5_000_000_000,
+                ..Request::default()
+            });
+            let answer = ConnectResponse::parse_from_bytes(&answer.await.unwrap().payload).unwrap();
+            assert_eq!(answer.shim_pid, std::process::id(), "{version}");
+        }
+    }
 
     #[test]
     fn a_socket_that_was_left_is_used_and_one_in_use_is_not() {

@@ -1,6 +1,7 @@
 //! `start`: makes the server of a new task and prints where it listens, and nothing else.
 
 use std::{
+    env,
     io::Read,
     os::unix::process::CommandExt,
     process::{Command, Stdio},
@@ -9,6 +10,17 @@ use std::{
 use anyhow::{Context, bail};
 
 use crate::{address, flags::Flags, serve};
+
+/// The highest version of the task service that containerd speaks, in the environment. Those before 1.7 do not tell.
+const MOST: &str = "MAX_SHIM_VERSION";
+
+/// How containerd is told of `address`: up to version 2 by nothing else, from 3 on with what is served there.
+fn answer(address: &str, most: Option<u32>) -> String {
+    match most {
+        Some(3..) => serde_json::json!({"version": 3, "address": address, "protocol": "ttrpc"}).to_string(),
+        _ => address.to_owned(),
+    }
+}
 
 /// Starts it. containerd waits for this process's end and for both its streams, so that the server may hold neither.
 pub fn start(flags: &Flags) -> anyhow::Result<()> {
@@ -36,6 +48,20 @@ pub fn start(flags: &Flags) -> anyhow::Result<()> {
     let address = format!("unix://{}", socket.display());
     // Where containerd's own shim leaves it, for people.
     std::fs::write("address", &address).context("The shim's address can't be written into the bundle")?;
-    print!("{address}");
+    print!("{}", answer(&address, env::var(MOST).ok().and_then(|most| most.parse().ok())));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_containerd_is_answered_in_its_form() {
+        for old in [None, Some(2)] {
+            assert_eq!(answer("unix:///s", old), "unix:///s");
+        }
+        let told: serde_json::Value = serde_json::from_str(&answer("unix:///s", Some(3))).unwrap();
+        assert_eq!(told, serde_json::json!({"version": 3, "address": "unix:///s", "protocol": "ttrpc"}));
+    }
 }

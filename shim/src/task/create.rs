@@ -81,7 +81,7 @@ impl Shim {
         let spec = Spec::load(bundle).map_err(VerbError::from).map_err(Failure::oci("create"))?;
         let systemd = spec.linux().cgroups_path().as_deref().is_some_and(in_systemds_form);
         let paths = Paths { terminal: spec.process().terminal(), ..new.paths.clone() };
-        let Streams { descriptors, has_stdin, input } = paths.open()?;
+        let Streams { descriptors, has_stdin, input } = paths.open(&self.owner(&id))?;
         let context = Context { settings: new.settings.clone(), ..self.context(systemd) };
         let request = Request {
             id: id.clone(),

@@ -98,7 +98,7 @@ impl Shim {
             return Err(Failure::State("process already started"));
         }
         exec::ready(&self.look(task)?, false).map_err(Failure::oci("exec"))?;
-        let Streams { descriptors, has_stdin, input } = exec.process.paths.open()?;
+        let Streams { descriptors, has_stdin, input } = exec.process.paths.open(&self.owner(&task.id))?;
         exec.process.keep_input(input);
         let mut attached = self.attach(task, exec, descriptors, has_stdin).map_err(Failure::oci("exec"))?;
         let guest = Guest { process: attached.process(), pid: attached.pid() };

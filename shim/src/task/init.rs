@@ -95,7 +95,13 @@ impl Shim {
     /// What it uses.
     pub fn statistics(&self, task: &Task) -> Result<Any, Failure> {
         self.alive(task)?;
-        Ok(metrics::any(&task.control().statistics()?))
+        let cgroup = self.cgroup(task);
+        let version = match &cgroup {
+            Some(cgroup) if !cgroup.is_version_2() => metrics::Version::One,
+            _ => metrics::Version::Two,
+        };
+        let machine = cgroup.and_then(|cgroup| cgroup.cpu_time());
+        Ok(metrics::any(task.control().statistics()?, machine, version))
     }
 
     /// The pids of its processes: those of the guest, the first one first. Docker keeps the lines of the host's `ps(1)` that

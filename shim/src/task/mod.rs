@@ -26,7 +26,7 @@ pub use create::NewTask;
 pub use exec::Exec;
 pub use process::{Exit, Process};
 
-use crate::{events::Events, failure::Failure, log::Log};
+use crate::{events::Events, failure::Failure, log::Log, stdio::Owner};
 
 /// All that this shim has.
 #[derive(Debug)]
@@ -98,6 +98,11 @@ impl Shim {
     fn context(&self, systemd_cgroup: bool) -> Context {
         let (store, tell) = (Store::new(self.root.clone()), Box::new(self.log.clone()));
         Context { store, systemd_cgroup, settings: None, tell }
+    }
+
+    /// Whose the streams of a container are.
+    fn owner<'a>(&'a self, id: &'a Id) -> Owner<'a> {
+        Owner { id: id.as_str(), namespace: &self.namespace }
     }
 
     /// The container's directory, to change it.

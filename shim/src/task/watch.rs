@@ -73,7 +73,8 @@ impl Shim {
         }
     }
 
-    fn cgroup(&self, task: &Task) -> Option<Cgroup> {
+    /// Its cgroup on the host.
+    pub(super) fn cgroup(&self, task: &Task) -> Option<Cgroup> {
         Lent::load(&self.look(task).ok()?).ok()??.cgroup().ok()?
     }
 }

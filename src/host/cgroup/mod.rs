@@ -7,6 +7,7 @@
 mod oom;
 mod path;
 mod systemd;
+mod usage;
 mod v1;
 mod v2;
 
@@ -25,6 +26,7 @@ use crate::config::Limits;
 pub use oom::{OomError, OomWatch};
 use path::Unit;
 pub use systemd::SystemdError;
+pub use usage::CpuTime;
 
 /// Where distributions mount cgroups.
 const MOUNT: &str = "/sys/fs/cgroup";

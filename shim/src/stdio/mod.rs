@@ -2,6 +2,8 @@
 //!
 //! Enters: paths or URIs. Leaves: three descriptors for the process, and the end of its input that the shim keeps.
 
+mod logger;
+
 use std::{
     fs::{File, OpenOptions},
     io,
@@ -29,12 +31,30 @@ pub enum StdioError {
         #[source]
         source: io::Error,
     },
-    /// Neither a path nor a file.
-    #[error("The stream {uri:?} can't be served: give a fifo, or file:///PATH")]
+    /// Neither a path nor a file nor a program.
+    #[error("The stream {uri:?} can't be served: give a fifo, file:///PATH or binary:///PROGRAM")]
     Scheme {
         /// As given.
         uri: String,
     },
+    /// The program that was to take the output.
+    #[error("The program of {uri:?} can't be started, or is not ready")]
+    Logger {
+        /// As given.
+        uri: String,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Whose streams they are.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner<'a> {
+    /// The container.
+    pub id: &'a str,
+    /// containerd's namespace of it.
+    pub namespace: &'a str,
 }
 
 /// As containerd names them; empty: none.
@@ -62,18 +82,20 @@ pub struct Streams {
 }
 
 impl Paths {
-    /// Opens all of them; waits for nobody.
-    pub fn open(&self) -> Result<Streams, StdioError> {
+    /// Opens all of them; waits for nobody but a program that takes the output.
+    pub fn open(&self, owner: &Owner) -> Result<Streams, StdioError> {
         let (stdin, input) = match self.stdin.as_str() {
             "" => (null(false)?, None),
             path => input(Path::new(path))?,
         };
-        let stderr = if self.terminal { "" } else { &self.stderr };
-        Ok(Streams {
-            has_stdin: !self.stdin.is_empty(),
-            descriptors: [stdin.into(), output(&self.stdout)?.into(), output(stderr)?.into()],
-            input,
-        })
+        let [stdout, stderr] = if self.stdout.starts_with(logger::SCHEME) {
+            // It takes both.
+            logger::start(&self.stdout, owner)?
+        } else {
+            let stderr = if self.terminal { "" } else { &self.stderr };
+            [output(&self.stdout)?.into(), output(stderr)?.into()]
+        };
+        Ok(Streams { has_stdin: !self.stdin.is_empty(), descriptors: [stdin.into(), stdout, stderr], input })
     }
 }
 
@@ -122,6 +144,8 @@ mod tests {
 
     use super::*;
 
+    const OWNER: Owner = Owner { id: "box", namespace: "ns" };
+
     fn fifo(dir: &Path, name: &str) -> String {
         let path = dir.join(name);
         mkfifo(&path, Mode::from_bits_truncate(0o600)).unwrap();
@@ -132,7 +156,7 @@ mod tests {
     fn an_input_ends_when_the_shim_and_its_writers_have_closed_it() {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths { stdin: fifo(dir.path(), "in"), ..Paths::default() };
-        let Streams { descriptors: [stdin, ..], has_stdin, input } = paths.open().unwrap();
+        let Streams { descriptors: [stdin, ..], has_stdin, input } = paths.open(&OWNER).unwrap();
         assert!(has_stdin);
         let reading = thread::spawn(move || {
             let mut text = String::new();
@@ -157,7 +181,7 @@ mod tests {
             stderr: format!("file://{}", file.display()),
             ..Paths::default()
         };
-        let Streams { descriptors: [_, stdout, stderr], has_stdin, .. } = paths.open().unwrap();
+        let Streams { descriptors: [_, stdout, stderr], has_stdin, .. } = paths.open(&OWNER).unwrap();
         assert!(!has_stdin);
         File::from(stderr).write_all(b"said").unwrap();
         assert_eq!(std::fs::read_to_string(file).unwrap(), "said");
@@ -169,7 +193,7 @@ mod tests {
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         assert_eq!(text, "before after");
-        let unknown = Paths { stdout: "binary:///logger".into(), ..Paths::default() };
-        assert!(matches!(unknown.open(), Err(StdioError::Scheme { .. })));
+        let unknown = Paths { stdout: "nonsense:///logger".into(), ..Paths::default() };
+        assert!(matches!(unknown.open(&OWNER), Err(StdioError::Scheme { .. })));
     }
 }

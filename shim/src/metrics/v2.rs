@@ -1,27 +1,23 @@
-//! What a container uses, as containerd's metrics of cgroups, version 2: what its guest has counted.
+//! Metrics of cgroups of version 2.
 
 use containerd_shim_protos::{
     cgroups_v2::metrics::{
         CPUStat, HugeTlbStat, IOEntry, IOStat, MemoryEvents, MemoryStat, Metrics, PSIData, PSIStats, PidsStat,
     },
-    protobuf::{Message, MessageField, well_known_types::any::Any},
+    protobuf::MessageField,
 };
 use msb_agent::protocol::{
     Amount, CpuStatistics, HugePagesStatistics, IoStatistics, MemoryStatistics, PidsStatistics, Pressure,
     PressureShares, Statistics,
 };
 
+use super::{limit, stat};
+
 /// The type's name in containerd.
-const TYPE: &str = "io.containerd.cgroups.v2.Metrics";
+pub const TYPE: &str = "io.containerd.cgroups.v2.Metrics";
 
-/// For a `StatsResponse`.
-pub fn any(found: &Statistics) -> Any {
-    // These messages have nothing that could not be written.
-    let value = metrics(found).write_to_bytes().unwrap_or_default();
-    Any { type_url: TYPE.into(), value, ..Any::default() }
-}
-
-fn metrics(found: &Statistics) -> Metrics {
+/// In that form.
+pub fn metrics(found: &Statistics) -> Metrics {
     Metrics {
         pids: found.pids.as_ref().map(pids).into(),
         cpu: Some(cpu(&found.cpu)).into(),
@@ -58,16 +54,8 @@ fn cpu(found: &CpuStatistics) -> CPUStat {
     }
 }
 
-fn limit(amount: Amount) -> u64 {
-    match amount {
-        Amount::Unlimited => u64::MAX,
-        Amount::Of(number) => number,
-    }
-}
-
 fn memory(found: &MemoryStatistics) -> MemoryStat {
-    let stat =
-        |wanted: &str| found.stat.iter().find(|(name, _)| name == wanted).map_or(0, |(_, value)| *value);
+    let stat = |wanted: &str| stat(found, wanted);
     MemoryStat {
         usage: found.current,
         usage_limit: limit(found.max),
@@ -194,9 +182,7 @@ mod tests {
             }],
             ..Statistics::default()
         };
-        let any = any(&found);
-        assert_eq!(any.type_url, TYPE);
-        let told = Metrics::parse_from_bytes(&any.value).unwrap();
+        let told = metrics(&found);
         assert_eq!((told.cpu.usage_usec, told.cpu.user_usec, told.cpu.system_usec), (12, 7, 5));
         assert_eq!((told.memory.usage, told.memory.usage_limit, told.memory.max_usage), (5, 64, 9));
         assert_eq!(told.memory_events.oom_kill, 1);
