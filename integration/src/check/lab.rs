@@ -61,6 +61,15 @@ impl Lab {
         self.prelude.push('\n');
     }
 
+    /// Puts the program `name` of this package into the host's `PATH`.
+    pub fn bring(&mut self, name: &str) {
+        let program = Project::here().host_program(name).expect("the test's own program can be built");
+        let program = std::fs::read(program).expect("it was built just now");
+        let script = format!("cat > /usr/local/bin/{name} && chmod 755 /usr/local/bin/{name}");
+        let brought = self.host.sh(&script).stdin(program).run().expect("the host takes it");
+        assert_eq!(brought.code, 0, "{name} can't be put into the host: {}", brought.err());
+    }
+
     /// Runs `script`; `what` says what it is to show.
     #[must_use = "say what must be true of it"]
     pub fn step(&mut self, what: &str, script: &str) -> Step<'_> {

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use super::Project;
 use super::products::Build;
 use super::progress::Step;
-use crate::bench::{callers, cases, disks, network, report::Report, roots, volumes};
+use crate::bench::{callers, cases, disks, network, report::Report, roots, shim, volumes};
 use crate::host::{Fixture, HostError, Item, VirtualHost};
 
 /// What `bench` is told.
@@ -34,6 +34,8 @@ enum Part {
     Volumes,
     /// Docker's commands, exec and streams
     Callers,
+    /// containerd's shims
+    Shim,
     /// Compositions and scratch disks against mkfs.erofs and mke2fs
     Roots,
     /// The guest's disks against QEMU's
@@ -56,7 +58,7 @@ pub fn run(project: &Project, bench: &Bench) -> Result<i32> {
     let build = project.build()?;
     let mut report = Report { brief: bench.brief, ..Report::default() };
     let mut last = None;
-    if [Part::Start, Part::Callers, Part::Roots].iter().any(|part| bench.has(*part)) {
+    if [Part::Start, Part::Callers, Part::Shim, Part::Roots].iter().any(|part| bench.has(*part)) {
         last = Some(again(&mut report, |report| by_instructions(project, &build, bench, report))?);
     }
     let failed = last.as_ref().is_some_and(|(_, measured)| measured.is_err());
@@ -106,7 +108,7 @@ fn stood_still(error: &anyhow::Error) -> bool {
 
 /// What is counted in instructions.
 fn by_instructions(project: &Project, build: &Build, bench: &Bench, report: &mut Report) -> Result<Outcome> {
-    let mut payload = build.payload();
+    let mut payload = if bench.has(Part::Shim) { project.payload()? } else { build.payload() };
     for (program, name) in
         [(project.rootfs_program()?, "msb-rootfs"), (project.host_program("host-measure")?, "host-measure")]
     {
@@ -123,6 +125,9 @@ fn by_instructions(project: &Project, build: &Build, bench: &Bench, report: &mut
         }
         if bench.has(Part::Callers) {
             callers::measure(&host, report, &progress)?;
+        }
+        if bench.has(Part::Shim) {
+            shim::measure(&host, report, &progress)?;
         }
         if bench.has(Part::Roots) {
             roots::measure(&host, report, &progress)?;

@@ -35,6 +35,7 @@ mod clock;
 mod container;
 mod containerd;
 mod contract;
+mod cri;
 mod differential;
 mod direct;
 mod docker_exec;
