@@ -148,16 +148,6 @@ fn compare(lab: &mut Lab, ours: &[Named], functions: &str, steps: &[Step]) {
     }
 }
 
-#[test]
-fn what_is_listed_is_compared() {
-    let docker = [docker::PROCESS, docker::OPTIONS, docker::LIFECYCLE, docker::LATER, docker::FAILURES];
-    let all = docker.iter().chain(&[shares::NAMESPACES, shares::SHARED, podman::STEPS, ctr::STEPS]);
-    let names: Vec<&str> = all.flat_map(|steps| steps.iter().map(|(name, _)| *name)).collect();
-    for Difference { step, .. } in DIFFERENCES {
-        assert!(names.iter().filter(|name| *name == step).count() == 1, "{step}");
-    }
-}
-
 /// The lines that only one of them has; both as a whole, if it is their order or number that differs.
 fn apart(reference: &str, ours: &str) -> String {
     let only = |mark: &str, these: &str, those: &str| -> String {
@@ -166,4 +156,19 @@ fn apart(reference: &str, ours: &str) -> String {
     };
     let lines = only("runc", reference, ours) + &only("ours", ours, reference);
     if lines.is_empty() { format!("{reference}but\n{ours}") } else { lines }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_listed_is_compared() {
+        let docker = [docker::PROCESS, docker::OPTIONS, docker::LIFECYCLE, docker::LATER, docker::FAILURES];
+        let all = docker.iter().chain(&[shares::NAMESPACES, shares::SHARED, podman::STEPS, ctr::STEPS]);
+        let names: Vec<&str> = all.flat_map(|steps| steps.iter().map(|(name, _)| *name)).collect();
+        for Difference { step, .. } in DIFFERENCES {
+            assert!(names.iter().filter(|name| *name == step).count() == 1, "{step}");
+        }
+    }
 }
