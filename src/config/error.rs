@@ -64,7 +64,7 @@ pub enum ConfigError {
         /// `hostname` or `domainname`.
         field: &'static str,
     },
-    /// Something that is the host's alone.
+    /// Something that is the host's alone, or no kernel's of ours.
     #[error("linux.{field} is not supported: {reason}. Remove it")]
     HostOnly {
         /// Its name.

@@ -23,12 +23,21 @@ const BOTH: [&str; 4] = ["cpu.weight", "cpu.max", "cpu.max.burst", "cpu.idle"];
 /// writes it so. Negative: no limit.
 ///
 /// # Errors
-/// [`ConfigError::Swap`], [`ConfigError::CpuList`], [`ConfigError::Unified`], [`ConfigError::HugePages`].
+/// [`ConfigError::Swap`], [`ConfigError::CpuList`], [`ConfigError::Unified`], [`ConfigError::HugePages`],
+/// [`ConfigError::HostOnly`].
 pub fn guest_limits(resources: &LinuxResources) -> Result<GuestLimits, ConfigError> {
     let memory = resources.memory().as_ref();
     let cpu = resources.cpu().as_ref();
     let limit = memory.and_then(LinuxMemory::limit).filter(|limit| *limit != 0);
     let cpus = cpu.and_then(|cpu| cpu.cpus().as_deref()).filter(|list| !list.trim().is_empty());
+    if cpu.is_some_and(|cpu| {
+        cpu.realtime_runtime().unwrap_or(0) != 0 || cpu.realtime_period().unwrap_or(0) != 0
+    }) {
+        return Err(ConfigError::HostOnly {
+            field: "resources.cpu.realtimeRuntime and realtimePeriod",
+            reason: "the guest's kernel has no realtime groups",
+        });
+    }
     Ok(GuestLimits {
         memory: limit.map(amount),
         check_memory: memory.and_then(LinuxMemory::check_before_update).unwrap_or_default(),
@@ -120,7 +129,7 @@ mod tests {
     fn dockers_zeros_are_nothing() {
         let zeros = json!({
             "memory": {"limit": 0, "swap": 0, "reservation": 0, "kernel": 0},
-            "cpu": {"shares": 0, "quota": 0, "period": 0, "cpus": "", "mems": ""},
+            "cpu": {"shares": 0, "quota": 0, "period": 0, "cpus": "", "mems": "", "realtimeRuntime": 0, "realtimePeriod": 0},
             "blockIO": {"weight": 0}, "pids": {"limit": 0},
         });
         assert_eq!(of(zeros).unwrap(), GuestLimits::default());
@@ -143,6 +152,15 @@ mod tests {
         assert_eq!(found.huge_pages, [HugePages { page_size: "2MB".into(), limit: 4 }]);
         let files: Vec<_> = found.unified.iter().map(|(file, _)| file.as_str()).collect();
         assert_eq!(files, ["cpu.max", "memory.high"]);
+    }
+
+    #[test]
+    fn realtime_groups_are_refused() {
+        for cpu in
+            [json!({"realtimeRuntime": 9}), json!({"realtimePeriod": 9}), json!({"realtimeRuntime": -1})]
+        {
+            assert!(matches!(of(json!({ "cpu": cpu })), Err(ConfigError::HostOnly { .. })), "{cpu}");
+        }
     }
 
     #[test]

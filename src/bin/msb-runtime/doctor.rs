@@ -88,7 +88,9 @@ fn asset(path: &Path, magic: &[u8], variable: &str) -> Finding {
 
 /// Only containers with volumes need it, which most have sooner or later.
 fn virtiofsd(path: &Path) -> Finding {
-    daemon::check(path).map(|()| path.display().to_string()).map_err(|problem| problem.to_string())
+    daemon::probe(path)
+        .map(|version| format!("{} is version {version}", path.display()))
+        .map_err(|problem| problem.to_string())
 }
 
 /// Taps and their redirection; that the kernel serves a machine's queues itself is a gain and no need.

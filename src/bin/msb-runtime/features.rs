@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use msb_agent::protocol::MOUNT_OPTIONS;
 use serde_json::{Value, json};
 
 use crate::{args::SPEC_VERSION, show};
@@ -11,53 +12,8 @@ use crate::{args::SPEC_VERSION, show};
 #[derive(Debug, Args)]
 pub struct Features {}
 
-/// Options of `mounts[].options` that the agent knows (`guest/agent/src/container/options.rs`). Since `rro` is
-/// among them, Docker asks for it wherever it was told `ro`.
-const MOUNT_OPTIONS: &[&str] = &[
-    "async",
-    "atime",
-    "bind",
-    "defaults",
-    "dev",
-    "diratime",
-    "dirsync",
-    "exec",
-    "iversion",
-    "lazytime",
-    "loud",
-    "noatime",
-    "nodev",
-    "nodiratime",
-    "noexec",
-    "noiversion",
-    "nolazytime",
-    "norelatime",
-    "nostrictatime",
-    "nosuid",
-    "nosymfollow",
-    "private",
-    "rbind",
-    "relatime",
-    "rnodev",
-    "rnoexec",
-    "rnosuid",
-    "ro",
-    "rprivate",
-    "rro",
-    "rshared",
-    "rslave",
-    "runbindable",
-    "rw",
-    "shared",
-    "silent",
-    "slave",
-    "strictatime",
-    "suid",
-    "symfollow",
-    "sync",
-    "tmpcopyup",
-    "unbindable",
-];
+/// `linux.namespaces[].type`: every one that Linux has.
+const NAMESPACES: [&str; 8] = ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"];
 
 /// `linux.seccomp.syscalls[].action`: all but `SCMP_ACT_NOTIFY`.
 const SECCOMP_ACTIONS: [&str; 8] = [
@@ -109,9 +65,9 @@ fn features() -> Value {
         "ociVersionMin": "1.0.0",
         "ociVersionMax": SPEC_VERSION,
         "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
-        "mountOptions": MOUNT_OPTIONS,
+        "mountOptions": MOUNT_OPTIONS.as_slice(),
         "linux": {
-            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "uts"],
+            "namespaces": NAMESPACES,
             "capabilities": capabilities,
             "cgroup": { "v1": true, "v2": true, "systemd": true, "systemdUser": false, "rdma": false },
             "seccomp": {
@@ -134,11 +90,27 @@ fn features() -> Value {
 
 #[cfg(test)]
 mod tests {
+    use oci_spec::runtime::LinuxNamespaceType;
+
     use super::*;
 
     #[test]
     fn it_is_the_specifications_type() {
         let features: oci_spec::runtime::Features = serde_json::from_value(features()).unwrap();
         assert_eq!(features.oci_version_max(), SPEC_VERSION);
+    }
+
+    /// What `config` takes.
+    #[test]
+    fn namespaces_and_mount_options_are_told_whole() {
+        let features = features();
+        for kind in NAMESPACES {
+            let namespace = serde_json::from_value::<LinuxNamespaceType>(json!(kind));
+            assert!(namespace.is_ok(), "{kind}");
+        }
+        assert_eq!(features["linux"]["namespaces"], json!(NAMESPACES));
+        // The agent's own test compares the list with what it parses.
+        assert_eq!(features["mountOptions"], json!(MOUNT_OPTIONS.as_slice()));
+        assert!(MOUNT_OPTIONS.is_sorted() && MOUNT_OPTIONS.contains(&"rrelatime"));
     }
 }

@@ -1,4 +1,5 @@
-//! Whether this host can do what a container's network needs, by doing it: two taps of an empty namespace are joined.
+//! Whether this host can do what a container's network needs, by doing it: two taps of an empty namespace are joined,
+//! and answers are shared between them.
 
 use std::io;
 
@@ -7,7 +8,7 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 
-use super::{Addressing, Link, Netlink, NetlinkError, Tap, TapError, join};
+use super::{Addressing, Link, Netlink, NetlinkError, Tap, TapError, join, share_answers};
 use crate::host::apart::apart;
 
 /// `struct virtio_net_hdr`, of which the kernel wants at least 10 bytes.
@@ -32,7 +33,7 @@ pub enum ProbeError {
     Netlink(NetlinkError),
     /// Redirection.
     #[error(
-        "Links can't be joined: load the kernel's modules `sch_ingress`, `cls_matchall` and `act_mirred` \
+        "Links can't be joined: load the kernel's modules `sch_ingress`, `cls_matchall`, `cls_u32` and `act_mirred` \
          (on some distributions in a package of their own, such as kernel-modules-extra)"
     )]
     Join(#[source] NetlinkError),
@@ -60,5 +61,7 @@ fn try_it() -> Result<(), ProbeError> {
         ipv6: false,
         addressing: Addressing::default(),
     };
-    join(&mut netlink, &link, other.index).map_err(ProbeError::Join)
+    join(&mut netlink, &link, other.index).map_err(ProbeError::Join)?;
+    // Of a filter's kinds this one needs a module of its own.
+    share_answers(&mut netlink, link.index, other.index).map_err(ProbeError::Join)
 }

@@ -17,7 +17,7 @@ use std::{
     ffi::OsString,
     os::unix::process::{CommandExt, parent_id},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use nix::{
@@ -28,6 +28,9 @@ use nix::{
 
 use super::{Share, source::errno, tree};
 use crate::host::fds;
+
+/// Major and minor version of the oldest that this was tried with.
+const OLDEST: (u32, u32) = (1, 10);
 
 /// Why volumes can't be served.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +52,26 @@ pub enum DaemonError {
         /// Linux error number: the kernel's words would be taken for the command's.
         errno: i32,
     },
+    /// It is too old.
+    #[error(
+        "{} is version {version}, and 1.10 is the oldest that serves volumes: install Debian 13's package virtiofsd, or \
+         name another with `virtiofsd` in /etc/msb/config.toml", path.display()
+    )]
+    Old {
+        /// The program.
+        path: PathBuf,
+        /// As it says.
+        version: String,
+    },
+    /// It is another program.
+    #[error(
+        "{} does not say what version of virtiofsd it is (--version): QEMU's old one and others can't serve volumes. \
+         Install Debian 13's package virtiofsd, or name another with `virtiofsd` in /etc/msb/config.toml", path.display()
+    )]
+    Foreign {
+        /// The program.
+        path: PathBuf,
+    },
     /// There is nothing to serve.
     #[error(transparent)]
     Tree(#[from] tree::TreeError),
@@ -66,6 +89,33 @@ pub enum DaemonError {
 /// [`DaemonError::Missing`]
 pub fn check(program: &Path) -> Result<(), DaemonError> {
     if program.is_file() { Ok(()) } else { Err(DaemonError::Missing { path: program.to_owned() }) }
+}
+
+/// The same, by asking it; its version.
+///
+/// # Errors
+/// [`DaemonError::Missing`], [`DaemonError::Run`], [`DaemonError::Old`], [`DaemonError::Foreign`]
+pub fn probe(program: &Path) -> Result<String, DaemonError> {
+    check(program)?;
+    let path = program.to_owned();
+    let asked = Command::new(program).arg("--version").env_clear().stdin(Stdio::null()).output();
+    let said = match asked {
+        Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
+        Err(error) => return Err(DaemonError::Run { path, errno: errno(&error) }),
+    };
+    match version(&said) {
+        Some((found, text)) if found >= OLDEST => Ok(text.to_owned()),
+        Some((_, text)) => Err(DaemonError::Old { path, version: text.to_owned() }),
+        None => Err(DaemonError::Foreign { path }),
+    }
+}
+
+/// Of `virtiofsd 1.13.2`; older ones have a word between. QEMU's, of another line of versions, goes on behind its own.
+fn version(said: &str) -> Option<((u32, u32), &str)> {
+    let line = said.lines().next()?.trim();
+    let text = line.strip_prefix("virtiofsd ")?.rsplit(' ').next()?;
+    let mut numbers = text.split('.').map(|number| number.parse().ok());
+    Some(((numbers.next()??, numbers.next()??), text))
 }
 
 /// Makes the tree and becomes virtiofsd. The caller has one thread and inherited the descriptors of `share`.
@@ -144,6 +194,22 @@ mod tests {
         assert!(arguments.contains(&"--modcaps=-mknod:-setfcap".into()));
         let share = Share { denied: Vec::new(), ..share };
         assert!(!super::arguments(&share).iter().any(|word| word.to_string_lossy().contains("modcaps")));
+    }
+
+    #[test]
+    fn versions() {
+        assert_eq!(version("virtiofsd 1.13.2\n"), Some(((1, 13), "1.13.2")));
+        assert_eq!(version("virtiofsd backend 1.6.1\n"), Some(((1, 6), "1.6.1")));
+        for other in
+            ["virtiofsd version 7.2.15 (Debian 1:7.2+dfsg-7)\nusing FUSE", "true 9.1", "", "virtiofsd x"]
+        {
+            assert_eq!(version(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_is_another_is_told() {
+        assert!(matches!(probe(Path::new("/bin/true")), Err(DaemonError::Foreign { .. })));
     }
 
     #[test]

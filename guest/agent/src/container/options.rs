@@ -146,12 +146,22 @@ impl Options {
 
 #[cfg(test)]
 mod tests {
-    use msb_agent::protocol::{IdRange, UserMap};
+    use msb_agent::protocol::{IdRange, MOUNT_OPTIONS, UserMap};
 
     use super::*;
 
     fn parsed(words: &[&str]) -> Options {
         parse(&words.iter().map(ToString::to_string).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn callers_are_told_every_word() {
+        let mut words: Vec<&str> = FLAGS.iter().map(|(word, ..)| *word).collect();
+        words.extend(PROPAGATION.iter().map(|(word, _)| *word));
+        words.extend(IGNORED);
+        words.push("tmpcopyup");
+        words.sort_unstable();
+        assert_eq!(words, MOUNT_OPTIONS);
     }
 
     #[test]

@@ -27,8 +27,8 @@ mod network;
 mod statistics;
 
 pub use container::{
-    Capabilities, Container, Instruction, Layer, Mount, MountSource, Process, Rlimit, Root, RootSource,
-    Scheduler, Seccomp, Sysctl, TerminalSize, User,
+    Capabilities, Container, Instruction, Layer, MOUNT_OPTIONS, Mount, MountSource, Process, Rlimit, Root,
+    RootSource, Scheduler, Seccomp, Sysctl, TerminalSize, User,
 };
 pub use devices::{Device, DeviceAccess, DeviceKind, DeviceRule, allow_all};
 pub use failure::{CommandProblem, Failure};

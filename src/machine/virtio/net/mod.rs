@@ -11,6 +11,8 @@
 //! The frame's header (section 5.1.6) is the tap's own (`IFF_VNET_HDR`): it goes through as it is, and the host's kernel
 //! checks it like that of any program. Where the host has vhost-net its kernel can have both queues (`vhost.rs`).
 
+#[cfg(test)]
+mod random_tests;
 mod receive;
 mod tap;
 #[cfg(test)]

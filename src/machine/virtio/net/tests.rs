@@ -19,12 +19,12 @@ fn memory() -> GuestMemoryMmap {
     GuestMemoryMmap::from_ranges(&[(GuestAddress(0), usize::try_from(SIZE).unwrap())]).unwrap()
 }
 
-fn interrupt() -> Interrupt {
+pub(super) fn interrupt() -> Interrupt {
     Interrupt::new(EventFd::new(EFD_NONBLOCK).unwrap())
 }
 
 /// The device's side of the "tap", and the network's.
-fn tap() -> (Tap, UnixDatagram) {
+pub(super) fn tap() -> (Tap, UnixDatagram) {
     let (device, network) = UnixDatagram::pair().unwrap();
     for end in [&device, &network] {
         end.set_nonblocking(true).unwrap();
@@ -32,7 +32,7 @@ fn tap() -> (Tap, UnixDatagram) {
     (Tap::new(OwnedFd::from(device)), network)
 }
 
-fn queue(mock: &MockSplitQueue<'_, GuestMemoryMmap>) -> DeviceQueue {
+pub(super) fn queue(mock: &MockSplitQueue<'_, GuestMemoryMmap>) -> DeviceQueue {
     DeviceQueue::new(mock.create_queue::<Queue>().unwrap(), EventFd::new(EFD_NONBLOCK).unwrap())
 }
 
@@ -40,7 +40,7 @@ fn buffer(address: u64, length: u32, flags: u32) -> RawDescriptor {
     RawDescriptor::from(Descriptor::new(address, length, u16::try_from(flags).unwrap(), 0))
 }
 
-fn received(network: &UnixDatagram) -> Vec<Vec<u8>> {
+pub(super) fn received(network: &UnixDatagram) -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
     let mut place = vec![0; MAX_FRAME];
     while let Ok(count) = network.recv(&mut place) {
