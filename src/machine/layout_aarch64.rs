@@ -13,7 +13,9 @@ pub const GIC_REDISTRIBUTORS: u64 = 0x080a_0000;
 /// Register window of the first virtio device.
 pub const VIRTIO_START: u64 = 0x1000_0000;
 /// Size of each window.
-pub const VIRTIO_WINDOW: u64 = 0x1000;
+pub const VIRTIO_WINDOW: u32 = 0x200;
+/// Each read of a register is an exit: the guest has them as device memory, which would not see what is in the host's caches.
+pub const REGISTERS_IN_MEMORY: bool = false;
 /// Serial port: 8250 with 8-bit registers, as the device tree says.
 pub const SERIAL_PORT: u64 = 0x0900_0000;
 /// Shared peripheral interrupt of the serial port.

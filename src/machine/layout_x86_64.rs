@@ -40,8 +40,11 @@ pub const GAP_START: u64 = 0xc000_0000;
 pub const GAP_END: u64 = 0x1_0000_0000;
 /// Register window of the first virtio device.
 pub const VIRTIO_START: u64 = 0xd000_0000;
-/// Size of each window. The registers and the largest configuration space fit into one page.
-pub const VIRTIO_WINDOW: u64 = 0x1000;
+/// Size of each window: the registers, and as much for the device's own. Eight are in a page, which the guest's first access
+/// brings in.
+pub const VIRTIO_WINDOW: u32 = 0x200;
+/// The guest reads registers without an exit. Whatever it says of that memory's caching, the processor sees to coherence.
+pub const REGISTERS_IN_MEMORY: bool = true;
 /// I/O APIC (fixed by KVM).
 pub const IO_APIC: u32 = 0xfec0_0000;
 /// Local APIC (architectural default).

@@ -16,8 +16,9 @@ use std::fs::File;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
+use std::sync::Arc;
 
-use kvm_bindings::kvm_userspace_memory_region;
+use kvm_bindings::{KVM_MEM_READONLY, kvm_userspace_memory_region};
 use kvm_ioctls::VmFd;
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -31,11 +32,13 @@ use thiserror::Error;
 use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{
     Address, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion,
-    GuestRegionMmap,
+    GuestRegionMmap, MmapRegion,
 };
 
 use super::layout;
 
+/// Bytes of the pages that guests and KVM speak of.
+const PAGE: usize = 4096;
 /// Mappings begin on such a boundary, in the host as in the guest.
 const HUGE_PAGE: usize = 2 << 20;
 /// Where a PC has its first MiB, in small pieces; other machines have no RAM there.
@@ -204,20 +207,48 @@ fn huge_file() -> rustix::io::Result<OwnedFd> {
 /// Makes the memory the guest's, one KVM slot per region.
 pub fn register(vm: &VmFd, memory: &GuestMemoryMmap) -> Result<(), MemoryError> {
     for (slot, region) in (0..).zip(memory.iter()) {
-        let start = region.start_addr().raw_value();
-        let description = kvm_userspace_memory_region {
-            slot,
-            flags: 0,
-            guest_phys_addr: start,
-            memory_size: region.len(),
-            userspace_addr: u64::try_from(region.as_ptr().addr()).expect("an address has at most 64 bits"),
-        };
-        // SAFETY: the region is mapped for that length and never unmapped; no other slot overlaps it, the collection
-        // refuses that.
-        unsafe { vm.set_user_memory_region(description) }
-            .map_err(|errno| MemoryError::Slot { start, errno })?;
+        place(vm, slot, region.start_addr(), region, 0)?;
     }
     Ok(())
+}
+
+/// Memory at `start`, at least so many bytes, that the guest can only read: its writes are exits, as they are where there is
+/// no memory. Once, behind the slots of `memory`.
+pub fn register_read_only(
+    vm: &VmFd,
+    memory: &GuestMemoryMmap,
+    start: GuestAddress,
+    bytes: usize,
+) -> Result<Arc<MmapRegion>, MemoryError> {
+    let bytes = bytes.next_multiple_of(PAGE);
+    let region = MmapRegion::new(bytes).map_err(|_| MemoryError::Region { start: start.raw_value() })?;
+    let region = Arc::new(region);
+    // KVM has it as long as the process: like all guest memory it is never unmapped.
+    std::mem::forget(Arc::clone(&region));
+    let slot = u32::try_from(memory.num_regions()).expect("guest memory has two regions at most");
+    place(vm, slot, start, &region, KVM_MEM_READONLY)?;
+    Ok(region)
+}
+
+/// Gives KVM a mapping that is never unmapped.
+fn place(
+    vm: &VmFd,
+    slot: u32,
+    start: GuestAddress,
+    region: &MmapRegion,
+    flags: u32,
+) -> Result<(), MemoryError> {
+    let start = start.raw_value();
+    let description = kvm_userspace_memory_region {
+        slot,
+        flags,
+        guest_phys_addr: start,
+        memory_size: u64::try_from(region.size()).expect("a size has at most 64 bits"),
+        userspace_addr: u64::try_from(region.as_ptr().addr()).expect("an address has at most 64 bits"),
+    };
+    // SAFETY: the region is mapped for that length and never unmapped; no other slot overlaps it: guest memory refuses that,
+    // and the devices are in its gap.
+    unsafe { vm.set_user_memory_region(description) }.map_err(|errno| MemoryError::Slot { start, errno })
 }
 
 /// Whole pages of guest memory, all in one region.
@@ -229,7 +260,7 @@ pub struct Pages {
 
 impl Pages {
     /// Size of the pages that guests speak of.
-    pub const SIZE: u64 = 4096;
+    pub const SIZE: u64 = PAGE as u64;
 
     /// The pages of that range; none when it has a part of a page, is empty or is not all in one region.
     pub fn new(memory: &GuestMemoryMmap, start: GuestAddress, bytes: u64) -> Option<Self> {

@@ -40,7 +40,8 @@ use std::sync::mpsc::Receiver;
 
 use kvm_ioctls::{IoEventAddress, VmFd};
 use thiserror::Error;
-use vm_memory::GuestMemoryMmap;
+use vm_memory::{GuestAddress, GuestMemoryMmap, MmapRegion};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use self::events::EventLoop;
 pub use self::handle::{ConnectError, Ended, MachineHandle, SlotError, monotonic_ns};
@@ -56,12 +57,13 @@ use self::virtio::block::Block;
 use self::virtio::block::composed::{Composed, ComposedError};
 use self::virtio::block::disk::{Disk, DiskError, RawFile};
 use self::virtio::fs::{Fs, FsError};
-use self::virtio::mmio::{QUEUE_NOTIFY, Transport};
+use self::virtio::mmio::{INTERRUPT_ACK, QUEUE_NOTIFY, Transport};
 use self::virtio::net;
 pub use self::virtio::net::{HEADER as NIC_HEADER, Nic};
 use self::virtio::rng::Rng;
 use self::virtio::vsock::{Vsock, VsockError};
-use self::virtio::{Interrupt, VirtioDevice};
+use self::virtio::window::Window;
+use self::virtio::{ACKNOWLEDGED, Interrupt, VirtioDevice};
 use crate::config::{DiskConfig, MachineConfig};
 
 /// The most processors: what the MP table has room for.
@@ -208,7 +210,7 @@ impl Machine {
         buses.ports.insert(layout::RESET_PORT, 1, Arc::new(ResetPort::new(Arc::clone(&end))))?;
         let mut events = EventLoop::new(Arc::clone(&end)).map_err(BuildError::Events)?;
         let plan = devices.into_iter().map(|(name, device)| (name, Some(device)));
-        let plan = plan.chain((0..config.nics).map(|number| (format!("nic{number}"), None)));
+        let plan = plan.chain((0..config.nics).map(|number| (format!("nic{number}"), None))).collect();
         let Attached { windows, slots } = attach(plan, &vm, &memory, &console, &mut buses, &mut events)?;
 
         let line = boot::cmdline::build(&windows, &config.kernel_args)?;
@@ -303,7 +305,7 @@ struct Attached {
 
 /// Gives each device, or slot for one, its registers, interrupt, kicks and place in the event loop.
 fn attach(
-    plan: impl Iterator<Item = (String, Option<Box<dyn VirtioDevice>>)>,
+    plan: Vec<(String, Option<Box<dyn VirtioDevice>>)>,
     vm: &VmFd,
     memory: &GuestMemoryMmap,
     console: &Arc<Console>,
@@ -313,9 +315,16 @@ fn attach(
     let mut lines = irq::Lines::new();
     let (mut windows, mut slots) = (Vec::new(), Vec::new());
     let mut address = layout::VIRTIO_START;
-    for (name, device) in plan {
+    let registers = registers(vm, memory, plan.len())?;
+    // Nobody reads it.
+    let acknowledged = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(BuildError::Events)?;
+    for (number, (name, device)) in plan.into_iter().enumerate() {
         let line = lines.take()?;
-        let interrupt = Interrupt::new(irq::bind(vm, line)?);
+        let window = match &registers {
+            Some(registers) => Window::new(registers, number).expect("there is room for all"),
+            None => Window::apart().map_err(BuildError::Events)?,
+        };
+        let interrupt = Interrupt::new(irq::bind(vm, line)?, window);
         let (memory, watcher, console) = (memory.clone(), events.watcher(), Arc::clone(console));
         let empty = device.is_none();
         let transport = match device {
@@ -327,9 +336,11 @@ fn attach(
             vm.register_ioevent(kick, &IoEventAddress::Mmio(address + QUEUE_NOTIFY), index)
                 .map_err(kvm::KvmProblem::refused("bind a queue to an event"))?;
         }
+        vm.register_ioevent(&acknowledged, &IoEventAddress::Mmio(address + INTERRUPT_ACK), ACKNOWLEDGED)
+            .map_err(kvm::KvmProblem::refused("bind an interrupt's end to an event"))?;
         buses.mmio.insert(
             address,
-            layout::VIRTIO_WINDOW,
+            u64::from(layout::VIRTIO_WINDOW),
             Arc::clone(&transport) as Arc<dyn bus::BusDevice>,
         )?;
         if empty {
@@ -338,7 +349,20 @@ fn attach(
         }
         events.add(transport);
         windows.push((address, line));
-        address += layout::VIRTIO_WINDOW;
+        address += u64::from(layout::VIRTIO_WINDOW);
     }
     Ok(Attached { windows, slots: slots.into() })
+}
+
+/// The memory of so many devices' registers, where the guest has it.
+fn registers(
+    vm: &VmFd,
+    memory: &GuestMemoryMmap,
+    count: usize,
+) -> Result<Option<Arc<MmapRegion>>, BuildError> {
+    if !layout::REGISTERS_IN_MEMORY || count == 0 {
+        return Ok(None);
+    }
+    let bytes = count * layout::VIRTIO_WINDOW as usize;
+    Ok(Some(memory::register_read_only(vm, memory, GuestAddress(layout::VIRTIO_START), bytes)?))
 }

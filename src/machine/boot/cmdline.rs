@@ -72,10 +72,10 @@ mod tests {
 
     #[test]
     fn devices_come_before_what_is_added() {
-        let line = build(&[(0xd000_0000, 5), (0xd000_1000, 6)], &["init=/sbin/x".into()]).unwrap();
+        let line = build(&[(0xd000_0000, 5), (0xd000_0200, 6)], &["init=/sbin/x".into()]).unwrap();
         assert!(
             line.ends_with(
-                " virtio_mmio.device=4096@0xd0000000:5 virtio_mmio.device=4096@0xd0001000:6 init=/sbin/x"
+                " virtio_mmio.device=512@0xd0000000:5 virtio_mmio.device=512@0xd0000200:6 init=/sbin/x"
             ),
             "{line}"
         );

@@ -1,6 +1,7 @@
 //! The transport: a device behind memory-mapped registers (VIRTIO 1.2, section 4.2), version 2.
 //!
-//! Enters: register accesses of the driver (vCPU threads), events (device thread). Leaves: calls of the device.
+//! Enters: register accesses of the driver (vCPU threads), events (device thread). Leaves: calls of the device, and what
+//! the driver reads, which it usually does without an exit (`window.rs`): whatever changes a register shows it there.
 //! Must never know which device it carries.
 //!
 //! The driver is hostile: features only before FEATURES_OK, queue registers only before DRIVER_OK, and what it wrote
@@ -38,6 +39,15 @@ const OWN_FEATURES: u64 =
     1 << VIRTIO_F_VERSION_1 | 1 << VIRTIO_RING_F_EVENT_IDX | 1 << VIRTIO_RING_F_INDIRECT_DESC;
 /// `QueueNotify`, the register that KVM turns into the kick of a queue.
 pub const QUEUE_NOTIFY: u64 = register::VIRTIO_MMIO_QUEUE_NOTIFY as u64;
+/// `InterruptACK`, of which KVM takes [`super::ACKNOWLEDGED`].
+pub const INTERRUPT_ACK: u64 = register::VIRTIO_MMIO_INTERRUPT_ACK as u64;
+/// Section 4.2.2: a shared memory region that does not exist has all ones as length and base.
+const NO_SHARED_MEMORY: [u32; 4] = [
+    register::VIRTIO_MMIO_SHM_LEN_LOW,
+    register::VIRTIO_MMIO_SHM_LEN_HIGH,
+    register::VIRTIO_MMIO_SHM_BASE_LOW,
+    register::VIRTIO_MMIO_SHM_BASE_HIGH,
+];
 
 /// One device with its registers.
 pub struct Transport {
@@ -83,7 +93,7 @@ impl Transport {
         console: Arc<Console>,
     ) -> io::Result<Self> {
         let transport = Self::slot(name, device.queue_sizes(), memory, interrupt, watcher, console)?;
-        transport.lock().put(device);
+        transport.put(&mut transport.lock(), device);
         Ok(transport)
     }
 
@@ -114,6 +124,13 @@ impl Transport {
             queues,
             bad_size: false,
         };
+        let window = interrupt.window();
+        window.put(register::VIRTIO_MMIO_MAGIC_VALUE, MAGIC);
+        window.put(register::VIRTIO_MMIO_VERSION, VERSION);
+        window.put(register::VIRTIO_MMIO_VENDOR_ID, VENDOR);
+        for offset in NO_SHARED_MEMORY {
+            window.put(offset, u32::MAX);
+        }
         Ok(Self { name, memory, watcher, console, interrupt, kicks, state: Mutex::new(state) })
     }
 
@@ -147,6 +164,38 @@ impl Transport {
         state.status = NEEDS_RESET;
         state.device = None;
         state.closed = true;
+        self.show_all(&state);
+    }
+
+    fn put(&self, state: &mut State, device: Box<dyn VirtioDevice>) {
+        state.offered = device.features() | OWN_FEATURES;
+        state.device = Some(device);
+        self.show_all(state);
+    }
+
+    /// What the driver reads of the registers that change.
+    fn show(&self, state: &State) {
+        let frozen = state.status & DRIVER_OK != 0;
+        let queue = state.selected();
+        for (offset, value) in [
+            (
+                register::VIRTIO_MMIO_DEVICE_ID,
+                state.device.as_ref().map_or(0, |device| device.device_type() as u32),
+            ),
+            (register::VIRTIO_MMIO_DEVICE_FEATURES, half(state.offered, state.offered_select)),
+            (register::VIRTIO_MMIO_QUEUE_NUM_MAX, queue.map_or(0, |queue| u32::from(queue.max_size()))),
+            (register::VIRTIO_MMIO_QUEUE_READY, queue.map_or(0, |queue| u32::from(queue.ready() || frozen))),
+            (register::VIRTIO_MMIO_STATUS, state.status),
+        ] {
+            self.interrupt.window().put(offset, value);
+        }
+    }
+
+    /// And of the configuration.
+    fn show_all(&self, state: &State) {
+        let config = state.device.as_ref().map_or(&[][..], |device| device.config());
+        self.interrupt.window().put_config(config);
+        self.show(state);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -164,8 +213,9 @@ impl Transport {
         }
         self.console.note(&text);
         state.status |= NEEDS_RESET;
+        self.show(state);
         // The line is an eventfd: it can only be full, and then the interrupt is pending.
-        let _ = self.interrupt.config_changed();
+        let _ = self.interrupt.status_changed();
     }
 
     /// Section 3.1.1, step 8: the driver is ready.
@@ -272,36 +322,6 @@ impl Transport {
         }
     }
 
-    fn read_register(&self, offset: u32) -> u32 {
-        match offset {
-            // Without the lock: read at every interrupt, while the device may be in the middle of a request.
-            register::VIRTIO_MMIO_INTERRUPT_STATUS => return self.interrupt.status(),
-            register::VIRTIO_MMIO_CONFIG_GENERATION => return self.interrupt.generation(),
-            _ => {}
-        }
-        let state = self.lock();
-        match offset {
-            register::VIRTIO_MMIO_MAGIC_VALUE => MAGIC,
-            register::VIRTIO_MMIO_VERSION => VERSION,
-            register::VIRTIO_MMIO_DEVICE_ID => {
-                state.device.as_ref().map_or(0, |device| device.device_type() as u32)
-            }
-            register::VIRTIO_MMIO_VENDOR_ID => VENDOR,
-            register::VIRTIO_MMIO_DEVICE_FEATURES => half(state.offered, state.offered_select),
-            register::VIRTIO_MMIO_QUEUE_NUM_MAX => {
-                state.selected().map_or(0, |queue| u32::from(queue.max_size()))
-            }
-            register::VIRTIO_MMIO_QUEUE_READY => {
-                let frozen = state.status & DRIVER_OK != 0;
-                state.selected().map_or(0, |queue| u32::from(queue.ready() || frozen))
-            }
-            register::VIRTIO_MMIO_STATUS => state.status,
-            // Section 4.2.2: a shared memory region that does not exist has all ones as length and base.
-            register::VIRTIO_MMIO_SHM_LEN_LOW..=register::VIRTIO_MMIO_SHM_BASE_HIGH => u32::MAX,
-            _ => 0,
-        }
-    }
-
     fn write_register(&self, offset: u32, value: u32) {
         match offset {
             register::VIRTIO_MMIO_INTERRUPT_ACK => return self.interrupt.acknowledge(value),
@@ -332,15 +352,16 @@ impl Transport {
             }
             _ => state.write_queue(offset, value),
         }
+        if offset == register::VIRTIO_MMIO_STATUS {
+            // The device may have been started, or forgotten all.
+            self.show_all(&state);
+        } else {
+            self.show(&state);
+        }
     }
 }
 
 impl State {
-    fn put(&mut self, device: Box<dyn VirtioDevice>) {
-        self.offered = device.features() | OWN_FEATURES;
-        self.device = Some(device);
-    }
-
     fn selected(&self) -> Option<&Queue> {
         self.queues.get(usize::try_from(self.queue_select).ok()?)
     }
@@ -395,26 +416,15 @@ fn borrow(event: &EventFd) -> BorrowedFd<'_> {
 
 impl BusDevice for Transport {
     fn read(&self, offset: u64, data: &mut [u8]) {
-        let config = u64::from(register::VIRTIO_MMIO_CONFIG);
-        if let Some(at) = offset.checked_sub(config) {
-            data.fill(0);
-            let state = self.lock();
-            let bytes = state.device.as_ref().map_or(&[][..], |device| device.config());
-            let bytes = usize::try_from(at).ok().and_then(|at| bytes.get(at..)).unwrap_or(&[]);
-            let length = bytes.len().min(data.len());
-            data[..length].copy_from_slice(&bytes[..length]);
-        } else if let (Ok(data), Ok(offset)) = (<&mut [u8; 4]>::try_from(&mut *data), u32::try_from(offset)) {
-            // Section 4.2.2.2: registers are read and written by 32 bits; unaligned ones match none.
-            *data = self.read_register(offset).to_le_bytes();
-        } else {
-            data.fill(0xff);
-        }
+        self.interrupt.window().read(offset, data);
     }
 
     fn write(&self, offset: u64, data: &[u8]) {
         if let Some(at) = offset.checked_sub(u64::from(register::VIRTIO_MMIO_CONFIG)) {
-            if let Some(device) = &mut self.lock().device {
+            let mut state = self.lock();
+            if let Some(device) = &mut state.device {
                 device.write_config(at, data);
+                self.interrupt.window().put_config(device.config());
             }
         } else if let (Ok(data), Ok(offset)) = (<[u8; 4]>::try_from(data), u32::try_from(offset)) {
             self.write_register(offset, u32::from_le_bytes(data));

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use vm_memory::GuestAddress;
 use vmm_sys_util::epoll::Epoll;
 
+use super::super::window::Window;
 use super::super::{ActivateError, DeviceType};
 use super::*;
 
@@ -54,7 +55,7 @@ fn transport() -> (Transport, Arc<Counts>) {
         "fake".into(),
         Box::new(Fake(counts.clone())),
         memory,
-        Interrupt::new(EventFd::new(EFD_NONBLOCK).unwrap()),
+        Interrupt::new(EventFd::new(EFD_NONBLOCK).unwrap(), Window::apart().unwrap()),
         Watcher::new(Arc::new(Epoll::new().unwrap()), 0),
         Arc::new(Console::new(tempfile::tempfile().unwrap())),
     )

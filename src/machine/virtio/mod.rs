@@ -18,6 +18,7 @@ pub mod rng;
 pub(crate) mod test_support;
 mod vector;
 pub mod vsock;
+pub mod window;
 pub mod worker;
 
 use std::io;
@@ -30,7 +31,7 @@ use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::machine::events::Watcher;
-pub use interrupt::Interrupt;
+pub use interrupt::{ACKNOWLEDGED, Interrupt};
 
 /// A chain of guest buffers, as popped from a queue. Every descriptor in it is guest input.
 pub type Chain<'m> = DescriptorChain<&'m GuestMemoryMmap>;
@@ -65,7 +66,7 @@ pub trait VirtioDevice: Send {
     /// `VIRTIO_RING_F_INDIRECT_DESC`).
     fn features(&self) -> u64;
 
-    /// The device-specific configuration space, little-endian.
+    /// The device-specific configuration space, little-endian. Where it changes by itself: [`Interrupt::config_changed`].
     fn config(&self) -> &[u8];
 
     /// The driver writes `data` at that offset of the configuration space. Of most devices it is read-only.

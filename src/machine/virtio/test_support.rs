@@ -8,6 +8,7 @@ use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::epoll::Epoll;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use super::window::Window;
 use super::{Active, DeviceQueue, Interrupt};
 use crate::machine::events::Watcher;
 
@@ -17,7 +18,7 @@ pub(crate) fn device_queue(
     mock: &MockSplitQueue<'_, GuestMemoryMmap>,
 ) -> (Active, Interrupt) {
     let queue: Queue = mock.create_queue().unwrap();
-    let interrupt = Interrupt::new(EventFd::new(EFD_NONBLOCK).unwrap());
+    let interrupt = Interrupt::new(EventFd::new(EFD_NONBLOCK).unwrap(), Window::apart().unwrap());
     let active = Active {
         memory: memory.clone(),
         queues: vec![DeviceQueue::new(queue, EventFd::new(EFD_NONBLOCK).unwrap())],

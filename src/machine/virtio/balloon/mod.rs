@@ -151,7 +151,7 @@ impl VirtioDevice for Balloon {
                 let wanted = self.sizes.wanted().to_le_bytes();
                 if self.config[..ACTUAL] != wanted {
                     self.config[..ACTUAL].copy_from_slice(&wanted);
-                    let told = interrupt.config_changed();
+                    let told = interrupt.config_changed(&self.config);
                     told.map_err(|source| DeviceError::Host { what: "interrupt the guest", source })?;
                 }
                 Ok(())

@@ -8,6 +8,7 @@ use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::epoll::Epoll;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use super::super::window::Window;
 use super::*;
 use crate::machine::events;
 
@@ -25,7 +26,7 @@ impl<'m> Driver<'m> {
     fn new(memory: &'m GuestMemoryMmap) -> Self {
         let queues = [0x1_0000, 0x2_0000, 0x3_0000]
             .map(|start| MockSplitQueue::create(memory, GuestAddress(start), 32));
-        let interrupt = Interrupt::new(EventFd::new(EFD_NONBLOCK).unwrap());
+        let interrupt = Interrupt::new(EventFd::new(EFD_NONBLOCK).unwrap(), Window::apart().unwrap());
         Self { queues, epoll: Arc::new(Epoll::new().unwrap()), interrupt }
     }
 

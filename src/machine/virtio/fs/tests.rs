@@ -10,6 +10,7 @@ use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::epoll::Epoll;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use super::super::window::Window;
 use super::super::worker::Served;
 use super::*;
 
@@ -106,7 +107,7 @@ fn a_lost_back_end_leaves_its_queue_where_it_stopped() {
     let (socket, _other) = UnixStream::pair().unwrap();
     let watcher = Watcher::new(Arc::new(Epoll::new().unwrap()), 0);
     watcher.watch(socket.as_fd(), SOCKET, EventSet::READ_HANG_UP).unwrap();
-    let interrupt = Interrupt::new(fd);
+    let interrupt = Interrupt::new(fd, Window::apart().unwrap());
     let queues = vec![DeviceQueue::new(queue, kick)];
     let running = Running { socket, memory: memory.clone(), queues, interrupt: interrupt.clone(), watcher };
     let stream = UnixStream::pair().unwrap().0;

@@ -127,7 +127,7 @@ impl Net {
         let _ = running.watcher.unwatch(self.tap.fd());
         running
             .interrupt
-            .config_changed()
+            .config_changed(&self.config)
             .map_err(|source| DeviceError::Host { what: "interrupt the guest", source })
     }
 }

@@ -11,6 +11,7 @@ use virtio_queue::mock::MockSplitQueue;
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use super::super::window::Window;
 use super::*;
 
 const SIZE: u64 = 1 << 21;
@@ -20,7 +21,7 @@ fn memory() -> GuestMemoryMmap {
 }
 
 pub(super) fn interrupt() -> Interrupt {
-    Interrupt::new(EventFd::new(EFD_NONBLOCK).unwrap())
+    Interrupt::new(EventFd::new(EFD_NONBLOCK).unwrap(), Window::apart().unwrap())
 }
 
 /// The device's side of the "tap", and the network's.

@@ -16,6 +16,7 @@ use crate::machine::events::{Watcher, decode};
 use crate::machine::virtio::vsock::connection::BUF_ALLOC;
 use crate::machine::virtio::vsock::header::{Credit, GUEST_CID, HEADER_LEN, HOST_CID, Header, Op, Ports};
 use crate::machine::virtio::vsock::{Vsock, VsockHandle};
+use crate::machine::virtio::window::Window;
 use crate::machine::virtio::{Active, DeviceQueue, Interrupt, Token, VirtioDevice};
 
 /// What the guest advertises unless a test says otherwise.
@@ -139,7 +140,7 @@ impl Guest {
         let active = Active {
             memory: self.memory.clone(),
             queues: vec![self.rx.queue(RING), self.tx.queue(RING), self.event.queue(8)],
-            interrupt: Interrupt::new(EventFd::new(EFD_NONBLOCK).unwrap()),
+            interrupt: Interrupt::new(EventFd::new(EFD_NONBLOCK).unwrap(), Window::apart().unwrap()),
             features: 0,
             watcher,
         };
