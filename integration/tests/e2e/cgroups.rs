@@ -60,7 +60,9 @@ fn directory(lab: &mut Lab) {
     lab.must(
         "a bundle with limits of every kind",
         r#"bundle c sleep 1000
-           jq '.linux.cgroupsPath = "/e2e/a/c" | .linux.resources = {
+           jq --argjson major $(stat -c %Hr /dev/vda) '.linux.cgroupsPath = "/e2e/a/c" | .linux.resources = {
+                 blockIO: {throttleReadBpsDevice: [{major: $major, minor: 0, rate: 1048576}],
+                    throttleWriteIOPSDevice: [{major: $major, minor: 0, rate: 100}]},
                  cpu: {shares: 1024, quota: 25000, period: 50000, cpus: "0"},
                  unified: {"cpu.weight.nice": "0", "memory.high": "100000000"} }' /root/c/config.json > /root/new
            mv /root/new /root/c/config.json; mkdir /sys/fs/cgroup/e2e"#,
@@ -71,10 +73,10 @@ fn directory(lab: &mut Lab) {
     );
     lab.step(
         "what it is held to",
-        "cd /sys/fs/cgroup/e2e/a/c; cat cpu.max cpu.weight cpuset.cpus; grep -c . cgroup.procs",
+        "cd /sys/fs/cgroup/e2e/a/c; cat cpu.max cpu.weight cpuset.cpus; grep -c . cgroup.procs; cut -d' ' -f 2- io.max",
     )
     .code(0)
-    .out("25000 50000\n100\n0\n1\n");
+    .out("25000 50000\n100\n0\n1\nrbps=1048576 wbps=max riops=max wiops=100\n");
     lab.must("removed", "$R delete --force c");
     lab.step("nothing is left of it", "find /sys/fs/cgroup/e2e -name c").code(0).out("");
     lab.must("a limit that this kernel does not have", r#"jq '.linux.resources = {unified: {"cpu.nonsense": "1"}}' /root/c/config.json > /root/new; mv /root/new /root/c/config.json"#);

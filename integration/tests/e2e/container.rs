@@ -1,6 +1,6 @@
 //! `mounts`, `linux` and the names of `config.json`, field by field: what a container has around it.
 
-use integration::check::{Lab, Row};
+use integration::check::{Lab, Row, Runtime};
 
 crate::conformance!(both: [around, limits_and_devices, whole], ours: []);
 
@@ -196,16 +196,18 @@ const LIMITS: &[Row] = &[
     Row::new("processes", ".linux.resources.pids = {limit: 40}", "cat /sys/fs/cgroup/pids.max", "40\n"),
     Row::new(
         "memory",
-        ".linux.resources.memory = {limit: 67108864, swap: 67108864, reservation: 33554432}",
+        ".linux.resources.memory = {limit: 67108864, swap: 67108864, reservation: 33554432, checkBeforeUpdate: true}",
         "cd /sys/fs/cgroup; cat memory.max memory.low memory.swap.max",
         "67108864\n33554432\n0\n",
     ),
+    // As many processors as the quota keeps busy; this runc knows no bursts.
     Row::new(
         "processor time",
-        ".linux.resources.cpu = {quota: 50000, period: 100000, shares: 512}",
-        "cd /sys/fs/cgroup; cat cpu.max cpu.weight",
-        "50000 100000\n20\n",
-    ),
+        ".linux.resources.cpu = {quota: 250000, period: 100000, shares: 512, burst: 20000}",
+        "cd /sys/fs/cgroup; cat cpu.max cpu.weight cpu.max.burst; nproc",
+        "250000 100000\n20\n0\n1\n",
+    )
+    .ours_shows("250000 100000\n20\n20000\n3\n"),
     Row::new(
         "huge pages",
         ".linux.resources.hugepageLimits = [{pageSize: \"2MB\", limit: 4194304}]",
@@ -240,6 +242,14 @@ const MAKER: &str = ".process.capabilities |= map_values(. + [\"CAP_MKNOD\", \"C
 
 const DEVICES: &[Row] = &[
     Row::new("who may make nodes", MAKER, "true", ""),
+    // This runc knows no idle groups.
+    Row::new(
+        "processors and memory of a list, only when nothing else runs",
+        ".linux.resources.cpu = {idle: 1, cpus: \"0\", mems: \"0\"}",
+        "nproc; cat /sys/fs/cgroup/cpu.idle",
+        "1\n0\n",
+    )
+    .ours_shows("1\n1\n"),
     Row::new(
         "nodes of every kind",
         r#".linux.devices += [
@@ -404,6 +414,37 @@ const APART: &[Row] = &[
     .ours_refuses("/dev/disk"),
 ];
 
+/// What this runc does not know or look at, and ours says that it can't.
+const REFUSED: &[Row] = &[
+    Row::refused(
+        "mapped owners of a mount",
+        r#".mounts += [{destination: "/d", type: "bind", source: "/root/table", options: ["rbind"],
+            uidMappings: [{containerID: 0, hostID: 1, size: 1}], gidMappings: [{containerID: 0, hostID: 1, size: 1}]}]"#,
+        "id-mapped mounts are not supported",
+    ),
+    Row::refused(
+        "the same by a word",
+        r#".mounts += [{destination: "/d", type: "bind", source: "/root/table", options: ["rbind", "ridmap"]}]"#,
+        "id-mapped mounts are not supported",
+    ),
+    Row::refused(
+        "flags of a personality",
+        r#".linux.personality = {domain: "LINUX", flags: ["ADDR_NO_RANDOMIZE"]}"#,
+        "linux.personality",
+    ),
+    Row::refused(
+        "a memory policy",
+        r#".linux.memoryPolicy = {mode: "MPOL_BIND", nodes: "0", flags: []}"#,
+        "linux.memoryPolicy",
+    ),
+    Row::refused("devices of the host's network", ".linux.netDevices = {eth0: {}}", "linux.netDevices"),
+    Row::refused(
+        "time for realtime",
+        ".linux.resources.cpu = {realtimeRuntime: 1000, realtimePeriod: 100000}",
+        "no realtime groups",
+    ),
+];
+
 fn around(lab: &mut Lab) {
     let before = lab.snapshot();
     lab.together(MOUNTS);
@@ -421,5 +462,8 @@ fn limits_and_devices(lab: &mut Lab) {
 fn whole(lab: &mut Lab) {
     let before = lab.snapshot();
     lab.apart(APART);
+    if lab.runtime() == Runtime::Msb {
+        lab.apart(REFUSED);
+    }
     lab.nothing_left("after the table", &before);
 }

@@ -84,8 +84,17 @@ fn a_container_step_by_step(lab: &mut Lab) {
     .err("");
     lab.step("ps as a table", "$R ps c | head -n 1").code(0).out_has("PID");
     exec(lab);
+    lab.step(
+        "kill --all reaches every process: three execs end, the first one hears of it",
+        "for i in 1 2 3; do $R exec --detach c sleep 77$i < /dev/null > /dev/null 2>&1; done
+         eventually '[ $($R exec c ps | grep -c \"sleep 77\") = 3 ]'; $R kill --all c USR1
+         eventually 'grep -q usr1 /root/c/out' && eventually '[ $($R exec c ps | grep -c \"sleep 77\") = 0 ]' && $R state c | jq -r .status",
+    )
+    .code(0)
+    .out("running\n")
+    .err("");
     lab.step("kill with a name", "$R kill c USR1").code(0).out("").err("");
-    lab.wait("the signal arrives", "grep -q usr1 /root/c/out");
+    lab.wait("the signal arrives", "[ $(grep -c usr1 /root/c/out) = 2 ]");
     lab.step("kill with a number, the default signal's", "$R kill c 15").code(0).out("").err("");
     lab.wait("it ends", "[ $($R state c | jq -r .status) = stopped ]");
     lab.step("kill of what has ended", "$R kill c 9").code(1).out("").err_has("container not running");
@@ -94,7 +103,9 @@ fn a_container_step_by_step(lab: &mut Lab) {
     lab.step("delete --force is content", "$R delete --force c; $R delete c --force").code(0).out("").err("");
     lab.step("all that it wrote, and all that verbs wrote there", "cat /root/c/out /root/c/err")
         .code(0)
-        .out("started\nusr1\n");
+        .out_is("two signals, and what the shell says of a child that had one", |out| {
+            out.lines().filter(|line| *line != "User defined signal 1").eq(["started", "usr1", "usr1"])
+        });
     lab.nothing_left("after delete", &before);
 }
 

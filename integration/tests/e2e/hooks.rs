@@ -134,6 +134,32 @@ fn moments(lab: &mut Lab) {
     lab.nothing_left("after all", &before);
 }
 
+/// A network that a hook makes in the namespace that the runtime has made, as nerdctl's does. Without vhost-net, so that
+/// packets go by the machine's own device.
+fn network(lab: &mut Lab) {
+    lab.must(
+        "a hook that makes a network",
+        r#"cat > /root/wire <<'END'
+pid=$(jq .pid); inside() { nsenter -t $pid -n ip "$@"; }
+ip link add over type veth peer name eth0 netns $pid; ip addr add 10.66.0.1/24 dev over; ip link set over up
+inside addr add 10.66.0.2/24 dev eth0; inside link set eth0 up; inside route add default via 10.66.0.1
+inside route add 10.98.0.0/16 via 10.66.0.9; inside neigh add 10.66.0.9 lladdr 02:00:00:00:00:09 nud permanent dev eth0
+END
+           bundle c sh -c 'ip -4 -o addr show eth0 | grep -o 10.66.0.2/24; ip route | cut -d" " -f 1-3; ip neigh | grep PERMANENT | cut -d" " -f 1-5
+               ping -c 2 -W 20 10.66.0.1 | grep -o ", 0% packet loss"'
+           hooks c '{createRuntime: [{path: "/bin/sh", args: ["sh", "/root/wire"], env: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]}]}'
+           jq '.process.capabilities |= map_values(. + ["CAP_NET_RAW"])' /root/c/config.json > /root/new; mv /root/new /root/c/config.json"#,
+    );
+    lab.step(
+        "is the container's from the start, with routes and permanent neighbours, and carries without vhost-net",
+        "mv /dev/vhost-net /dev/away; $R run --bundle /root/c c < /dev/null; code=$?; mv /dev/away /dev/vhost-net; exit $code",
+    )
+    .code(0)
+    .out("10.66.0.2/24\ndefault via 10.66.0.1\n10.66.0.0/24 dev eth0\n10.98.0.0/16 via 10.66.0.9\n\
+          10.66.0.9 dev eth0 lladdr 02:00:00:00:00:09\n, 0% packet loss\n")
+    .err("");
+}
+
 /// Where the specification leaves no choice and runc 1.1 does otherwise.
 fn failures(lab: &mut Lab) {
     lab.define(BUNDLE);
@@ -158,9 +184,36 @@ fn failures(lab: &mut Lab) {
         .out("poststop\n")
         .err("");
     lab.must(
+        "one in the container's network that fails, and some that would take too long",
+        r#"bundle e true; hooks e '{createContainer: [hook("createContainer"; "echo no luck >&2; exit 3"), hook("never")],
+               poststop: [hook("poststop")]}'
+           bundle f true; hooks f '{createRuntime: [hook("createRuntime"; "exec sleep 600") + {timeout: 1}]}'
+           bundle g true; hooks g '{createContainer: [hook("createContainer"; "exec sleep 600") + {timeout: 1}]}'"#,
+    );
+    lab.step(
+        "create fails with its words",
+        "$R create --bundle /root/e e < /dev/null 2>&1 > /root/e/out; cat /root/h/order",
+    )
+    .code(0)
+    .out_has("no luck")
+    .out_is("the rest is not run, but the hooks of the end are", |out| {
+        out.ends_with("createContainer\npoststop\n")
+    });
+    for name in ["f", "g"] {
+        lab.step(
+            "create fails in time",
+            &format!("timeout 60 $R create --bundle /root/{name} {name} < /dev/null"),
+        )
+        .code(1)
+        .out("")
+        .err_has("longer than its 1 s");
+    }
+    lab.step("nothing is left of them", "$R list -q; ps -e -o args= | grep -c '^sleep 600'").out("0\n");
+    network(lab);
+    lab.must(
         "hooks whose failure changes nothing",
-        r#"bundle c sleep 1000; hooks c '{poststart: [hook("one"; "echo no luck >&2; exit 3"), hook("two")],
-            poststop: [hook("three"; "exit 4"), hook("four")]}'"#,
+        r#"bundle c sleep 1000; hooks c '{poststart: [hook("one"; "echo no luck >&2; exit 3"), hook("slow"; "exec sleep 600") + {timeout: 1}, hook("two")],
+            poststop: [hook("three"; "exit 4"), hook("slow"; "exec sleep 600") + {timeout: 1}, hook("four")]}'"#,
     );
     lab.step(
         "the container runs",
@@ -171,10 +224,11 @@ fn failures(lab: &mut Lab) {
     lab.step("the log has it as a warning", "jq -r '[.level, .msg] | join(\" \")' /root/log")
         .code(0)
         .out_has("warning ")
-        .out_has("no luck");
+        .out_has("no luck")
+        .out_has("longer than its 1 s");
     lab.step("it is deleted", "rm /root/log; $R --log /root/log delete --force c; cat /root/h/order; grep -c level=warning /root/log")
         .code(0)
-        .out("one\ntwo\nthree\nfour\n1\n")
+        .out("one\nslow\ntwo\nthree\nslow\nfour\n2\n")
         .err("");
     lab.nothing_left("after all", &before);
 }

@@ -85,6 +85,32 @@ YAML
 /// What a web server in a container serves.
 const SERVE: &str = r#"sh -c 'mkdir /www; hostname > /www/index.html; exec httpd -f -p 80 -h /www'"#;
 
+/// `hold.py serve` answers on each of its connections, which it has as long as the client wants; `hold.py ask` has them all
+/// before it asks on the first.
+const HOLD: &str = r#"cat > /root/hold.py <<'PY'
+import resource, select, socket, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+if sys.argv[1] == "serve":
+    server = socket.create_server(("", 81), backlog=1024)
+    held, poll = {}, select.epoll()
+    poll.register(server, select.EPOLLIN)
+    while True:
+        for fd, _ in poll.poll():
+            if fd == server.fileno():
+                one = server.accept()[0]
+                held[one.fileno()] = one
+                poll.register(one, select.EPOLLIN)
+            elif data := held[fd].recv(100):
+                held[fd].sendall(data)
+            else:
+                held.pop(fd).close()
+all = [socket.create_connection((sys.argv[2], int(sys.argv[3])), 60) for _ in range(1000)]
+for i, one in enumerate(all):
+    one.sendall(b"%d" % i)
+answers = sum(one.recv(100) == b"%d" % i for i, one in enumerate(all))
+print(len(all), "open,", answers, "answers")
+PY"#;
+
 fn bridge(lab: &mut Lab) {
     lab.define(OUTSIDE);
     lab.must("a server outside", "outside");
@@ -108,7 +134,9 @@ fn bridge(lab: &mut Lab) {
         .out("lo\nalive\n");
     lab.must(
         "a server with a published port",
-        &format!("docker run -d --name web --hostname web -p 8080:80 $D busybox {SERVE} >&2"),
+        &format!("{HOLD}
+            docker run -d --name web --hostname web -p 8080:80 -p 8081:81 -v /usr:/usr:ro -v /usr/lib:/lib:ro \
+                -v /usr/lib64:/lib64:ro -v /root/hold.py:/hold.py:ro $D busybox {SERVE} >&2"),
     );
     lab.wait("it serves the host's port", "[ \"$(fetch http://127.0.0.1:8080/)\" = web ]");
     lab.step(
@@ -134,6 +162,7 @@ fn bridge(lab: &mut Lab) {
         let lines: Vec<&str> = out.lines().collect();
         lines.len() == 3 && lines[0] == "200 web" && lines[1] == lines[2]
     });
+    thousand(lab);
     lab.step("Docker counts what came and went", "docker stats --no-stream --format '{{.NetIO}}' web")
         .code(0)
         .out_is("megabytes went", |out| out.contains("kB / ") && out.trim_end().ends_with("MB"));
@@ -141,6 +170,22 @@ fn bridge(lab: &mut Lab) {
     lab.wait("it serves again", "[ \"$(fetch http://127.0.0.1:8080/)\" = web ]");
     lab.must("it goes", "docker rm -f web >&2");
     lab.nothing_left("after the networks' containers", &before);
+}
+
+/// All at once, by way of the host's own routing.
+fn thousand(lab: &mut Lab) {
+    lab.must(
+        "a server that holds many connections",
+        "docker exec -d web /usr/bin/python3 -ISB /hold.py serve",
+    );
+    lab.wait("it listens", "docker exec web netstat -ltn | grep -q ':81 '");
+    lab.step(
+        "a thousand connections at the same time, each of which is answered",
+        "ip netns exec outside python3 -ISB /root/hold.py ask 198.51.100.1 8081",
+    )
+    .code(0)
+    .out("1000 open, 1000 answers\n")
+    .err("");
 }
 
 fn user_networks(lab: &mut Lab) {
@@ -161,10 +206,12 @@ fn user_networks(lab: &mut Lab) {
             ping -6 -c 1 -W 20 web | grep -o "fd00:77::10"  | head -n 1
             ping -4 -c 1 -W 20 -s 8900 web | grep -o ", 0% packet loss"
             nslookup -type=a web 127.0.0.11 | grep -o "10.77.0.10"
-            nslookup nothing-there > /dev/null || echo unknown'"#,
+            nslookup nothing-there > /dev/null || echo unknown
+            printf "\\000\\025\\022\\064\\001\\000\\000\\001\\000\\000\\000\\000\\000\\000\\003web\\000\\000\\001\\000\\001" |
+                nc -w 20 127.0.0.11 53 | hexdump -ve "1/1 \"%02x\"" | grep -c "^00..1234.*0a4d000a"'"#,
     )
     .code(0)
-    .out("1\n9000\nweb\nweb\nweb\n10.77.0.10)\nfd00:77::10\n, 0% packet loss\n10.77.0.10\nunknown\n");
+    .out("1\n9000\nweb\nweb\nweb\n10.77.0.10)\nfd00:77::10\n, 0% packet loss\n10.77.0.10\nunknown\n1\n");
     lab.step("a server of names of its own has their port", r#"docker run --rm --network net1 $D busybox sh -c '
             nc -l -p 53 > /dev/null & sleep 1; nc -w 1 127.0.0.1 53 < /dev/null && echo mine; nslookup web | grep -o "10.77.0.10"'"#)
         .code(0)
@@ -190,9 +237,9 @@ fn user_networks(lab: &mut Lab) {
     project(lab);
 }
 
-/// A project of Docker Compose through its life; the web server is runc's.
+/// A project of Docker Compose through its life.
 fn project(lab: &mut Lab) {
-    lab.define("export WEB=runc DATABASE=${D#*=} WORKER=${D#*=}");
+    lab.define("export WEB=${D#*=} DATABASE=${D#*=} WORKER=${D#*=}");
     lab.define(PROJECT);
     let before = lab.snapshot();
     lab.must("a project comes up", "compose up -d");
@@ -352,6 +399,16 @@ fn refused(lab: &mut Lab) {
     .code(0)
     .out(", 0% packet loss\n, 0% packet loss\n");
     lab.must("all go", "docker rm -f other ours >&2");
+    lab.step(
+        "a fifth network",
+        "for i in 1 2 3 4 5; do docker network create n$i >&2; done
+         docker create --name five --network n1 $D busybox true > /dev/null
+         for i in 2 3 4 5; do docker network connect n$i five; done; docker start five; code=$?
+         docker rm -f five >&2; docker network rm n1 n2 n3 n4 n5 >&2; exit $code",
+    )
+    .code(1)
+    .err_has("There is no place for the interface")
+    .err_has("networks at the same time");
 }
 
 /// What the container's network loses on the host while it runs.

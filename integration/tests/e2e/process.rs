@@ -150,7 +150,11 @@ const COMPARISONS: &str = r#".linux.seccomp = {defaultAction: "SCMP_ACT_ALLOW", 
             args: [{index: 1, value: 3072, valueTwo: 2048, op: "SCMP_CMP_MASKED_EQ"}]},
         {names: ["kill"], action: "SCMP_ACT_ERRNO", errnoRet: 29,
             args: [{index: 1, value: 12, op: "SCMP_CMP_EQ"}, {index: 0, value: 2, op: "SCMP_CMP_GE"}]},
+        {names: ["ftruncate"], action: "SCMP_ACT_ERRNO", errnoRet: 27, args: [{index: 1, value: 5, op: "SCMP_CMP_LT"}]},
+        {names: ["ioprio_set"], action: "SCMP_ACT_ERRNO", errnoRet: 28, args: [{index: 2, value: 16390, op: "SCMP_CMP_LE"}]},
+        {names: ["mknodat"], action: "SCMP_ACT_ERRNO", errnoRet: 36, args: [{index: 2, value: 4480, op: "SCMP_CMP_NE"}]},
         {names: ["mkdir"], action: "SCMP_ACT_KILL_PROCESS"}, {names: ["rmdir"], action: "SCMP_ACT_TRAP"},
+        {names: ["link"], action: "SCMP_ACT_KILL_THREAD"},
         {names: ["symlink"], action: "SCMP_ACT_TRACE"}, {names: ["sync"], action: "SCMP_ACT_LOG"}]}"#;
 
 /// Without the right to install a filter, so that the runtime has to do it while it has.
@@ -185,6 +189,30 @@ const FILTERED: &[Row] = &[
         "Illegal seek\nsent\n",
     ),
     Row::new(
+        "a smaller argument",
+        ".",
+        "cd /dev/shm; for n in 4 5; do truncate -s $n t 2>&1 | sed 's/.*: //'; stat -c %s t; done; rm t",
+        "File too large\n0\n5\n",
+    ),
+    Row::new(
+        "an argument that is not greater",
+        ".",
+        "for n in 5 6 7; do ionice -c 2 -n $n -p $$ 2>&1 | sed 's/.*: //'; done; ionice -p $$",
+        "No space left on device\nNo space left on device\nbest-effort: prio 7\n",
+    ),
+    Row::new(
+        "another argument than the one that is allowed",
+        ".",
+        "cd /dev/shm; mkfifo -m 640 p 2>&1 | sed 's/.*: //'; mkfifo -m 600 p && rm p && echo made",
+        "File name too long\nmade\n",
+    ),
+    Row::new(
+        "death of a thread",
+        ".",
+        "exec 2> /dev/null; cd /dev/shm; : > l; ln l m & wait $!; echo $?; rm l; ls m",
+        "159\n",
+    ),
+    Row::new(
         "death, a signal, a tracer that is not there, and a note in the log",
         ".",
         "exec 2> /dev/null; mkdir /dev/shm/d & wait $!; echo $?; rmdir /none & wait $!; echo $?
@@ -200,6 +228,18 @@ const NO_FILTERS: &[Row] = &[
         ".linux.seccomp = {defaultAction: \"SCMP_ACT_ALLOW\", syscalls: [{names: [\"mkdir\"], action: \"SCMP_ACT_NOTIFY\"}]}",
         "SCMP_ACT_NOTIFY is not supported",
     ),
+    Row::new(
+        "the path of a listener, and nothing to tell it",
+        ".linux.seccomp = {defaultAction: \"SCMP_ACT_ALLOW\", listenerPath: \"/root/none\", syscalls: []}",
+        "true",
+        "",
+    )
+    .ours_refuses("listenerPath is not supported"),
+    Row::refused(
+        "a flag for listeners",
+        ".linux.seccomp = {defaultAction: \"SCMP_ACT_ALLOW\", flags: [\"SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV\"], syscalls: []}",
+        "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV is not supported",
+    ),
     Row::refused(
         "a seventh argument",
         r#".linux.seccomp = {defaultAction: "SCMP_ACT_ALLOW", syscalls: [{names: ["mkdir"], action: "SCMP_ACT_ERRNO",
@@ -210,6 +250,13 @@ const NO_FILTERS: &[Row] = &[
 
 /// Of the guest's own kernel. The runc of this host knows them not.
 const SCHEDULING: &[Row] = &[
+    Row::new(
+        "flags of a filter",
+        r#".linux.seccomp = {defaultAction: "SCMP_ACT_ALLOW", syscalls: [{names: ["mkdir"], action: "SCMP_ACT_ERRNO"}],
+            flags: ["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"]}"#,
+        "mkdir /x 2>&1 | sed 's/.*: //'",
+        "Operation not permitted\n",
+    ),
     Row::new(
         "I/O priority",
         ".process.ioPriority = {class: \"IOPRIO_CLASS_BE\", priority: 3}",
@@ -255,7 +302,7 @@ fn filters(lab: &mut Lab) {
 fn scheduling(lab: &mut Lab) {
     lab.together(SCHEDULING);
     let rows = [
-        SCHEDULING[0],
+        SCHEDULING[1],
         Row::new(
             "a niceness that goes down",
             ".process.scheduler = {policy: \"SCHED_OTHER\", nice: -5}",
@@ -353,7 +400,9 @@ fn by_docker(lab: &mut Lab) {
     .err("");
     lab.must(
         "a profile of one's own",
-        r#"echo '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}]}' > /root/profile"#,
+        // All calls but those that make directories; these are left to the default.
+        r#"grep -o '__NR_[a-z0-9_]*' /usr/include/x86_64-linux-gnu/asm/unistd_64.h | cut -c 6- | grep -v '^mkdir' |
+            jq -Rn '{defaultAction: "SCMP_ACT_ERRNO", defaultErrnoRet: 28, syscalls: [{names: [inputs], action: "SCMP_ACT_ALLOW"}]}' > /root/profile"#,
     );
     lab.must(
         "a container with it",

@@ -166,12 +166,18 @@ fn machines(lab: &mut Lab) {
 }
 
 fn doctor(lab: &mut Lab) {
-    lab.step("all is well", "$R doctor; ls /sys/class/net | grep -c msb")
-        .code(1)
-        .out_is("no complaint, and no tap left", |out| {
-            !out.contains("FAIL") && out.contains("ok    network: /dev/net/tun ") && out.ends_with("\n0\n")
-        })
-        .err("");
+    lab.step(
+        "all is well",
+        "$R doctor; echo code $?; ls /sys/class/net | grep msb; lsmod | grep -o '^cls_u32'",
+    )
+    .code(0)
+    .out_is("no complaint, virtiofsd's version, all modules tried, and no tap left", |out| {
+        !out.contains("FAIL")
+            && out.contains("ok    virtiofsd: /usr/libexec/virtiofsd is version 1.")
+            && out.contains("ok    network: /dev/net/tun ")
+            && out.ends_with("\ncode 0\ncls_u32\n")
+    })
+    .err("");
     lab.step(
         "no taps, and what is only missed",
         "mv /dev/net/tun /dev/away; $R doctor; code=$?; mv /dev/away /dev/net/tun
@@ -189,6 +195,17 @@ fn doctor(lab: &mut Lab) {
         .code(1)
         .out_has("FAIL  kernel: /root/none is not there")
         .err("");
+    lab.step(
+        "a virtiofsd that is too old, and one that is another program",
+        "printf '#!/bin/sh\necho virtiofsd backend 1.6.1\n' > /root/old; chmod 755 /root/old
+         for program in /root/old /bin/true; do
+             mount --bind $program /usr/libexec/virtiofsd; $R doctor | grep virtiofsd; umount /usr/libexec/virtiofsd
+         done",
+    )
+    .code(0)
+    .out_has("FAIL  virtiofsd: /usr/libexec/virtiofsd is version 1.6.1, and 1.10 is the oldest")
+    .out_has("FAIL  virtiofsd: /usr/libexec/virtiofsd does not say what version")
+    .err("");
     lab.step("not root", "setpriv --reuid 1000 --regid 1000 --clear-groups $R doctor")
         .code(1)
         .out_has("FAIL  user: ")

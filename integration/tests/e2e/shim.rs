@@ -58,6 +58,7 @@ fn by_ctr(lab: &mut Lab) {
         "ctr events > /root/events & echo $! > /root/follower; sleep 1; apart c sleep 1000",
     );
     lab.step("no process stands for it but the VMM and the shim", "ps -eo args= | grep -c '^msb-runtime'")
+        .code(0)
         .out("1\n");
     lab.step(
         "the guest's own processes",
@@ -82,6 +83,7 @@ fn by_ctr(lab: &mut Lab) {
         "all events, in their order",
         "sleep 1; kill $(cat /root/follower); grep -o '/tasks/[a-z-]*' /root/events | tr '\\n' ' '",
     )
+    .code(0)
     // ctr pauses for its checkpoint.
     .out(
         "/tasks/create /tasks/start /tasks/exec-added /tasks/exec-started /tasks/exit /tasks/paused /tasks/resumed \
@@ -96,13 +98,17 @@ fn killed(lab: &mut Lab) {
         "kill -KILL $(pidof containerd); eventually 'systemctl is-active -q containerd || systemctl start containerd' 0.5
          eventually 'ctr version' 0.2 > /dev/null 2>&1; ctr task exec --exec-id x c echo in",
     )
+    .code(0)
     .out("in\n");
-    lab.step("the VMM is killed", "pkill -KILL -f '^msb-runtime vmm'; ended c").err_has("exit code 137");
+    lab.step("the VMM is killed", "pkill -KILL -f '^msb-runtime vmm'; ended c")
+        .code(0)
+        .err_has("exit code 137");
     lab.step(
         "containerd is away while a task ends",
         "apart c sh -c 'sleep 3; exit 5'; systemctl stop containerd; eventually '! pgrep -f \"^msb-runtime vmm\"' 0.2 > /dev/null
          systemctl start containerd; ended c",
     )
+    .code(0)
     .err_has("exit code 5");
 }
 
@@ -111,6 +117,7 @@ fn by_docker(lab: &mut Lab) {
         "out of memory",
         "docked -m 32m --memory-swap 32m busybox tail /dev/zero; docker inspect -f '{{.State.OOMKilled}} {{.State.ExitCode}}' box; docker rm box",
     )
+    .code(0)
     .out("true 137\nbox\n");
     lab.must(
         "a container that writes",
@@ -122,6 +129,9 @@ fn by_docker(lab: &mut Lab) {
         "its VMM is gone with it, and its state",
         "ps -eo args= | grep '^msb-runtime'; ls /run/containerd/msb/moby",
     )
+    .code(0)
     .out("");
-    lab.step("what it wrote is not lost", "docker cp box:/kept - | tar -xO; docker rm box >&2").out("kept\n");
+    lab.step("what it wrote is not lost", "docker cp box:/kept - | tar -xO; docker rm box >&2")
+        .code(0)
+        .out("kept\n");
 }

@@ -8,7 +8,7 @@ crate::conformance!(both: [limited], ours: [annotated, settings]);
 const SIZE: &str = r#"size() { docker run --rm $N $D "$@" busybox sh -c \
     'echo $(nproc) $(($(sed -n "s/^MemTotal: *\([0-9]*\) kB/\1/p" /proc/meminfo) / 1024))'; }"#;
 
-/// Half of a container's limit of memory in files, and processors by its quota.
+/// Most of a container's limit of memory in files. Processors by a quota are in `container`'s table of limits.
 fn limited(lab: &mut Lab) {
     lab.step(
         "the memory of a limit can be used",
@@ -17,7 +17,6 @@ fn limited(lab: &mut Lab) {
     .code(0)
     .out("55000000\n")
     .err("");
-    lab.step("a quota of one processor", "docker run --rm $N $D --cpus 1 busybox nproc").code(0).out("1\n");
 }
 
 /// The kernel keeps a part of the memory for itself before it counts: its own size, and one page of 64 for its tables.

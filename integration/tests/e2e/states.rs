@@ -118,6 +118,15 @@ fn flags(lab: &mut Lab) {
                 && value("NoNewPrivs:") == Some("1")
         });
     lab.step(
+        "labels: those of callers are the machine's to replace, others are refused",
+        "$R exec --process-label system_u:system_r:container_t:s0:c1,c2 --apparmor docker-default c echo ran < /dev/null
+         $R exec --process-label u:r:mine_t:s0 c echo ran < /dev/null; $R exec --apparmor mine c echo ran < /dev/null",
+    )
+    .code(255)
+    .out("ran\n")
+    .err_has("process.selinuxLabel")
+    .err_has("apparmor=unconfined");
+    lab.step(
         "its own processes",
         "$R ps --guest c | sed 1d | wc -l; $R ps --guest --format json c | jq -c '[.[].name] | sort'",
     )
@@ -127,6 +136,16 @@ fn flags(lab: &mut Lab) {
     lab.step("features that it has", "$R features | jq -c '.hooks | sort'")
         .code(0)
         .out("[\"createContainer\",\"createRuntime\",\"poststart\",\"poststop\",\"prestart\",\"startContainer\"]\n");
+    lab.step(
+        "a fork bomb is held, and the runtime answers",
+        "$R update --pids-limit 40 c
+         $R exec --detach c sh -c 'exec 2> /dev/null; b() { b | b & }; while :; do b; done' < /dev/null > /dev/null 2>&1
+         eventually \"$R exec c sh -c 'read a n < /sys/fs/cgroup/pids.events; [ \\$n -gt 0 ]' < /dev/null 2> /dev/null\"
+         eventually '$R exec c echo answers < /dev/null 2> /dev/null'
+         $R state c | jq -r .status; [ $($R ps --guest c | sed 1d | wc -l) -le 41 ] && echo held",
+    )
+    .code(0)
+    .out("answers\nrunning\nheld\n");
     lab.must("deleted", "$R delete --force c; rm -f /root/one /root/two");
     lab.step("kept when it has ended", "bundle d true; $R run --keep --bundle /root/d d < /dev/null; $R state d | jq -r .status; $R delete d")
         .code(0)

@@ -56,6 +56,13 @@ fn direct(lab: &mut Lab) {
             .code(1)
             .out("")
             .err_has("--cpu-rt-period");
+        lab.step(
+            "less memory than is used, where it is to be checked",
+            r#"echo '{"memory":{"limit":8192,"checkBeforeUpdate":true}}' | $R update -r - c"#,
+        )
+        .code(1)
+        .out("")
+        .err_has("8192");
     }
     lab.step("a file that is none", "echo nonsense | $R update -r - c").code(1).out("");
     lab.step("all is as it was", "inside memory.max pids.max").code(0).out("134217728\n60\n");
@@ -133,7 +140,20 @@ fn callers(lab: &mut Lab) {
     }
     lab.step("statistics", "docker stats --no-stream --format '{{.PIDs}} {{.MemUsage}}' box1")
         .code(0)
-        .out_is("numbers", |out| out.contains("MiB") || out.contains("KiB"));
+        .out_is("a process or some, and memory within the limit", |out| {
+            let words: Vec<&str> = out.split_whitespace().collect();
+            let mib = |word: &str| {
+                let digits = word.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+                let number: Option<f64> = digits.parse().ok();
+                number.map(|number| if word.ends_with("KiB") { number / 1024.0 } else { number })
+            };
+            // The host's limit has the machine's own part on top.
+            words.len() == 4
+                && words[0].parse::<u32>().is_ok_and(|pids| (1..50).contains(&pids))
+                && mib(words[1]).is_some_and(|used| used > 0.1)
+                && mib(words[3])
+                    .is_some_and(|limit| (128.0..400.0).contains(&limit) && mib(words[1]) < Some(limit))
+        });
     lab.must("removed", "docker rm -f box1 >&2");
     lab.must("a container of podman's", "pod run -d --name box2 $N -m 256m busybox sleep 1000 >&2");
     lab.step("podman", "pod update --memory 128m --pids-limit 50 box2 > /dev/null; pod exec box2 cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max")

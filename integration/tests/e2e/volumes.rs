@@ -76,6 +76,17 @@ fn directories_and_files(lab: &mut Lab) {
     .code(0)
     .out("host\ndeep\ntwo\nx\n")
     .err("");
+    lab.step(
+        "with ro none of them can be written to, and with rslave later ones are seen as well",
+        "mkdir -p /root/e/sub /root/w/sub; mount -t tmpfs nested /root/w/sub; echo nested > /root/w/sub/f
+         docker run -d $N $D --name box1 -v /root/w:/ro:ro -v /root/e:/data:rslave busybox sleep 1000 >&2
+         docker exec box1 sh -c 'cat /ro/sub/f; echo x 2>&1 > /ro/sub/f' | grep -o -e nested -e 'Read-only file system'
+         mount -t tmpfs later /root/e/sub; echo later > /root/e/sub/f; docker exec box1 cat /data/sub/f
+         docker exec box1 sh -c 'echo back > /data/sub/g'; cat /root/e/sub/g; docker rm -f box1 >&2
+         umount /root/w/sub /root/e/sub",
+    )
+    .code(0)
+    .out("nested\nRead-only file system\nlater\nback\n");
     lab.nothing_left("after volumes", &before);
 }
 
@@ -220,6 +231,8 @@ fn images(lab: &mut Lab) {
            losetup -d $loop
            with '{"destination": "/d", "type": "erofs", "source": "/root/erofs"}' 'cat /d/f; touch /d/x'"#,
     )
+    // The last one's touch.
+    .code(1)
     .out_is("its content, or why not", |out| {
         let lines: Vec<&str> = out.lines().collect();
         lines.starts_with(&["out", "2"])
@@ -237,6 +250,7 @@ fn images(lab: &mut Lab) {
            e2fsck -p /root/image > /dev/null
            with '{"destination": "/d", "type": "ext4", "source": "/root/image", "options": ["ro"]}' 'cat /d/new'"#,
     )
+    .code(0)
     .out_is("the error, the directory, the content", |out| {
         out.contains("mount ext4 at /d: it was not unmounted when it was last in use")
             && out.contains("run e2fsck -p on it")
