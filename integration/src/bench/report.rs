@@ -40,8 +40,6 @@ pub struct Report {
     pub volumes: Vec<(String, Vec<u64>)>,
     /// Of an idle sandbox.
     pub memory: Option<Memory>,
-    /// Of each shim and its machine, for one idle sandbox: memory without guest RAM, in KiB.
-    pub shims_kib: Vec<(String, u64)>,
     /// Sizes of what is shipped, in bytes.
     pub sizes: BTreeMap<String, u64>,
 }
@@ -164,9 +162,6 @@ impl fmt::Display for Report {
                 "\nIdle sandbox: {} KiB PSS without guest RAM ({} KiB anonymous), {} KiB of guest RAM, {} threads",
                 memory.overhead_kib, memory.anonymous_kib, memory.guest_kib, memory.threads
             )?;
-        }
-        for (name, kib) in &self.shims_kib {
-            writeln!(f, "Idle sandbox by {name}: {kib} KiB PSS without guest RAM")?;
         }
         writeln!(f, "\n{:<42} {:>12}", "file", "bytes")?;
         for (name, size) in &self.sizes {

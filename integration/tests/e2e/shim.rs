@@ -23,6 +23,13 @@ fn a_task(lab: &mut Lab) {
     .out("hi\n")
     .err("");
     layers(lab);
+    lab.step(
+        "a program takes its output",
+        r#"printf '#!/bin/sh\nexec 5>&-\n{ echo $CONTAINER_NAMESPACE/$CONTAINER_ID; cat <&3; cat <&4; echo end; } > /root/logged\n' > logger; chmod 755 logger
+           run --log-uri binary:///root/logger --rootfs /root/tree a sh -c 'echo out; echo err >&2'; eventually 'grep -q end logged'; cat logged"#,
+    )
+    .code(0)
+    .out("default/a\nout\nerr\nend\n");
     lab.must("Docker's first", "docked --rm busybox true");
     let before = lab.snapshot();
     by_ctr(lab);
@@ -92,6 +99,11 @@ fn by_ctr(lab: &mut Lab) {
 }
 
 fn killed(lab: &mut Lab) {
+    lab.must(
+        "a snapshotter whose roots are files, for the next containerd",
+        r#"truncate -s 100M scratch; mkfs.ext4 -q -F scratch
+           printf '[plugins."io.containerd.snapshotter.v1.blockfile"]\nroot_path = "/root/blocks"\nscratch_file = "/root/scratch"\nrecreate_scratch = true\nfs_type = "ext4"\n' >> /etc/containerd/config.toml"#,
+    );
     lab.must("another", "apart c sleep 1000");
     lab.step(
         "containerd is killed: its next finds the task",
@@ -100,6 +112,12 @@ fn killed(lab: &mut Lab) {
     )
     .code(0)
     .out("in\n");
+    lab.step(
+        "a root in a file",
+        "run --snapshotter blockfile docker.io/library/busybox:latest a sh -c 'echo kept > /w; cat /w'; losetup -a",
+    )
+    .code(0)
+    .out("kept\n");
     lab.step("the VMM is killed", "pkill -KILL -f '^msb-runtime vmm'; ended c")
         .code(0)
         .err_has("exit code 137");
