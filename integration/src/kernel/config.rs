@@ -41,7 +41,7 @@ pub struct Edit {
 }
 
 /// The edits; each costs us care at an update of the source, so each must earn it.
-pub const EDITS: [Edit; 3] = [
+pub const EDITS: [Edit; 8] = [
     // /sys/kernel/slab: 2000 files made at boot, 3.7 million instructions of 30, for one debugging tool (`slabinfo`;
     // `slabtop` reads /proc). Caches that are made before this initcall has run have no directory; if it never runs, none has.
     Edit {
@@ -55,6 +55,42 @@ pub const EDITS: [Edit; 3] = [
         file: "fs/fuse/inode.c",
         from: "\n\tsb->s_xattr = parent_sb->s_xattr;\n",
         to: "\n\tsb->s_xattr = parent_sb->s_xattr;\n\tsb->s_flags |= parent_sb->s_flags & SB_POSIXACL;\n",
+    },
+    // Before each write the server was asked whether the file has capabilities, which the write would have to take away: one
+    // more round trip. It takes them away itself (FUSE_HANDLE_KILLPRIV_V2), as its kernel does with every write.
+    Edit {
+        file: "fs/fuse/file.c",
+        from: "\n\terr = file_remove_privs(file);\n",
+        to: "\n\terr = fc->handle_killpriv_v2 && !is_sxid(inode->i_mode) ? 0 : file_remove_privs(file);\n",
+    },
+    // And where it has taken set-user-ID away the mode is asked for anew: the file could be run with the old one for a second.
+    Edit {
+        file: "fs/fuse/file.c",
+        from: "\t\twritten = fuse_perform_write(iocb, from);\n\t}\nout:\n",
+        to: "\t\twritten = fuse_perform_write(iocb, from);\n\t}\n\tif (fc->handle_killpriv_v2 && is_sxid(inode->i_mode))\n\t\t\
+             fuse_invalidate_attr_mask(inode, STATX_MODE);\nout:\n",
+    },
+    // Who closes a file has the server told, and waits, so that it can tell of what went wrong with earlier writes. Of a file
+    // that was open for reading alone there is nothing to tell, unless locks are the server's.
+    Edit {
+        file: "fs/fuse/file.c",
+        from: "\tif (ff->open_flags & FOPEN_NOFLUSH && !fm->fc->writeback_cache)\n",
+        to: "\tif ((ff->open_flags & FOPEN_NOFLUSH || (fm->fc->no_lock && !(file->f_mode & FMODE_WRITE))) &&\n\t    \
+             !fm->fc->writeback_cache)\n",
+    },
+    // What a container reads from its standard input comes in pieces as long as these buffers, each with an interrupt: 16 KiB,
+    // not 4. There are as many as the device's queue is long, a quarter of Linux's usual 128, so that they take no more memory.
+    Edit {
+        file: "include/linux/virtio_vsock.h",
+        from: "SKB_WITH_OVERHEAD(1024 * 4)",
+        to: "SKB_WITH_OVERHEAD(1024 * 16)",
+    },
+    // A short piece that nobody has read yet holds such a buffer for itself: it is copied behind the piece before it, so that
+    // a program that does not read a few bytes each time does not cost the guest a hundred times their memory.
+    Edit {
+        file: "net/vmw_vsock/virtio_transport_common.c",
+        from: "#define GOOD_COPY_LEN  128\n",
+        to: "#define GOOD_COPY_LEN  4096\n",
     },
     // Pages of a file system that can't be written, as the image's layers, are in the account of the root's cgroup. They were
     // in that of the container, which has read them, and there at its limit they are all that can be freed: a container

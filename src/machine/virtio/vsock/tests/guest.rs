@@ -22,8 +22,11 @@ use crate::machine::virtio::{Active, DeviceQueue, Interrupt, Token, VirtioDevice
 /// What the guest advertises unless a test says otherwise.
 pub const GUEST_BUFFER: u32 = 256 * 1024;
 
+/// As many as the device has places.
+pub const RX_RING: u16 = 32;
 const RING: u16 = 128;
-const RX_BUFFER: u32 = 4096;
+const EVENT_RING: u16 = 8;
+const RX_BUFFER: u32 = 16 << 10;
 /// Room for a header and 64 KiB, on 4 descriptors.
 const TX_SLOT: u32 = 68 * 1024;
 const TX_SLOTS: u16 = RING / 4;
@@ -31,20 +34,21 @@ const TX_SLOTS: u16 = RING / 4;
 /// The driver's side of one ring.
 struct Ring {
     base: u64,
+    size: u16,
     available: u16,
     seen: u16,
     kick: EventFd,
 }
 
 impl Ring {
-    fn new(memory: &GuestMemoryMmap, base: u64) -> Self {
+    fn new(memory: &GuestMemoryMmap, base: u64, size: u16) -> Self {
         memory.write_slice(&[0; 0x2000], GuestAddress(base)).unwrap();
-        Self { base, available: 0, seen: 0, kick: EventFd::new(EFD_NONBLOCK).unwrap() }
+        Self { base, size, available: 0, seen: 0, kick: EventFd::new(EFD_NONBLOCK).unwrap() }
     }
 
-    fn queue(&self, size: u16) -> DeviceQueue {
-        let mut queue = Queue::new(size).unwrap();
-        queue.set_size(size);
+    fn queue(&self) -> DeviceQueue {
+        let mut queue = Queue::new(self.size).unwrap();
+        queue.set_size(self.size);
         let low = |offset: u64| Some(u32::try_from(self.base + offset).unwrap());
         queue.set_desc_table_address(low(0), Some(0));
         queue.set_avail_ring_address(low(0x1000), Some(0));
@@ -63,7 +67,7 @@ impl Ring {
     }
 
     fn offer(&mut self, memory: &GuestMemoryMmap, head: u16) {
-        let at = self.base + 0x1000 + 4 + u64::from(self.available % RING) * 2;
+        let at = self.base + 0x1000 + 4 + u64::from(self.available % self.size) * 2;
         memory.write_obj(head, GuestAddress(at)).unwrap();
         self.available = self.available.wrapping_add(1);
         memory.store(self.available, GuestAddress(self.base + 0x1002), Ordering::Release).unwrap();
@@ -75,7 +79,7 @@ impl Ring {
         if index == self.seen {
             return None;
         }
-        let at = self.base + 0x1800 + 4 + u64::from(self.seen % RING) * 8;
+        let at = self.base + 0x1800 + 4 + u64::from(self.seen % self.size) * 8;
         let head: u32 = memory.read_obj(GuestAddress(at)).unwrap();
         let length: u32 = memory.read_obj(GuestAddress(at + 4)).unwrap();
         self.seen = self.seen.wrapping_add(1);
@@ -105,17 +109,17 @@ impl Guest {
     pub fn new(host_ports: &[u32]) -> Self {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 16 << 20)]).unwrap();
         let (device, handle, listeners) = Vsock::new(host_ports).unwrap();
-        let ring = |at| Ring::new(&memory, at);
+        let ring = |at, size| Ring::new(&memory, at, size);
         Self {
             device,
             handle,
             listeners,
             refill: true,
             epoll: Arc::new(Epoll::new().unwrap()),
-            rx: ring(0x1_0000),
-            tx: ring(0x2_0000),
-            event: ring(0x3_0000),
-            free_rx: (0..RING).collect(),
+            rx: ring(0x1_0000, RX_RING),
+            tx: ring(0x2_0000, RING),
+            event: ring(0x3_0000, EVENT_RING),
+            free_rx: (0..RX_RING).collect(),
             free_tx: (0..TX_SLOTS).collect(),
             inbox: VecDeque::new(),
             memory,
@@ -139,7 +143,7 @@ impl Guest {
         }
         let active = Active {
             memory: self.memory.clone(),
-            queues: vec![self.rx.queue(RING), self.tx.queue(RING), self.event.queue(8)],
+            queues: vec![self.rx.queue(), self.tx.queue(), self.event.queue()],
             interrupt: Interrupt::new(EventFd::new(EFD_NONBLOCK).unwrap(), Window::apart().unwrap()),
             features: 0,
             watcher,
@@ -151,10 +155,10 @@ impl Guest {
     pub fn restart(&mut self) {
         assert!(self.device.reset());
         self.epoll = Arc::new(Epoll::new().unwrap());
-        self.rx = Ring::new(&self.memory, 0x1_0000);
-        self.tx = Ring::new(&self.memory, 0x2_0000);
-        self.event = Ring::new(&self.memory, 0x3_0000);
-        self.free_rx = (0..RING).collect();
+        self.rx = Ring::new(&self.memory, 0x1_0000, RX_RING);
+        self.tx = Ring::new(&self.memory, 0x2_0000, RING);
+        self.event = Ring::new(&self.memory, 0x3_0000, EVENT_RING);
+        self.free_rx = (0..RX_RING).collect();
         self.free_tx = (0..TX_SLOTS).collect();
         self.inbox.clear();
         self.activate();

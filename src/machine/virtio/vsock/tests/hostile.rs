@@ -4,7 +4,7 @@ use std::io::Read;
 
 use proptest::prelude::*;
 
-use super::guest::{Guest, Peer, guest_opens, host_opens};
+use super::guest::{Guest, Peer, RX_RING, guest_opens, host_opens};
 use super::{RCV, SEND, pattern, read_to_end};
 use crate::machine::virtio::vsock::header::{Credit, HEADER_LEN, Header, Op, Ports};
 use crate::machine::virtio::vsock::packet::MAX_PAYLOAD;
@@ -115,7 +115,7 @@ fn wrong_addresses_types_and_operations() {
 fn guest_that_takes_no_answers_is_read_no_further() {
     let mut guest = Guest::active(&[]);
     guest.refill = false;
-    // The first 128 use up the receive buffers, then 256 wait in the device.
+    // The first use up the receive buffers, then 256 wait in the device.
     let mut sent: u32 = 0;
     while guest.can_send() || guest.turn(0) {
         if guest.can_send() {
@@ -128,11 +128,11 @@ fn guest_that_takes_no_answers_is_read_no_further() {
     while guest.next().is_some() {
         answers += 1;
         guest.refill = true;
-        if answers == 128 {
+        if answers == RX_RING {
             guest.offer_buffers();
         }
     }
-    assert_eq!(answers, sent);
+    assert_eq!(u32::from(answers), sent);
 }
 
 #[test]

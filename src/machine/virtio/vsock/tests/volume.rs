@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::thread;
 
-use super::guest::{Guest, Peer, guest_opens, host_opens};
+use super::guest::{Guest, Peer, RX_RING, guest_opens, host_opens};
 use super::{SEND, pattern};
 use crate::machine::virtio::vsock::header::{Op, Ports};
 
@@ -87,7 +87,7 @@ fn many_streams_take_turns() {
             .collect();
     // With no receive buffer left, all streams come to wait for their turn.
     guest.refill = false;
-    for index in 0..128 {
+    for index in 0..u32::from(RX_RING) {
         Peer::new(Ports { host: 9, guest: index }).say(&mut guest, Op::Request);
         guest.expect(Op::Rst);
     }
