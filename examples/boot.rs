@@ -67,6 +67,7 @@ fn main() -> anyhow::Result<ExitCode> {
         kernel_args: args.kernel_args,
         disks: [disks(args.read_only_disk, true), disks(args.disk, false)].concat(),
         nics: args.nics.max(u8::from(args.network)),
+        spare_disks: 0,
         host_ports: Vec::new(),
         console_log: args.console,
     };

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use msb_runtime::sandbox::{Log, oom, vmm, volumes};
+use msb_runtime::sandbox::{Log, member, oom, vmm, volumes};
 
 /// Does what `words` say if they are such a verb and its descriptor.
 pub fn run(words: &[String]) -> Option<ExitCode> {
@@ -13,6 +13,7 @@ pub fn run(words: &[String]) -> Option<ExitCode> {
     };
     let done = match verb {
         "vmm" => vmm::run(fd, &warn).map(ExitCode::from).map_err(anyhow::Error::from),
+        "member" => member::run(fd, &warn).map(ExitCode::from).map_err(anyhow::Error::from),
         "volumes" => volumes::serve(fd).map(|_| ExitCode::FAILURE).map_err(anyhow::Error::from),
         "victim" => {
             oom::fall();

@@ -1,4 +1,4 @@
-//! `containerd-shim-msb-v2`: the sandbox as containerd sees it, one process for each task.
+//! `containerd-shim-msb-v2`: the sandbox as containerd sees it, one process for each task, or for all of a pod's.
 //!
 //! Enters: containerd's flags, and its requests over ttrpc (`containerd.task.v2.Task`). Leaves: answers with gRPC's status
 //! codes, and events in containerd's order. What is done to a container is [`msb_runtime::verbs`]', the same as for
@@ -17,6 +17,7 @@ mod address;
 mod events;
 mod failure;
 mod flags;
+mod group;
 mod hidden;
 mod info;
 mod log;

@@ -13,7 +13,7 @@ use msb_runtime::{
     verbs::{Context, delete},
 };
 
-use crate::{address, events::timestamp, flags::Flags, log::Log, mounts};
+use crate::{address, events::timestamp, flags::Flags, group, log::Log, mounts};
 
 /// As if SIGKILL had ended it, which is what happened.
 const KILLED: u32 = 137;
@@ -31,7 +31,10 @@ pub fn remove(flags: &Flags) -> anyhow::Result<()> {
     let context = Context { store, systemd_cgroup: false, settings: None, tell: Box::new(log) };
     let deleted = delete::delete(&id, true, &context);
     mounts::unmount_all(&bundle.join(mounts::ROOT))?;
-    address::forget(flags);
+    // A shim that serves others still removes its socket itself.
+    if !group::is_served(flags) {
+        address::forget(flags);
+    }
     let response = DeleteResponse {
         pid: pid.cast_unsigned(),
         exit_status: KILLED,

@@ -1,4 +1,4 @@
-//! `start`: makes the server of a new task and prints where it listens, and nothing else.
+//! `start`: makes the server of a new task, unless its group has one, and prints where it listens, and nothing else.
 
 use std::{
     env,
@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, bail};
 
-use crate::{address, flags::Flags, serve};
+use crate::{address, flags::Flags, group, serve};
 
 /// The highest version of the task service that containerd speaks, in the environment. Those before 1.7 do not tell.
 const MOST: &str = "MAX_SHIM_VERSION";
@@ -24,7 +24,20 @@ fn answer(address: &str, most: Option<u32>) -> String {
 
 /// Starts it. containerd waits for this process's end and for both its streams, so that the server may hold neither.
 pub fn start(flags: &Flags) -> anyhow::Result<()> {
-    let socket = address::socket(flags);
+    let bundle = env::current_dir().context("The bundle is not there")?;
+    let flags = &group::of(flags, &bundle)?;
+    let address = format!("unix://{}", address::socket(flags).display());
+    if !group::is_served(flags) {
+        serve_apart(flags)?;
+    }
+    // Where containerd's own shim leaves it, for people.
+    std::fs::write("address", &address).context("The shim's address can't be written into the bundle")?;
+    print!("{}", answer(&address, env::var(MOST).ok().and_then(|most| most.parse().ok())));
+    Ok(())
+}
+
+/// Makes the server, and returns when it listens.
+fn serve_apart(flags: &Flags) -> anyhow::Result<()> {
     let mut server = Command::new("/proc/self/exe")
         // What `ps` shows.
         .arg0("containerd-shim-msb-v2")
@@ -45,10 +58,6 @@ pub fn start(flags: &Flags) -> anyhow::Result<()> {
             if word.is_empty() { "The shim's server ended before it was ready" } else { word.trim() }
         ),
     }
-    let address = format!("unix://{}", socket.display());
-    // Where containerd's own shim leaves it, for people.
-    std::fs::write("address", &address).context("The shim's address can't be written into the bundle")?;
-    print!("{}", answer(&address, env::var(MOST).ok().and_then(|most| most.parse().ok())));
     Ok(())
 }
 

@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Bytes, ConfigError, Settings,
+    Bytes, ConfigError, Role, Settings,
     settings::{Annotation, MAX_DISK, MIN_DISK, MIN_MEMORY},
 };
 
@@ -90,6 +90,27 @@ impl Wishes {
     }
 }
 
+impl Wishes {
+    /// Whether they can be had by a container in that role.
+    ///
+    /// # Errors
+    /// [`ConfigError::OfMachine`], [`ConfigError::SharedInPod`].
+    pub(super) fn fit(&self, role: &Role) -> Result<(), ConfigError> {
+        if self.shared_root && role.is_in_pod() {
+            return Err(ConfigError::SharedInPod);
+        }
+        let of_machine = [
+            ("dev.msb.vcpus", self.vcpus.is_some()),
+            ("dev.msb.memory", self.memory.is_some()),
+            ("dev.msb.kernel-args", !self.kernel_args.is_empty()),
+        ];
+        match of_machine.into_iter().find(|(_, wished)| *wished) {
+            Some((name, _)) if matches!(role, Role::Member(_)) => Err(ConfigError::OfMachine { name }),
+            _ => Ok(()),
+        }
+    }
+}
+
 fn known(short: &str) -> Option<Annotation> {
     match short {
         "vcpus" => Some(Annotation::Vcpus),
@@ -141,6 +162,18 @@ mod tests {
         let error = Wishes::of(&both, &Settings::default()).unwrap_err();
         assert!(matches!(error, ConfigError::AnnotationValue { .. }), "{error}");
         assert!(matches!(asked("dev.msb.disksize", "1G"), Err(ConfigError::UnknownAnnotation { .. })));
+    }
+
+    #[test]
+    fn a_machine_is_the_sandboxs_matter() {
+        let (sandbox, member) = (Role::Sandbox, Role::Member("a".into()));
+        let larger = asked("dev.msb.memory", "2g").unwrap();
+        assert_eq!(larger.fit(&sandbox), Ok(()));
+        assert_eq!(larger.fit(&member), Err(ConfigError::OfMachine { name: "dev.msb.memory" }));
+        assert_eq!(asked("dev.msb.disk-size", "2g").unwrap().fit(&member), Ok(()));
+        let shared = asked("dev.msb.root", "shared").unwrap();
+        assert_eq!(shared.fit(&sandbox), Err(ConfigError::SharedInPod));
+        assert_eq!(shared.fit(&Role::Alone), Ok(()));
     }
 
     #[test]

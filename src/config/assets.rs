@@ -72,6 +72,7 @@ impl Assets {
             // Each is a device that the guest looks at while it starts, and takes one of the interrupt lines that images
             // mounted as disks need too; more than four networks at the same time are rare.
             nics: 4,
+            spare_disks: 0,
             host_ports: vec![protocol::CHANNEL_PORT, protocol::NAMES_PORT],
             console_log: directory.join("console.log"),
         }

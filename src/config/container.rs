@@ -6,14 +6,20 @@ use msb_agent::protocol::{Container, Root, RootSource};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BindMount, Bytes, ConfigError, HostConfig, ImageMount, MountPlan, RootDisks, Settings, Size, Wishes,
-    device_rules, guest_limits, host, isolation, labels, mounts, namespaces, process, seccomp,
+    BindMount, Bytes, ConfigError, Elsewhere, HostConfig, ImageMount, MountPlan, Role, RootDisks, Settings,
+    Size, Wishes, device_rules, guest_limits, host, isolation, labels, mounts,
+    namespaces::{self, Namespaces},
+    pod, process, seccomp,
 };
 use crate::bundle::Spec;
 
 /// What one configuration means, to the three that carry it out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
+    /// Alone, or in a pod.
+    pub role: Role,
+    /// Namespaces of other containers of its pod.
+    pub joined: Vec<Elsewhere>,
     /// For the machine.
     pub size: Size,
     /// Of the disk for what the container writes; none when its root is shared live.
@@ -50,6 +56,7 @@ pub struct Plan {
     /// Complete but for where its root is, and its mounts, of which it has none here.
     container: Container,
     mounts: Vec<MountPlan>,
+    in_pod: bool,
 }
 
 impl Config {
@@ -59,10 +66,13 @@ impl Config {
     /// What can't be had in a machine of its own.
     pub fn new(spec: &Spec, settings: &Settings, stdin: bool) -> Result<Self, ConfigError> {
         let linux = spec.linux();
-        let wishes = Wishes::of(&spec.annotations(), settings)?;
+        let annotations = spec.annotations();
+        let role = Role::of(&annotations)?;
+        let wishes = Wishes::of(&annotations, settings)?;
+        wishes.fit(&role)?;
         let seccomp = linux.seccomp().as_ref().map(seccomp::filter).transpose()?;
         labels::check_mounts(linux)?;
-        let (namespaces, network) = namespaces::namespaces(linux)?;
+        let Namespaces { made: namespaces, joined, network } = namespaces::namespaces(linux, &role)?;
         isolation::host_only(linux)?;
         isolation::names(linux, &[("hostname", spec.hostname()), ("domainname", spec.domainname())])?;
         let devices = device_rules::devices(linux)?;
@@ -74,6 +84,7 @@ impl Config {
             hostname: spec.hostname().map(str::to_owned),
             domainname: spec.domainname().map(str::to_owned),
             namespaces,
+            joined: Vec::new(),
             user_map: isolation::user_map(linux)?,
             time_offsets: isolation::time_offsets(linux)?,
             propagation: isolation::propagation(linux)?,
@@ -89,13 +100,21 @@ impl Config {
             start_hooks: host::start_hooks(spec),
             init: process::process(spec.process(), stdin, seccomp)?,
         };
-        let size = Size::of(linux, &settings.machine, &wishes)?;
+        let resources = match role {
+            Role::Alone | Role::Member(_) => linux.resources().clone(),
+            Role::Sandbox => Some(pod::resources(&annotations)),
+        };
+        let size = Size::of(resources.as_ref(), &settings.machine, &wishes)?;
+        let in_pod = role.is_in_pod();
+        let host = host::host(spec, &role, size, settings.machine.overhead, network)?;
         Ok(Self {
+            role,
+            joined,
             size,
             disk: (!wishes.shared_root).then(|| wishes.disk.unwrap_or(settings.disk.size)),
             kernel_args: wishes.kernel_args,
-            host: host::host(spec, size, settings.machine.overhead, network)?,
-            plan: Plan { container, mounts: mounts::mounts(spec.mounts())? },
+            host,
+            plan: Plan { container, mounts: mounts::mounts(spec.mounts())?, in_pod },
         })
     }
 }
@@ -127,7 +146,11 @@ impl Plan {
                 MountPlan::Ready(mount) => self.container.mounts.push(mount),
                 MountPlan::SharedMemory { destination, source } => {
                     let size = source.as_deref().and_then(&shm_size);
-                    self.container.mounts.push(mounts::shared_memory(destination, size));
+                    let mut mount = mounts::shared_memory(destination, size);
+                    if let (true, Some(source)) = (self.in_pod, &source) {
+                        mount.source = mounts::of_pod(source);
+                    }
+                    self.container.mounts.push(mount);
                 }
                 MountPlan::Bind(bind) => binds.push(PlacedBind { index, bind }),
                 MountPlan::Image(image) => images.push(PlacedImage { index, image }),

@@ -10,9 +10,26 @@ use super::{Bytes, SeccompError, Settings};
 /// Why a container can't be had as configured.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
+    /// A pod's container without its pod.
+    #[error(
+        "The container is one of a pod's and does not say of which: set the annotation io.kubernetes.cri.sandbox-id to the \
+         id of the pod's sandbox"
+    )]
+    NoSandbox,
+    /// A pod's containers have a machine together, and what is for one machine is the sandbox's to ask for.
+    #[error(
+        "The annotation {name} is for a machine, which the containers of a pod have together: put it on the pod's sandbox"
+    )]
+    OfMachine {
+        /// `dev.msb.vcpus`, …
+        name: &'static str,
+    },
+    /// A root that is shared live in a pod.
+    #[error("dev.msb.root=shared is for a container that has its machine for itself: leave it out in a pod")]
+    SharedInPod,
     /// A namespace of another container or of the host.
     #[error(
-        "The {name} namespace of another container can't be joined: each container has a kernel of its own. \
+        "The {name} namespace of another container can't be joined: each container, or pod, has a kernel of its own. \
          Remove linux.namespaces[].path (--{name}=container:…)"
     )]
     JoinedNamespace {

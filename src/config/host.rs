@@ -6,7 +6,7 @@ use msb_agent::protocol::{StartHook, StartHooks};
 use oci_spec::runtime::{Hook as OciHook, Hooks as OciHooks, Linux};
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, ConfigError, Limits, NodeRule, Room, Size, nodes::nodes};
+use super::{Bytes, ConfigError, Limits, NodeRule, Role, Room, Size, nodes::nodes};
 use crate::bundle::Spec;
 
 /// The network namespace of the VMM.
@@ -74,12 +74,13 @@ pub struct Hooks {
 /// What the configuration asks of the host for a machine of `size`, in which the guest itself needs `overhead`.
 pub(super) fn host(
     spec: &Spec,
+    role: &Role,
     size: Size,
     overhead: Bytes,
     network: NetworkNamespace,
 ) -> Result<HostConfig, ConfigError> {
     Ok(HostConfig {
-        cgroup: cgroup(spec.linux(), size)?,
+        cgroup: cgroup(spec.linux(), role, size)?,
         network,
         hooks: spec.hooks().map(hooks).unwrap_or_default(),
         nodes: nodes(spec.linux()),
@@ -87,7 +88,7 @@ pub(super) fn host(
     })
 }
 
-fn cgroup(linux: &Linux, size: Size) -> Result<CgroupConfig, ConfigError> {
+fn cgroup(linux: &Linux, role: &Role, size: Size) -> Result<CgroupConfig, ConfigError> {
     let path = match linux.cgroups_path() {
         None => None,
         Some(path) => {
@@ -95,7 +96,9 @@ fn cgroup(linux: &Linux, size: Size) -> Result<CgroupConfig, ConfigError> {
             (!text.is_empty()).then(|| text.to_owned())
         }
     };
-    let limits = linux.resources().as_ref().map(|resources| Limits::of(resources, size)).transpose()?;
+    // A further container of a pod is held to its limits inside the pod's machine, which is held to the pod's.
+    let resources = linux.resources().as_ref().filter(|_| !matches!(role, Role::Member(_)));
+    let limits = resources.map(|resources| Limits::of(resources, size)).transpose()?;
     Ok(CgroupConfig { path, limits: limits.unwrap_or_default() })
 }
 

@@ -26,6 +26,8 @@ pub struct MachineConfig {
     pub file_system: Option<FsConfig>,
     /// Slots for network interfaces, which come and go while the machine runs.
     pub nics: u8,
+    /// Slots for further disks, which come and go likewise. They have interrupts together.
+    pub spare_disks: u8,
     /// vsock ports on which the guest may call the host; a call to any other port is refused.
     pub host_ports: Vec<u32>,
     /// Where the guest's console (early boot, panics) is kept, bounded in size.

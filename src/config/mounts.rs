@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use msb_agent::protocol::{Mount, MountSource};
 use oci_spec::runtime::{LinuxIdMapping, Mount as OciMount};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::ConfigError;
 
@@ -14,7 +15,7 @@ pub enum MountPlan {
     /// The guest makes it.
     Ready(Mount),
     /// `/dev/shm`, which the caller has made on the host: memory can't be shared with it, so the guest makes one that is
-    /// as large ([`shared_memory`]).
+    /// as large ([`shared_memory`]), for all containers of a pod that name the same.
     SharedMemory {
         /// As in the spec.
         destination: String,
@@ -106,6 +107,12 @@ pub(super) fn shared_memory(destination: String, size: Option<u64>) -> Mount {
     let mut options = SHM_OPTIONS.map(str::to_owned).to_vec();
     options.push(format!("size={}", size.unwrap_or(SHM_SIZE)));
     kernel(destination, "tmpfs", options)
+}
+
+/// The memory that containers of a pod have together where the host has one at `source` for them.
+pub(super) fn of_pod(source: &Path) -> MountSource {
+    let hash = Sha256::digest(source.as_os_str().as_encoded_bytes());
+    MountSource::Shared { name: hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect() }
 }
 
 fn bind(

@@ -3,17 +3,39 @@
 //! A namespace that isn't asked for is the guest's own: with `--pid=host` the container sees the machine's
 //! processes, never the host's.
 
+use std::path::Path;
+
 use msb_agent::protocol::Namespace;
 use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType};
 
-use super::{ConfigError, NetworkNamespace};
+use super::{ConfigError, NetworkNamespace, Role};
+
+/// A namespace that another container of the same pod has made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// Its kind: `pid`, `ipc` or `uts`.
+    pub namespace: Namespace,
+    /// What that container's caller was told as its pid.
+    pub pid: i32,
+}
+
+/// All namespaces of a container.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Namespaces {
+    /// Made in the guest.
+    pub made: Vec<Namespace>,
+    /// Joined there: only for one in a pod.
+    pub joined: Vec<Elsewhere>,
+    /// The host's.
+    pub network: NetworkNamespace,
+}
 
 /// Those of the guest, and the network's.
 ///
 /// # Errors
 /// [`ConfigError::JoinedNamespace`], [`ConfigError::HostNetwork`]
-pub fn namespaces(linux: &Linux) -> Result<(Vec<Namespace>, NetworkNamespace), ConfigError> {
-    let mut guest = Vec::new();
+pub(super) fn namespaces(linux: &Linux, role: &Role) -> Result<Namespaces, ConfigError> {
+    let (mut guest, mut joined) = (Vec::new(), Vec::new());
     let mut network = None;
     for namespace in linux.namespaces().as_deref().unwrap_or_default() {
         let path = namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty());
@@ -31,12 +53,31 @@ pub fn namespaces(linux: &Linux) -> Result<(Vec<Namespace>, NetworkNamespace), C
             // The agent always makes it.
             LinuxNamespaceType::Mount => None,
         };
-        if path.is_some() {
-            return Err(ConfigError::JoinedNamespace { name: name(namespace) });
+        match (path, made) {
+            (None, made) => guest.extend(made),
+            (Some(path), Some(kind @ (Namespace::Pid | Namespace::Ipc | Namespace::Uts)))
+                if matches!(role, Role::Member(_)) =>
+            {
+                let pid = process(path, namespace.typ());
+                let pid = pid.ok_or_else(|| ConfigError::JoinedNamespace { name: name(namespace) })?;
+                joined.push(Elsewhere { namespace: kind, pid });
+            }
+            (Some(_), _) => return Err(ConfigError::JoinedNamespace { name: name(namespace) }),
         }
-        guest.extend(made);
     }
-    Ok((guest, network.ok_or(ConfigError::HostNetwork)?))
+    Ok(Namespaces { made: guest, joined, network: network.ok_or(ConfigError::HostNetwork)? })
+}
+
+/// Of `/proc/PID/ns/KIND`, the pid.
+fn process(path: &Path, kind: LinuxNamespaceType) -> Option<i32> {
+    let (pid, file) = path.to_str()?.strip_prefix("/proc/")?.split_once("/ns/")?;
+    let right = matches!(
+        (kind, file),
+        (LinuxNamespaceType::Pid, "pid")
+            | (LinuxNamespaceType::Ipc, "ipc")
+            | (LinuxNamespaceType::Uts, "uts")
+    );
+    pid.parse().ok().filter(|pid| right && *pid > 0)
 }
 
 /// As in `linux.namespaces[].type`.
@@ -53,8 +94,31 @@ mod tests {
 
     use super::*;
 
+    fn decide_as(role: &Role, list: &Value) -> Result<Namespaces, ConfigError> {
+        namespaces(&serde_json::from_value(json!({ "namespaces": list })).unwrap(), role)
+    }
+
     fn decide(list: &Value) -> Result<(Vec<Namespace>, NetworkNamespace), ConfigError> {
-        namespaces(&serde_json::from_value(json!({ "namespaces": list })).unwrap())
+        decide_as(&Role::Alone, list).map(|found| (found.made, found.network))
+    }
+
+    #[test]
+    fn a_pods_container_lives_in_namespaces_of_its_pod() {
+        let list = json!([
+            {"type": "network", "path": "/proc/7/ns/net"}, {"type": "ipc", "path": "/proc/7/ns/ipc"},
+            {"type": "uts", "path": "/proc/7/ns/uts"}, {"type": "pid", "path": "/proc/9/ns/pid"}, {"type": "mount"},
+        ]);
+        let found = decide_as(&Role::Member("a".into()), &list).unwrap();
+        let expected = [(Namespace::Ipc, 7), (Namespace::Uts, 7), (Namespace::Pid, 9)];
+        assert_eq!(found.joined, expected.map(|(namespace, pid)| Elsewhere { namespace, pid }));
+        assert_eq!(found.network, NetworkNamespace::Existing("/proc/7/ns/net".into()));
+        assert!(found.made.is_empty());
+        assert!(decide_as(&Role::Sandbox, &list).is_err());
+        for path in ["/proc/7/ns/ipc", "/proc/self/ns/pid", "/run/pid", "/proc/-1/ns/pid", "/proc/7/ns/pid/"]
+        {
+            let list = json!([{"type": "network"}, {"type": "pid", "path": path}]);
+            assert!(decide_as(&Role::Member("a".into()), &list).is_err(), "{path}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! How large a machine the container's limits ask for.
 
-use oci_spec::runtime::{Linux, LinuxCpu};
+use oci_spec::runtime::{LinuxCpu, LinuxResources};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -28,12 +28,15 @@ pub struct Size {
 }
 
 impl Size {
-    /// What is wished for, else what `linux.resources` need, else the default of `machine`.
+    /// What is wished for, else what `resources` need, else the default of `machine`.
     ///
     /// # Errors
     /// [`ConfigError::MemoryLimit`], [`ConfigError::CpuList`]
-    pub fn of(linux: &Linux, machine: &Machine, wishes: &Wishes) -> Result<Self, ConfigError> {
-        let resources = linux.resources().as_ref();
+    pub fn of(
+        resources: Option<&LinuxResources>,
+        machine: &Machine,
+        wishes: &Wishes,
+    ) -> Result<Self, ConfigError> {
         let limit = resources.and_then(|all| all.memory().as_ref()?.limit());
         let by_limits = resources.and_then(|all| all.cpu().as_ref()).map(vcpus).transpose()?.flatten();
         let vcpus = by_limits.map_or(machine.vcpus, |wanted| {
@@ -142,16 +145,19 @@ mod tests {
 
     #[test]
     fn wishes_win_and_limits_are_cut() {
-        let linux: Linux = serde_json::from_str(
-            r#"{"resources": {"cpu": {"quota": 9000000, "period": 100000}, "memory": {"limit": 1073741824}}}"#,
+        let resources: LinuxResources = serde_json::from_str(
+            r#"{"cpu": {"quota": 9000000, "period": 100000}, "memory": {"limit": 1073741824}}"#,
         )
         .unwrap();
         let machine = Machine { max_vcpus: 8, ..Machine::default() };
-        let size = Size::of(&linux, &machine, &Wishes::default()).unwrap();
+        let size = Size::of(Some(&resources), &machine, &Wishes::default()).unwrap();
         assert_eq!(size, Size { vcpus: 8, memory_mib: 1024 + 16 + 64 });
         let wishes = Wishes { vcpus: Some(3), memory: Some(Bytes(200 << 20)), ..Wishes::default() };
-        assert_eq!(Size::of(&linux, &machine, &wishes).unwrap(), Size { vcpus: 3, memory_mib: 200 });
-        let size = Size::of(&Linux::default(), &machine, &Wishes::default()).unwrap();
+        assert_eq!(
+            Size::of(Some(&resources), &machine, &wishes).unwrap(),
+            Size { vcpus: 3, memory_mib: 200 }
+        );
+        let size = Size::of(None, &machine, &Wishes::default()).unwrap();
         assert_eq!(size.vcpus, machine.vcpus);
     }
 
@@ -162,11 +168,9 @@ mod tests {
             if let Ok(mib) = memory(Some(limit), &machine) {
                 prop_assert!((MIN_MEMORY.mib()..=machine.max_memory.mib()).contains(&mib));
             }
-            let mut linux = Linux::default();
-            let mut resources = oci_spec::runtime::LinuxResources::default();
+            let mut resources = LinuxResources::default();
             resources.set_cpu(Some(cpu(quota, period, &list)));
-            linux.set_resources(Some(resources));
-            if let Ok(size) = Size::of(&linux, &machine, &Wishes::default()) {
+            if let Ok(size) = Size::of(Some(&resources), &machine, &Wishes::default()) {
                 prop_assert!((1..=32).contains(&size.vcpus));
             }
         }

@@ -5,17 +5,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::time::{ClockId, clock_gettime};
+use thiserror::Error;
 use vmm_sys_util::eventfd::EventFd;
 
+use super::BuildError;
 use super::memory::Pages;
 use super::serial::Console;
 use super::vcpu::gate::Gate;
 use super::vcpu::{Stuck, VcpuError};
 use super::virtio::balloon::BalloonHandle;
+use super::virtio::block::Block;
 pub use super::virtio::mmio::SlotError;
 use super::virtio::mmio::Transport;
 use super::virtio::net::{Net, Nic};
 pub use super::virtio::vsock::{ConnectError, VsockHandle};
+use crate::config::DiskConfig;
 
 /// How a machine ended. The last lines of its console are in [`MachineHandle::console_tail`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,14 +91,26 @@ pub struct MachineHandle {
     pub(super) vsock: VsockHandle,
     pub(super) balloon: BalloonHandle,
     pub(super) slots: Arc<[Slot]>,
+    pub(super) disks: Arc<[Slot]>,
 }
 
-/// A place for a network interface.
+/// A place for a device that comes and goes.
 #[derive(Debug)]
 pub(super) struct Slot {
     /// What the guest's kernel calls it.
     pub(super) device: String,
     pub(super) transport: Arc<Transport>,
+}
+
+/// Why a disk was not put into the machine.
+#[derive(Debug, Error)]
+pub enum AttachError {
+    /// It can't be opened.
+    #[error(transparent)]
+    Open(Box<BuildError>),
+    /// There is no place for it.
+    #[error(transparent)]
+    Slot(#[from] SlotError),
 }
 
 /// Pages of a MiB.
@@ -159,6 +175,27 @@ impl MachineHandle {
     /// Takes a slot's interface away, whether the guest has unbound its driver (as it should) or not.
     pub fn unplug(&self, slot: usize) {
         if let Some(place) = self.slots.get(slot) {
+            place.transport.unplug();
+        }
+    }
+
+    /// Puts a disk into an empty slot. Returns the name of the platform device to which the guest has to bind its driver
+    /// (`virtio-mmio`): until then it sees nothing. One caller at a time.
+    ///
+    /// # Errors
+    /// [`AttachError`].
+    pub fn attach(&self, disk: &DiskConfig) -> Result<&str, AttachError> {
+        let full = SlotError::Full { slots: self.disks.len() };
+        let place = self.disks.iter().find(|place| place.transport.is_empty()).ok_or(full)?;
+        let opened = super::open(disk).map_err(|error| AttachError::Open(Box::new(error)))?;
+        place.transport.plug(Box::new(Block::new(opened, disk.is_read_only(), &place.device)))?;
+        Ok(&place.device)
+    }
+
+    /// Takes a disk away by its platform device, whether the guest has unbound its driver (as it should) or not: what it has
+    /// begun is done when this returns, and nothing more comes.
+    pub fn detach(&self, device: &str) {
+        if let Some(place) = self.disks.iter().find(|place| place.device == device) {
             place.transport.unplug();
         }
     }

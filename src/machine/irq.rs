@@ -63,6 +63,40 @@ impl Lines {
     }
 }
 
+/// One line that several devices have together.
+///
+/// They have one event as well, so that KVM makes one edge after the other of what they write: of two events of one line it
+/// may take two edges that overlap for one, and the guest would have seen only the first device's reason.
+#[derive(Debug)]
+pub struct Shared {
+    /// The line.
+    pub irq: u32,
+    event: EventFd,
+}
+
+impl Shared {
+    /// The event, for one more device.
+    pub fn event(&self) -> Result<EventFd, IrqError> {
+        let irq = self.irq;
+        self.event.try_clone().map_err(|source| IrqError::EventFd { irq, source })
+    }
+}
+
+impl Lines {
+    /// All lines that are left, at most `count`; at least one.
+    pub fn share(&mut self, vm: &VmFd, count: usize) -> Result<Vec<Shared>, IrqError> {
+        let mut shared = Vec::new();
+        while shared.len() < count {
+            match self.take() {
+                Ok(irq) => shared.push(Shared { irq, event: bind(vm, irq)? }),
+                Err(IrqError::None) if !shared.is_empty() => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(shared)
+    }
+}
+
 impl Default for Lines {
     fn default() -> Self {
         Self::new()

@@ -44,7 +44,7 @@ use vm_memory::{GuestAddress, GuestMemoryMmap, MmapRegion};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use self::events::EventLoop;
-pub use self::handle::{ConnectError, Ended, MachineHandle, SlotError, monotonic_ns};
+pub use self::handle::{AttachError, ConnectError, Ended, MachineHandle, SlotError, monotonic_ns};
 use self::handle::{End, Slot};
 use self::memory::Backing;
 use self::reset::ResetPort;
@@ -53,9 +53,9 @@ pub use self::vcpu::Stuck;
 use self::vcpu::gate::Gate;
 use self::vcpu::{Buses, Processor};
 use self::virtio::balloon::{Balloon, BalloonError};
-use self::virtio::block::Block;
 use self::virtio::block::composed::{Composed, ComposedError};
 use self::virtio::block::disk::{Disk, DiskError, RawFile};
+use self::virtio::block::{self, Block};
 use self::virtio::fs::{Fs, FsError};
 use self::virtio::mmio::{INTERRUPT_ACK, QUEUE_NOTIFY, Transport};
 use self::virtio::net;
@@ -68,6 +68,9 @@ use crate::config::{DiskConfig, MachineConfig};
 
 /// The most processors: what the MP table has room for.
 pub const MAX_VCPUS: u8 = 32;
+
+/// Interrupts that the slots for disks have together, if so many are left: a pod's few disks then have one each.
+const SHARED_LINES: usize = 8;
 
 /// Why a machine cannot be built.
 #[derive(Debug, Error)]
@@ -209,9 +212,13 @@ impl Machine {
         buses.ports.insert(layout::SERIAL_PORT, SerialPort::REGISTERS, Arc::new(serial))?;
         buses.ports.insert(layout::RESET_PORT, 1, Arc::new(ResetPort::new(Arc::clone(&end))))?;
         let mut events = EventLoop::new(Arc::clone(&end)).map_err(BuildError::Events)?;
-        let plan = devices.into_iter().map(|(name, device)| (name, Some(device)));
-        let plan = plan.chain((0..config.nics).map(|number| (format!("nic{number}"), None))).collect();
-        let Attached { windows, slots } = attach(plan, &vm, &memory, &console, &mut buses, &mut events)?;
+        let plan = devices.into_iter().map(|(name, device)| (name, Plan::Device(device)));
+        let plan = plan
+            .chain((0..config.nics).map(|number| (format!("nic{number}"), Plan::Nic)))
+            .chain((0..config.spare_disks).map(|number| (format!("spare{number}"), Plan::Disk)))
+            .collect();
+        let Attached { windows, slots, disks } =
+            attach(plan, &vm, &memory, &console, &mut buses, &mut events)?;
 
         let line = boot::cmdline::build(&windows, &config.kernel_args)?;
         let start = boot::arch::prepare(&memory, kernel, initramfs, &line, count)
@@ -233,6 +240,7 @@ impl Machine {
             vsock: vsock_handle,
             balloon: balloon_handle,
             slots,
+            disks,
         };
         let (vm, buses) = (ManuallyDrop::new(vm), Arc::new(buses));
         Ok(Self { vm, processors, buses, events, handle, listeners })
@@ -295,17 +303,30 @@ fn console(config: &MachineConfig) -> Result<Console, BuildError> {
     log.map(Console::new).map_err(|error| BuildError::Console { path: path.clone(), problem: error.into() })
 }
 
+/// What is attached.
+enum Plan {
+    /// A device.
+    Device(Box<dyn VirtioDevice>),
+    /// A slot for a network interface.
+    Nic,
+    /// A slot for a disk.
+    Disk,
+}
+
 /// What [`attach`] has to tell.
 struct Attached {
     /// (address, interrupt) of each, for the kernel's command line.
     windows: Vec<(u64, u32)>,
-    /// Those without a device.
+    /// For network interfaces.
     slots: Arc<[Slot]>,
+    /// For disks.
+    disks: Arc<[Slot]>,
 }
 
-/// Gives each device, or slot for one, its registers, interrupt, kicks and place in the event loop.
+/// Gives each device, or slot for one, its registers, interrupt, kicks and place in the event loop. The slots for disks come
+/// last, and have the interrupts together that are left.
 fn attach(
-    plan: Vec<(String, Option<Box<dyn VirtioDevice>>)>,
+    plan: Vec<(String, Plan)>,
     vm: &VmFd,
     memory: &GuestMemoryMmap,
     console: &Arc<Console>,
@@ -313,23 +334,39 @@ fn attach(
     events: &mut EventLoop,
 ) -> Result<Attached, BuildError> {
     let mut lines = irq::Lines::new();
-    let (mut windows, mut slots) = (Vec::new(), Vec::new());
+    let mut shared: Vec<irq::Shared> = Vec::new();
+    let (mut windows, mut slots, mut disks) = (Vec::new(), Vec::new(), Vec::new());
     let mut address = layout::VIRTIO_START;
     let registers = registers(vm, memory, plan.len())?;
     // Nobody reads it.
     let acknowledged = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(BuildError::Events)?;
-    for (number, (name, device)) in plan.into_iter().enumerate() {
-        let line = lines.take()?;
+    for (number, (name, plan)) in plan.into_iter().enumerate() {
+        let (line, event) = if matches!(plan, Plan::Disk) {
+            if shared.is_empty() {
+                shared = lines.share(vm, SHARED_LINES)?;
+            }
+            let line = &shared[disks.len() % shared.len()];
+            (line.irq, line.event()?)
+        } else {
+            let line = lines.take()?;
+            (line, irq::bind(vm, line)?)
+        };
         let window = match &registers {
             Some(registers) => Window::new(registers, number).expect("there is room for all"),
             None => Window::apart().map_err(BuildError::Events)?,
         };
-        let interrupt = Interrupt::new(irq::bind(vm, line)?, window);
+        let interrupt = Interrupt::new(event, window);
         let (memory, watcher, console) = (memory.clone(), events.watcher(), Arc::clone(console));
-        let empty = device.is_none();
-        let transport = match device {
-            Some(device) => Transport::new(name, device, memory, interrupt, watcher, console),
-            None => Transport::slot(name, net::QUEUE_SIZES, memory, interrupt, watcher, console),
+        let (transport, place) = match plan {
+            Plan::Device(device) => (Transport::new(name, device, memory, interrupt, watcher, console), None),
+            Plan::Nic => {
+                let transport = Transport::slot(name, net::QUEUE_SIZES, memory, interrupt, watcher, console);
+                (transport, Some(&mut slots))
+            }
+            Plan::Disk => {
+                let sizes = block::QUEUE_SIZES;
+                (Transport::slot(name, sizes, memory, interrupt, watcher, console), Some(&mut disks))
+            }
         };
         let transport = Arc::new(transport.map_err(BuildError::Events)?);
         for (index, kick) in (0_u32..).zip(transport.kicks()) {
@@ -343,15 +380,15 @@ fn attach(
             u64::from(layout::VIRTIO_WINDOW),
             Arc::clone(&transport) as Arc<dyn bus::BusDevice>,
         )?;
-        if empty {
+        if let Some(place) = place {
             let device = boot::cmdline::device_name(windows.len());
-            slots.push(Slot { device, transport: Arc::clone(&transport) });
+            place.push(Slot { device, transport: Arc::clone(&transport) });
         }
         events.add(transport);
         windows.push((address, line));
         address += u64::from(layout::VIRTIO_WINDOW);
     }
-    Ok(Attached { windows, slots: slots.into() })
+    Ok(Attached { windows, slots: slots.into(), disks: disks.into() })
 }
 
 /// The memory of so many devices' registers, where the guest has it.

@@ -44,13 +44,14 @@ pub struct Attached {
     pid: u32,
 }
 
-/// Makes `process` in the container behind `door`. With a terminal, descriptor 0 of this process gives the size if it is
+/// Makes `process` in the container behind `door` whose first process is `container`. With a terminal, descriptor 0 of this process gives the size if it is
 /// one. What this process gets of `signals` is the other's.
 ///
 /// # Errors
 /// [`AttachError::Agent`] with the agent's own failure for a command that can't be run.
 pub fn create(
     door: Door,
+    container: ProcessId,
     mut process: Process,
     descriptors: Descriptors,
     signals: Option<Signals>,
@@ -63,6 +64,9 @@ pub fn create(
     let mut agent = Agent::greet(channel, PATIENCE)?;
     // From here on the container may be paused at any time.
     agent.be_patient()?;
+    if container != ProcessId::INIT {
+        agent.order(Request::Enter(container))?;
+    }
     let Reply::Created { process: id, pid } = agent.call(Request::Exec(Box::new(process)))? else {
         return Err(AgentError::Unexpected.into());
     };

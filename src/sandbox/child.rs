@@ -1,4 +1,5 @@
-//! Processes that outlive the command that starts them: the VMM, and an `attach` for each exec.
+//! Processes that outlive the command that starts them: the VMM, a `member` for each further container of a pod, and an
+//! `attach` for each exec.
 //!
 //! Both are this same program with a hidden verb. They are given one socket, over which first their
 //! configuration comes and then the two sides take turns until the child stands on its own feet. The caller's
@@ -16,7 +17,7 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
 };
 
-use msb_agent::protocol::{self, Failure, FrameError};
+use msb_agent::protocol::{self, Failure, FrameError, ProcessId};
 use nix::{
     errno::Errno,
     fcntl::{FcntlArg, FdFlag, fcntl},
@@ -83,6 +84,8 @@ pub enum Word {
     Ready,
     /// The guest's process exists, up to but without its `execve`.
     Created(Moments),
+    /// The same of a pod's further container, whose first process the guest calls so.
+    Member(ProcessId),
     /// The guest's process runs.
     Running,
     /// The guest's agent says no.
@@ -148,7 +151,9 @@ impl Starting {
             word if word == *expected => Ok(()),
             Word::Guest(failure) => Err(ChildError::Guest(failure)),
             Word::Failed(reason) => Err(ChildError::Refused { reason }),
-            Word::Ready | Word::Created(_) | Word::Running => Err(ChildError::Unexpected { verb }),
+            Word::Ready | Word::Created(_) | Word::Member(_) | Word::Running => {
+                Err(ChildError::Unexpected { verb })
+            }
         }
     }
 
@@ -161,7 +166,20 @@ impl Starting {
             Word::Created(moments) => Ok(Moments { spawned_ns: self.spawned_ns, ..moments }),
             Word::Guest(failure) => Err(ChildError::Guest(failure)),
             Word::Failed(reason) => Err(ChildError::Refused { reason }),
-            Word::Ready | Word::Running => Err(ChildError::Unexpected { verb: self.verb }),
+            Word::Ready | Word::Member(_) | Word::Running => Err(ChildError::Unexpected { verb: self.verb }),
+        }
+    }
+
+    /// Awaits [`Word::Member`].
+    ///
+    /// # Errors
+    /// As [`Self::expect`].
+    pub fn member(&mut self) -> Result<ProcessId, ChildError> {
+        match self.hear()? {
+            Word::Member(process) => Ok(process),
+            Word::Guest(failure) => Err(ChildError::Guest(failure)),
+            Word::Failed(reason) => Err(ChildError::Refused { reason }),
+            Word::Ready | Word::Created(_) | Word::Running => Err(ChildError::Unexpected { verb: self.verb }),
         }
     }
 

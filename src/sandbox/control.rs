@@ -21,6 +21,8 @@ use msb_agent::protocol::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::config::{BindMount, DiskConfig, ImageMount};
+
 /// The socket's name in the sandbox's directory.
 const SOCKET: &str = "control.sock";
 
@@ -66,6 +68,37 @@ pub enum Question {
         /// The guest's port.
         port: u32,
     },
+    /// Lend a further container of the pod its disks and volumes.
+    Admit(Box<Admission>),
+    /// Take back what a further container was lent. It is killed if it runs. No error if there is none.
+    Dismiss {
+        /// Its id.
+        container: String,
+    },
+}
+
+/// What a further container of a pod needs of the pod's machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Admission {
+    /// Its id, to be dismissed by.
+    pub container: String,
+    /// Its disks, in order.
+    pub disks: Vec<DiskConfig>,
+    /// Images that it mounts, which are disks as well.
+    pub images: Vec<ImageMount>,
+    /// Directories and files of the host.
+    pub binds: Vec<BindMount>,
+}
+
+/// What it was lent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Admitted {
+    /// Platform devices of its disks, in order.
+    pub disks: Vec<String>,
+    /// Of its images.
+    pub images: Vec<String>,
+    /// The number of each volume, and whether it is a directory.
+    pub volumes: Vec<(u32, bool)>,
 }
 
 /// What comes back.
@@ -77,6 +110,8 @@ pub enum Answer {
     Processes(Vec<ProcessInfo>),
     /// What is used.
     Statistics(Box<Statistics>),
+    /// As asked for.
+    Admitted(Admitted),
     /// The guest's agent says no.
     Guest(Failure),
     /// The VMM says no, in its words.
@@ -117,6 +152,12 @@ impl Control {
     #[must_use]
     pub fn of(dir: &Path) -> Self {
         Self { dir: dir.to_owned() }
+    }
+
+    /// The sandbox's directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.dir
     }
 
     /// Lets the container's first process go; returns when it has called `execve`. With `hooks` it runs some before, and
@@ -210,6 +251,29 @@ impl Control {
             }
             Err(ControlError::Gone(error)) => Err(error),
             Err(error) => Err(io::Error::other(error)),
+        }
+    }
+
+    /// Disks and volumes for a further container of the pod.
+    ///
+    /// # Errors
+    /// [`ControlError`]; then it has none.
+    pub fn admit(&self, admission: Admission) -> Result<Admitted, ControlError> {
+        match self.ask(&Question::Admit(Box::new(admission)))? {
+            (Answer::Admitted(admitted), _) => Ok(admitted),
+            _ => Err(ControlError::Unexpected),
+        }
+    }
+
+    /// Takes back what a further container of the pod was lent; when it returns, the guest has nothing of it. A pod that has
+    /// ended has taken back everything.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub fn dismiss(&self, container: &str) -> Result<(), ControlError> {
+        match self.order(&Question::Dismiss { container: container.to_owned() }) {
+            Err(ControlError::Gone(_)) => Ok(()),
+            done => done,
         }
     }
 

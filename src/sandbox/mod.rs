@@ -7,12 +7,17 @@
 //!                      the container ends ──▶ the process ends with its exit code
 //! ```
 //!
+//! A pod's further containers have a process each as well, which is in the same place towards their callers but has no
+//! machine ([`member`]): it asks the pod's VMM for disks and volumes, and the agent for the container.
+//!
 //! Enters: a [`SandboxConfig`], whole. Leaves: a pid whose exit status is the container's. It never knows the
 //! OCI spec, the bundle, or how the disks came to be.
 
 pub mod child;
 pub mod control;
 mod images;
+pub mod member;
+mod members;
 mod names;
 mod network;
 pub mod oom;
@@ -54,6 +59,8 @@ pub struct SandboxConfig {
     pub images: Vec<PlacedImage>,
     /// virtiofsd, should they need it.
     pub virtiofsd: PathBuf,
+    /// Whether further containers may come into the machine: it is a pod's.
+    pub pod: bool,
 }
 
 /// `--log` and `--log-format`.

@@ -1,8 +1,8 @@
-//! The VMM's side of the control socket: one question of one caller at a time.
+//! The VMM's side of the control socket, and a pod's member's: one question of one caller at a time.
 //!
 //! A container that is paused stands still twice: its processes are frozen by the guest's kernel, so that nothing is half
 //! done, and then the machine's processors, so that nothing runs. What is asked of the guest meanwhile wakes only the
-//! processors, and only for the answer.
+//! processors, and only for the answer. In a pod the processors go on: its other containers have them as well.
 
 use std::{
     io,
@@ -10,11 +10,12 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use msb_agent::protocol::{self, CHANNEL_PORT, Reply, Request, STREAM_PORT};
+use msb_agent::protocol::{self, CHANNEL_PORT, ProcessId, Reply, Request, STREAM_PORT};
 
 use super::{
     chain,
     control::{Answer, Question},
+    members::Members,
     network::{self, Network},
 };
 use crate::{
@@ -25,67 +26,112 @@ use crate::{
 /// A caller that connects and says nothing must not keep the sandbox from its work.
 const SAY_SOMETHING: Duration = Duration::from_secs(5);
 
+/// What the answers are about.
+pub(super) struct Served<'a> {
+    /// The container's first process, as the agent calls it.
+    pub first: ProcessId,
+    /// To the agent, of that container.
+    pub agent: &'a mut Agent,
+    /// The machine; none, where another process has it.
+    pub machine: Option<&'a MachineHandle>,
+    /// Its network, until it begins.
+    pub network: &'a mut Option<Network>,
+    /// The further containers, in the machine of a pod.
+    pub members: Option<&'a mut Members>,
+}
+
 /// Answers the caller that waits at `listener`.
 ///
 /// # Errors
 /// Only the agent's loss; what is wrong with one caller concerns that caller alone.
-pub(super) fn one(
-    listener: &UnixListener,
-    agent: &mut Agent,
-    machine: &MachineHandle,
-    network: &mut Option<Network>,
-) -> Result<(), AgentError> {
+pub(super) fn one(listener: &UnixListener, served: &mut Served<'_>) -> Result<(), AgentError> {
     let Ok((mut stream, _)) = listener.accept() else { return Ok(()) };
     let timeout = Some(SAY_SOMETHING);
     let prepared: io::Result<()> =
         stream.set_read_timeout(timeout).and_then(|()| stream.set_write_timeout(timeout));
     let (Ok(()), Ok(question)) = (prepared, protocol::read(&mut stream)) else { return Ok(()) };
     let answer = match question {
-        Question::Open { port: port @ (CHANNEL_PORT | STREAM_PORT) } => {
+        Question::Open { port: port @ (CHANNEL_PORT | STREAM_PORT) } if served.machine.is_some() => {
             if protocol::write(&mut stream, &Answer::Done).is_ok()
                 && stream.set_read_timeout(None).and_then(|()| stream.set_write_timeout(None)).is_ok()
             {
                 // A machine that can't take it has ended: closing the stream says so.
-                let _ = machine.connect(port, stream);
+                let _ = served.machine.map(|machine| machine.connect(port, stream));
             }
             return Ok(());
         }
         Question::Open { port } => Answer::Failed(format!("Port {port} of the guest is not open to callers")),
-        Question::Start { hooks } => start(agent, network, hooks)?,
-        Question::Processes => awake(agent, machine, Request::Processes)?,
-        Question::Update(limits) => awake(agent, machine, Request::Update(limits))?,
-        Question::Statistics => awake(agent, machine, Request::Statistics)?,
-        Question::Freeze => freeze(agent, machine)?,
+        Question::Start { hooks } => start(served, hooks)?,
+        Question::Processes => awake(served, Request::Processes)?,
+        Question::Update(limits) => awake(served, Request::Update(limits))?,
+        Question::Statistics => awake(served, Request::Statistics)?,
+        Question::Freeze => freeze(served)?,
         Question::Thaw => {
-            machine.resume();
-            answered(agent.call(Request::Thaw { realtime: realtime() }))?
+            if let Some(machine) = served.machine {
+                machine.resume();
+            }
+            answered(served.agent.call(Request::Thaw { realtime: realtime() }))?
         }
-        Question::Resize { process, size } => awake(agent, machine, Request::Resize { process, size })?,
+        Question::Resize { process, size } => {
+            let process = served.named(process);
+            awake(served, Request::Resize { process, size })?
+        }
         Question::Signal { process, signal, all } => {
-            let request = Request::Signal { process, signal, all };
-            if signal == nix::libc::SIGKILL {
+            let request = Request::Signal { process: served.named(process), signal, all };
+            if let (nix::libc::SIGKILL, Some(machine)) = (signal, served.machine) {
                 // Its processes die also where they are frozen, but not without a processor.
                 machine.resume();
             }
-            awake(agent, machine, request)?
+            awake(served, request)?
         }
+        Question::Admit(admission) => match (&mut served.members, served.machine) {
+            (Some(members), Some(machine)) => match members.admit(machine, &admission) {
+                Ok(admitted) => Answer::Admitted(admitted),
+                Err(error) => Answer::Failed(chain(&error)),
+            },
+            _ => Answer::Failed(NO_POD.into()),
+        },
+        Question::Dismiss { container } => match (&mut served.members, served.machine) {
+            (Some(members), Some(machine)) => {
+                let devices = members.devices(&container);
+                match served.agent.call(Request::Detach { devices }) {
+                    Ok(_) | Err(AgentError::Failed(_)) => {}
+                    Err(error) => return Err(error),
+                }
+                // Whatever the guest says: it has them no more.
+                members.dismiss(machine, &container);
+                Answer::Done
+            }
+            _ => Answer::Failed(NO_POD.into()),
+        },
     };
     // A caller that has gone does not want its answer.
     let _ = protocol::write(&mut stream, &answer);
     Ok(())
 }
 
+/// Asked of who has no room for more containers.
+const NO_POD: &str = "This container's machine is no pod's: it takes no further containers";
+
+impl Served<'_> {
+    /// Who asks calls the container's first process so.
+    fn named(&self, process: ProcessId) -> ProcessId {
+        if process == ProcessId::INIT { self.first } else { process }
+    }
+}
+
 /// The network is there when the first process begins: whoever made the namespace is done with it by now.
-fn start(agent: &mut Agent, network: &mut Option<Network>, hooks: bool) -> Result<Answer, AgentError> {
-    if let Some(network) = network
-        && let Err(error) = network.update(agent)
+fn start(served: &mut Served<'_>, hooks: bool) -> Result<Answer, AgentError> {
+    if let Some(network) = served.network
+        && let Err(error) = network.update(served.agent)
     {
         return Ok(Answer::Failed(chain(&error)));
     }
-    let begun = if hooks { agent.call_patiently(Request::Start) } else { agent.call(Request::Start) };
+    let begun =
+        if hooks { served.agent.call_patiently(Request::Start) } else { served.agent.call(Request::Start) };
     let answer = answered(begun)?;
     if answer == Answer::Done
-        && let Some(network) = network.take()
+        && let Some(network) = served.network.take()
     {
         network::follow(network);
     }
@@ -93,26 +139,27 @@ fn start(agent: &mut Agent, network: &mut Option<Network>, hooks: bool) -> Resul
 }
 
 /// Asks the guest, whose processors run for the answer if they are paused.
-fn awake(agent: &mut Agent, machine: &MachineHandle, request: Request) -> Result<Answer, AgentError> {
-    let paused = machine.is_paused();
-    if paused {
+fn awake(served: &mut Served<'_>, request: Request) -> Result<Answer, AgentError> {
+    let paused = served.machine.filter(|machine| machine.is_paused());
+    if let Some(machine) = paused {
         machine.resume();
     }
-    let answer = answered(agent.call(request))?;
-    Ok(match paused.then(|| machine.pause()) {
+    let answer = answered(served.agent.call(request))?;
+    Ok(match paused.map(MachineHandle::pause) {
         Some(Err(stuck)) => Answer::Failed(stuck.to_string()),
         _ => answer,
     })
 }
 
-/// The container's processes first, and with them what they wrote; then the processors.
-fn freeze(agent: &mut Agent, machine: &MachineHandle) -> Result<Answer, AgentError> {
-    let answer = answered(agent.call(Request::Freeze))?;
+/// The container's processes first, and with them what they wrote; then the processors, unless others need them.
+fn freeze(served: &mut Served<'_>) -> Result<Answer, AgentError> {
+    let answer = answered(served.agent.call(Request::Freeze))?;
     if answer == Answer::Done
-        && let Err(stuck) = machine.pause()
+        && served.members.is_none()
+        && let Some(Err(stuck)) = served.machine.map(MachineHandle::pause)
     {
         // Not half paused: the first error is the one to tell.
-        let _ = answered(agent.call(Request::Thaw { realtime: realtime() }))?;
+        let _ = answered(served.agent.call(Request::Thaw { realtime: realtime() }))?;
         return Ok(Answer::Failed(stuck.to_string()));
     }
     Ok(answer)

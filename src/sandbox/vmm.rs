@@ -18,9 +18,10 @@ use super::{
     Log, SandboxConfig, chain,
     child::{Moments, Parent, Word},
     control,
+    members::Members,
     network::{Network, NetworkError},
     oom::Showing,
-    serve,
+    serve::{self, Served},
     usual::Usual,
     volumes::{self, Prepared, Volumes, VolumesError},
 };
@@ -145,6 +146,8 @@ struct Sandbox {
     relays: Relays,
     oom: Showing,
     usual: Option<Usual>,
+    /// The further containers of a pod.
+    members: Option<Members>,
     /// Ends with the container.
     _volumes: Option<Volumes>,
 }
@@ -214,11 +217,20 @@ fn create(config: &SandboxConfig, parent: &mut Parent) -> Result<(Sandbox, Sessi
             // The container's place may be wrong in ways that its create finds out first.
             let oom = Showing::new(config.cgroup.as_ref().and_then(|place| place.cgroup().ok()));
             let network = Some(Network::new(handle.clone(), questions)?);
-            Ok((
-                Sandbox { machine: handle, ended, control, network, relays, oom, usual, _volumes: volumes },
-                session,
-                moments,
-            ))
+            let (members, volumes) =
+                if config.pod { (volumes.map(Members::new), None) } else { (None, volumes) };
+            let sandbox = Sandbox {
+                machine: handle,
+                ended,
+                control,
+                network,
+                relays,
+                oom,
+                usual,
+                members,
+                _volumes: volumes,
+            };
+            Ok((sandbox, session, moments))
         }
         Err(error) => {
             // Without its back end the guest can't mount, and does not know why.
@@ -279,8 +291,15 @@ fn supervise(
             }
             Ok(Turn::Other(_)) => {
                 if let Err(error) = {
-                    let Sandbox { control, machine, network, .. } = &mut sandbox;
-                    serve::one(control, &mut session.agent, machine, network)
+                    let Sandbox { control, machine, network, members, .. } = &mut sandbox;
+                    let mut served = Served {
+                        first: ProcessId::INIT,
+                        agent: &mut session.agent,
+                        machine: Some(machine),
+                        network,
+                        members: members.as_mut(),
+                    };
+                    serve::one(control, &mut served)
                 } {
                     break Err(error.into());
                 }

@@ -37,6 +37,7 @@ use crate::{
             Entry, Share,
             copy::{self, CopyError, HostFile},
             daemon::{self, DaemonError},
+            later::{self, LaterError},
             seal::{self, SealError},
             source::{Kind, Source, SourceError},
         },
@@ -50,6 +51,8 @@ const SOCKET: &str = "fs.sock";
 const LAST_WORDS: usize = 1024;
 /// How long the end of a process may take to be told, once its descriptors are closed.
 const LAST_MOMENTS: Duration = Duration::from_millis(200);
+/// So many volumes the further containers of a pod may have at a time.
+const ROOM: usize = 4096;
 /// Capabilities of the daemon that are of use only to a container that has them.
 const RARE: [&str; 2] = ["CAP_MKNOD", "CAP_SETFCAP"];
 
@@ -68,6 +71,9 @@ pub enum VolumesError {
     /// The daemon.
     #[error(transparent)]
     Daemon(#[from] DaemonError),
+    /// One that comes or goes later.
+    #[error(transparent)]
+    Later(#[from] LaterError),
     /// A root that is not to be written.
     #[error(transparent)]
     Seal(#[from] SealError),
@@ -113,6 +119,8 @@ pub(super) struct Volumes {
     words: File,
     socket: PathBuf,
     program: PathBuf,
+    /// The number of the next entry that comes later.
+    next: u32,
     /// The entry that is not to be written once the guest has its mount points in it.
     sealed: Option<u32>,
 }
@@ -126,7 +134,7 @@ pub(super) fn prepare(config: &SandboxConfig) -> Result<Prepared, VolumesError> 
     let is_usual = |(placed, source): (&PlacedBind, &Source)| copy::is_usual(&placed.bind, source);
     let (mut volumes, mut usual) = (None, None);
     let mut container = config.container.clone();
-    if config.shared_root.is_some() || !config.binds.iter().zip(&sources).all(is_usual) {
+    if config.pod || config.shared_root.is_some() || !config.binds.iter().zip(&sources).all(is_usual) {
         for ((number, placed), source) in (0..).zip(&config.binds).zip(&sources) {
             let directory = source.kind() == Kind::Directory;
             mounts.push(mount(placed, MountSource::Volume { number, directory }));
@@ -174,6 +182,7 @@ impl Volumes {
         let root = sources.get(config.binds.len()).map(|source| Entry::root(source.number()));
         let share = Share {
             entries: entries.chain(root).collect(),
+            room: if config.pod { ROOM } else { 0 },
             place: config.dir.clone(),
             listener: listener.as_raw_fd(),
             program: config.virtiofsd.clone(),
@@ -193,6 +202,7 @@ impl Volumes {
             words: File::from(reader),
             socket,
             program: share.program,
+            next: u32::try_from(sources.len()).unwrap_or(u32::MAX),
             sealed,
         })
     }
@@ -218,6 +228,38 @@ impl Volumes {
         let daemon =
             self.child.as_ref().ok_or_else(|| SealError::Served(io::ErrorKind::NotConnected.into()))?;
         Ok(seal::read_only(daemon.id(), number)?)
+    }
+
+    /// Serves these as well from now on; the number of each, and whether it is a directory.
+    ///
+    /// # Errors
+    /// [`VolumesError`]; then none is served.
+    pub(super) fn add(&mut self, binds: &[BindMount]) -> Result<Vec<(u32, bool)>, VolumesError> {
+        let sources =
+            binds.iter().map(|bind| Source::open(&bind.source)).collect::<Result<Vec<_>, SourceError>>()?;
+        let mut entries = Vec::new();
+        for (bind, source) in binds.iter().zip(&sources) {
+            let entry = Entry::new(bind, source.number(), source.kind() == Kind::Directory);
+            entries.push((self.next, entry));
+            self.next = self.next.checked_add(1).ok_or_else(|| prepare_errno(Errno::EOVERFLOW))?;
+        }
+        if !entries.is_empty() {
+            later::put(self.daemon()?, &entries)?;
+        }
+        Ok(entries.iter().map(|(number, entry)| (*number, entry.directory)).collect())
+    }
+
+    /// Serves them no more.
+    ///
+    /// # Errors
+    /// [`VolumesError`].
+    pub(super) fn remove(&self, numbers: &[u32]) -> Result<(), VolumesError> {
+        if numbers.is_empty() { Ok(()) } else { Ok(later::take(self.daemon()?, numbers)?) }
+    }
+
+    fn daemon(&self) -> Result<u32, LaterError> {
+        let gone = || LaterError::Served(io::ErrorKind::NotConnected.into());
+        Ok(self.child.as_ref().ok_or_else(gone)?.id())
     }
 
     /// Something failed that may come of the daemon's end: why it has ended, if it has. A connection that it had is lost

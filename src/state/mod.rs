@@ -23,5 +23,5 @@ mod store;
 pub use error::StateError;
 pub use id::{BadId, Id};
 pub use liveness::Process;
-pub use record::{Record, Stage, Status, VERSION};
+pub use record::{Pod, Record, Stage, Status, VERSION};
 pub use store::{Entry, Reservation, Store};

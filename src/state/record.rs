@@ -23,7 +23,7 @@ pub struct Record {
     pub bundle: PathBuf,
     /// The root file system, absolute.
     pub rootfs: PathBuf,
-    /// The VMM: the process that stands for the container on the host.
+    /// The process that stands for the container on the host: the VMM, or in a pod what relays one container's streams.
     pub vmm: Process,
     /// What was done last.
     pub stage: Stage,
@@ -37,6 +37,18 @@ pub struct Record {
     pub terminal: bool,
     /// User id of the caller.
     pub owner: u32,
+    /// Whose machine it is in, for a further container of a pod.
+    #[serde(default)]
+    pub pod: Option<Pod>,
+}
+
+/// A container's place in a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pod {
+    /// The pod's first container.
+    pub sandbox: Id,
+    /// What the guest calls this one's first process.
+    pub process: u32,
 }
 
 /// How far a container has been brought.

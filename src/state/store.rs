@@ -272,6 +272,7 @@ mod tests {
             systemd_cgroup: true,
             terminal: false,
             owner: 0,
+            pod: None,
         }
     }
 

@@ -1,5 +1,7 @@
 //! Create: everything up to, but without, a container's first process's start.
 //!
+//! A further container of a pod gets no machine but a place in the pod's, and another process that stands for it.
+//!
 //! Each step is undone when a later one fails, in the reverse order: the VMM is killed and waited for, its disks and
 //! its cgroup are removed, then the id is free again.
 
@@ -8,17 +10,18 @@ use std::{path::PathBuf, process::Stdio};
 use msb_agent::protocol::{self as agent, Namespace};
 use nix::unistd::{gethostname, getuid};
 
-use super::{Announce, Context, Lent, VerbError, clock, hook_state, lent::Guard, settings};
+use super::{Announce, Context, Lent, VerbError, clock, hook_state, lent::Guard, pod, settings};
 use crate::{
     bundle::Spec,
-    config::{Assets, Config},
+    config::{Assets, Config, Role, SPARE_DISKS},
     host::{hooks, inherited, shm},
     image,
     sandbox::{
         SandboxConfig,
         child::{Released, Starting, Word},
+        member::MemberConfig,
     },
-    state::{Entry, Id, Process, Record, Stage, Status, VERSION},
+    state::{Entry, Id, Pod, Process, Record, Stage, Status, VERSION},
 };
 
 /// A container to be made.
@@ -45,8 +48,8 @@ pub struct Created {
     pub entry: Entry,
     /// What is known of it.
     pub record: Record,
-    /// Its VMM.
-    pub vmm: Released,
+    /// Who stands for it: its VMM, or in a pod another process.
+    pub process: Released,
 }
 
 /// Makes it. What the caller has leaked to this process must be marked to be closed before ([`crate::host::fds`]): the VMM
@@ -59,15 +62,21 @@ pub fn create(request: Request, context: &Context) -> Result<Created, VerbError>
     let reservation = context.store.reserve(&id)?;
     let entry = reservation.entry();
     let settings = context.settings.as_deref().map_or_else(settings::load, settings::load_from)?;
-    let Config { size, disk, kernel_args, host, plan } = Config::new(&spec, &settings, stdin)?;
+    let config = Config::new(&spec, &settings, stdin)?;
+    let pod = match &config.role {
+        Role::Alone | Role::Sandbox => None,
+        Role::Member(sandbox) => Some(pod::sandbox(&context.store, sandbox)?),
+    };
+    let Config { role, joined, size, disk, kernel_args, host, plan } = config;
     let lent = Lent::new(entry, &host, spec.root(), plan.has_start_hooks(), context.systemd_cgroup)?;
+    let lent = lent.in_pod(pod.as_ref().map(|pod| pod.directory.clone()), &id);
     lent.save(entry)?;
     lent.rescue()?;
     let guard = Guard::new(lent.clone());
     let disks = disk.map(|size| image::prepare(&lent.disks, spec.root(), size.0)).transpose()?;
     let (mut container, binds, images) = plan.complete(disks.as_ref(), shm::size);
     container.start_hooks.state = hook_state::of_start(&spec, &id, &bundle);
-    if container.hostname.is_none() && !container.namespaces.contains(&Namespace::Uts) {
+    if pod.is_none() && container.hostname.is_none() && !container.namespaces.contains(&Namespace::Uts) {
         // Who shares the host's names sees at least this one.
         container.hostname = gethostname().map_err(VerbError::Hostname)?.into_string().ok();
     }
@@ -75,40 +84,60 @@ pub fn create(request: Request, context: &Context) -> Result<Created, VerbError>
     let cgroup = lent.cgroup()?;
 
     let dir = entry.directory().to_owned();
-    let assets = Assets::of(&settings, |name| std::env::var_os(name));
     let shared_root = disks.is_none().then(|| spec.root().to_owned());
     let disks = disks.map(|disks| disks.disks()).unwrap_or_default();
-    let machine = assets.machine(size, kernel_args, disks, &dir);
-    let sandbox = SandboxConfig {
-        dir,
-        machine,
-        cgroup: lent.place(),
-        log: context.tell.log(),
-        network: host.network,
-        container,
-        shared_root,
-        binds,
-        images,
-        virtiofsd: settings.virtiofsd.clone(),
+    let mut process = if let Some(pod) = &pod {
+        container.joined = pod.joined(&context.store, &joined)?;
+        let member = MemberConfig {
+            dir,
+            sandbox: pod.directory.clone(),
+            id: id.to_string(),
+            cgroup: lent.place(),
+            log: context.tell.log(),
+            network: pod.network(&host.network)?,
+            container,
+            disks,
+            binds,
+            images,
+        };
+        Starting::spawn("member", &member, stdio)?
+    } else {
+        let assets = Assets::of(&settings, |name| std::env::var_os(name));
+        let mut machine = assets.machine(size, kernel_args, disks, &dir);
+        machine.spare_disks = if role.is_in_pod() { SPARE_DISKS } else { 0 };
+        let sandbox = SandboxConfig {
+            dir,
+            machine,
+            cgroup: lent.place(),
+            log: context.tell.log(),
+            network: host.network,
+            container,
+            shared_root,
+            binds,
+            images,
+            virtiofsd: settings.virtiofsd.clone(),
+            pod: role.is_in_pod(),
+        };
+        Starting::spawn("vmm", &sandbox, stdio)?
     };
-    let mut vmm = Starting::spawn("vmm", &sandbox, stdio)?;
-    vmm.expect(&Word::Ready)?;
+    process.expect(&Word::Ready)?;
     if let Some(cgroup) = &cgroup {
-        cgroup.enter(vmm.pid(), &host.cgroup.limits)?;
+        cgroup.enter(process.pid(), &host.cgroup.limits)?;
     }
 
-    let mut record = record(&spec, id, bundle, vmm.pid(), context)?;
+    let mut record = record(&spec, id, bundle, process.pid(), context)?;
     entry.set_record(&record)?;
-    if let Err(error) = boot(&announce, &mut record, &lent, entry, &mut vmm, context) {
+    let pod = pod.map(|pod| pod.id);
+    if let Err(error) = boot(&announce, &mut record, pod, &lent, entry, &mut process, context) {
         // It was there as far as hooks know, and is not any more.
-        drop(vmm);
+        drop(process);
         drop(guard);
         let state = hook_state::of(&record, Status::Stopped);
         context.warn_all(hooks::run_all(&lent.hooks.poststop, &state, &record.bundle));
         return Err(error);
     }
     guard.keep();
-    Ok(Created { entry: reservation.keep(), record, vmm: vmm.release() })
+    Ok(Created { entry: reservation.keep(), record, process: process.release() })
 }
 
 fn record(spec: &Spec, id: Id, bundle: PathBuf, pid: u32, context: &Context) -> Result<Record, VerbError> {
@@ -126,6 +155,7 @@ fn record(spec: &Spec, id: Id, bundle: PathBuf, pid: u32, context: &Context) -> 
         systemd_cgroup: context.systemd_cgroup,
         terminal: spec.process().terminal(),
         owner: getuid().as_raw(),
+        pod: None,
     })
 }
 
@@ -142,20 +172,24 @@ pub fn inherit(process: &mut agent::Process) {
 fn boot(
     announce: &Announce,
     record: &mut Record,
+    pod: Option<Id>,
     lent: &Lent,
     entry: &Entry,
-    vmm: &mut Starting,
+    process: &mut Starting,
     context: &Context,
 ) -> Result<(), VerbError> {
     let state = hook_state::of(record, Status::Creating);
     // The network's are among the first: they find the new namespace through the VMM's pid.
     hooks::run(&lent.hooks.prestart, &state, &record.bundle)?;
     hooks::run(&lent.hooks.create_runtime, &state, &record.bundle)?;
-    hooks::run_beside(vmm.pid(), &lent.hooks.create_container, &state, &record.bundle)?;
-    vmm.go()?;
-    let moments = vmm.created()?;
-    context.tell.moments(&moments);
-    announce.announce(vmm.pid(), "standard")?;
+    hooks::run_beside(process.pid(), &lent.hooks.create_container, &state, &record.bundle)?;
+    process.go()?;
+    if let Some(sandbox) = pod {
+        record.pod = Some(Pod { sandbox, process: process.member()?.0 });
+    } else {
+        context.tell.moments(&process.created()?);
+    }
+    announce.announce(process.pid(), "standard")?;
     record.stage = Stage::Created;
     Ok(entry.set_record(record)?)
 }

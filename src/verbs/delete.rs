@@ -106,6 +106,8 @@ fn remove(entry: Entry, record: Option<&Record>, force: bool, context: &Context)
     let lent = Lent::load(&entry).unwrap_or_default();
     let mut lost = Ok(());
     if let Some(lent) = &lent {
+        // Nobody writes to its disk any more.
+        lent.dismiss()?;
         lost = match lent.bring_back(Moment::Ended) {
             Err(error @ BringBackError::Host { .. }) if !force => return Err(error.into()),
             Err(error @ BringBackError::Host { .. }) => {

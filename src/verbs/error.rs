@@ -114,6 +114,24 @@ pub enum VerbError {
     /// `exec` in a container that stands still.
     #[error("cannot exec in a paused container (use --ignore-paused to override)")]
     ExecPaused,
+    /// A pod's container without its pod.
+    #[error("The container's pod {sandbox} does not run, or its sandbox is not in a machine of this runtime")]
+    NoPod {
+        /// The id of its sandbox.
+        sandbox: String,
+    },
+    /// Another network.
+    #[error(
+        "The container's network is another than its pod's, which is its machine's: give it the network namespace of the \
+         pod's sandbox (/proc/PID/ns/net)"
+    )]
+    NotPodsNetwork,
+    /// A namespace of somebody else's.
+    #[error("The namespaces of process {pid} can't be joined: it stands for no container of this pod")]
+    NotOfPod {
+        /// Of `/proc/PID/ns/…`.
+        pid: i32,
+    },
     /// The list of what was lent is gone.
     #[error("What was lent to the container is not known any more")]
     NotLent,

@@ -10,7 +10,8 @@ use crate::{
     config::{Hooks, HostConfig, NodeRule, Room},
     host::cgroup::{Cgroup, CgroupError, Place},
     image::{self, BringBackError, Moment, Root},
-    state::{Entry, StateError},
+    sandbox::control::{Control, ControlError},
+    state::{Entry, Id, StateError},
 };
 
 /// Where the disks of all containers are made: a disk's worth of data does not belong into `/run`.
@@ -39,6 +40,18 @@ pub struct Lent {
     pub root: Root,
     /// Device nodes that may appear there.
     pub nodes: Vec<NodeRule>,
+    /// What the machine of its pod has lent it.
+    #[serde(default)]
+    pub pod: Option<OfPod>,
+}
+
+/// A further container of a pod, towards the pod's machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfPod {
+    /// The directory of the pod's first container.
+    pub sandbox: PathBuf,
+    /// The container's id.
+    pub container: String,
 }
 
 impl Lent {
@@ -59,7 +72,23 @@ impl Lent {
             room: host.room,
             root: Root::of(root).map_err(|source| VerbError::Root { path: root.to_owned(), source })?,
             nodes: host.nodes.clone(),
+            pod: None,
         })
+    }
+
+    /// The same for container `id` of the pod whose first container has the directory `sandbox`.
+    #[must_use]
+    pub(super) fn in_pod(self, sandbox: Option<PathBuf>, id: &Id) -> Self {
+        let pod = sandbox.map(|sandbox| OfPod { sandbox, container: id.to_string() });
+        Self { pod, ..self }
+    }
+
+    /// Its pod's machine has nothing of it any more.
+    pub(super) fn dismiss(&self) -> Result<(), ControlError> {
+        match &self.pod {
+            Some(OfPod { sandbox, container }) => Control::of(sandbox).dismiss(container),
+            None => Ok(()),
+        }
     }
 
     /// Writes it down.
@@ -105,6 +134,7 @@ impl Lent {
 
     /// Removes the disks and the cgroup; both are tried.
     pub(super) fn take_back(&self) -> Result<(), VerbError> {
+        self.dismiss()?;
         let disks = image::remove(&self.disks);
         if let Some(cgroup) = self.cgroup()? {
             cgroup.remove()?;

@@ -18,6 +18,7 @@ mod hook_state;
 pub mod kill;
 mod lent;
 pub mod pause;
+pub mod pod;
 pub mod resume;
 pub mod settings;
 pub mod start;

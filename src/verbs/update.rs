@@ -23,7 +23,10 @@ pub fn update(entry: &Entry, resources: &LinuxResources) -> Result<(), VerbError
     let guest = config::guest_limits(resources)?;
     let host = config::Limits::again(resources, lent.room)?;
     Control::of(entry.directory()).update(guest)?;
-    if let Some(cgroup) = lent.cgroup()? {
+    // In a pod it is held to them by the guest alone.
+    if lent.pod.is_none()
+        && let Some(cgroup) = lent.cgroup()?
+    {
         cgroup.change(&host)?;
     }
     Ok(())

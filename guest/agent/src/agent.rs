@@ -1,86 +1,125 @@
-//! What all threads of the agent share: the one container and its processes.
+//! What all threads of the agent share: the containers and their processes.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use msb_agent::protocol::{Failure, Process, ProcessId};
+use msb_agent::protocol::{Failure, ProcessId};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::container::cgroup::{Cgroup, oom};
-use crate::container::namespaces::Isolation;
-use crate::container::root::Mounted;
+use crate::container::made::Made;
+use crate::container::place::Place;
 use crate::names;
 use crate::process::record::Record;
 use crate::serve::Channel;
+
+/// How long a container that is killed may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The agent.
 #[derive(Debug, Default)]
 pub struct Agent {
     registry: Mutex<Registry>,
-    container: OnceLock<Made>,
+    containers: Mutex<Containers>,
+    /// Held while a further container is made, and while disks are let go.
+    further: Mutex<()>,
     /// Names are served.
     names: Mutex<bool>,
 }
 
-/// The container, from its creation to the guest's end.
-#[derive(Debug)]
-pub struct Made {
-    /// Its root.
-    pub root: Mounted,
-    /// Its processes.
-    pub cgroup: Cgroup,
-    /// What an exec has to join.
-    pub isolation: Isolation,
-    /// Who is killed for want of memory.
-    pub oom: oom::Watch,
-    /// As the first process was asked for: an exec gets what it leaves open from it.
-    pub asked: Process,
-    init: OnceLock<Arc<Record>>,
-}
-
-impl Made {
-    /// A container without a process.
-    pub fn new(root: Mounted, cgroup: Cgroup, isolation: Isolation, oom: oom::Watch, asked: Process) -> Self {
-        Self { root, cgroup, isolation, oom, asked, init: OnceLock::new() }
-    }
-
-    /// Its first process, once that is ready.
-    pub fn init(&self) -> Option<&Arc<Record>> {
-        self.init.get()
-    }
-
-    /// Its first process is ready. There is only ever one.
-    pub fn set_init(&self, record: &Arc<Record>) {
-        let _ = self.init.set(Arc::clone(record));
-    }
+/// The containers, from the creation of each to its end.
+#[derive(Debug, Default)]
+struct Containers {
+    all: Vec<Arc<Made>>,
+    /// How many places were given away.
+    places: u32,
 }
 
 impl Agent {
-    /// The container.
+    /// A place for one more container. There is one first container per guest, also if making it failed.
+    ///
+    /// # Errors
+    /// [`Failure::WrongState`] as long as, and after, there is no first one.
+    pub fn claim(&self) -> Result<Place, Failure> {
+        let mut containers = self.containers();
+        let number = containers.places;
+        if number > 0 && containers.all.iter().all(|made| !made.is_first()) {
+            return Err(wrong("this sandbox has no first container any more"));
+        }
+        containers.places = number.checked_add(1).ok_or_else(|| wrong("it had too many containers"))?;
+        Ok(if number == 0 { Place::first() } else { Place::further(number) })
+    }
+
+    /// Nothing else is done to further containers and their disks meanwhile.
+    pub fn further(&self) -> MutexGuard<'_, ()> {
+        self.further.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a container.
+    pub fn add(&self, made: &Arc<Made>) {
+        self.containers().all.push(Arc::clone(made));
+    }
+
+    /// Forgets one.
+    pub fn forget(&self, made: &Arc<Made>) {
+        self.containers().all.retain(|other| !Arc::ptr_eq(other, made));
+    }
+
+    /// The first container, whose end is the guest's.
     ///
     /// # Errors
     /// [`Failure::WrongState`] before it is created.
-    pub fn container(&self) -> Result<&Made, Failure> {
-        self.container
-            .get()
-            .ok_or_else(|| Failure::WrongState { reason: "the container was not created yet".into() })
+    pub fn first(&self) -> Result<Arc<Made>, Failure> {
+        let containers = self.containers();
+        let first = containers.all.iter().find(|made| made.is_first()).map(Arc::clone);
+        first.ok_or_else(|| wrong("the container was not created yet"))
     }
 
-    /// Keeps the container. A second one is refused before anything is made, by [`Registry::claim`].
-    pub fn set_container(&self, made: Made) {
-        let _ = self.container.set(made);
+    /// The container whose first process this is.
+    ///
+    /// # Errors
+    /// [`Failure::NoSuchProcess`].
+    pub fn of(&self, first: ProcessId) -> Result<Arc<Made>, Failure> {
+        let is = |made: &&Arc<Made>| made.init().is_some_and(|init| init.id == first);
+        self.containers().all.iter().find(is).map(Arc::clone).ok_or(Failure::NoSuchProcess)
     }
 
-    /// Serves names to the container, once.
+    /// All of them.
+    pub fn all(&self) -> Vec<Arc<Made>> {
+        self.containers().all.clone()
+    }
+
+    /// Kills every further container that is on one of these disks, and waits until it is gone.
+    ///
+    /// # Errors
+    /// [`Failure::Setup`] when it does not end.
+    pub fn clear(&self, devices: &[String]) -> Result<(), Failure> {
+        let on = |made: &Arc<Made>| !made.is_first() && made.devices.iter().any(|one| devices.contains(one));
+        let deadline = Instant::now() + PATIENCE;
+        let mut killed = false;
+        while let Some(made) = self.all().into_iter().find(on) {
+            if !std::mem::replace(&mut killed, true) {
+                made.cgroup.kill();
+            }
+            if Instant::now() > deadline {
+                return Err(crate::container::setup("let disks go", &"the container on them does not end"));
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Serves names to the first container, once.
     ///
     /// # Errors
     /// [`Failure::WrongState`] before the container is created, [`Failure::Setup`].
     pub fn serve_names(&self) -> Result<(), Failure> {
-        let cgroup = self.container()?.cgroup.descriptor();
+        let made = self.first()?;
         let mut served = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         if !*served {
-            names::serve(cgroup)?;
+            names::serve(made.cgroup.descriptor())?;
             *served = true;
         }
         Ok(())
@@ -90,6 +129,14 @@ impl Agent {
     pub fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn containers(&self) -> MutexGuard<'_, Containers> {
+        self.containers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn wrong(reason: &str) -> Failure {
+    Failure::WrongState { reason: reason.into() }
 }
 
 /// Every process whose last message was not sent yet.
@@ -97,7 +144,6 @@ impl Agent {
 pub struct Registry {
     processes: BTreeMap<ProcessId, Entry>,
     last: Option<u32>,
-    claimed: bool,
 }
 
 #[derive(Debug)]
@@ -108,17 +154,6 @@ struct Entry {
 }
 
 impl Registry {
-    /// There is one container per sandbox, also if making it failed.
-    ///
-    /// # Errors
-    /// [`Failure::WrongState`] the second time.
-    pub fn claim(&mut self) -> Result<(), Failure> {
-        if std::mem::replace(&mut self.claimed, true) {
-            return Err(Failure::WrongState { reason: "this sandbox has its container already".into() });
-        }
-        Ok(())
-    }
-
     /// Makes a process and its record in one step: its end can't be noticed in between, because reaping needs this lock.
     ///
     /// # Errors
@@ -172,10 +207,11 @@ impl Registry {
         }
     }
 
-    /// Kills every process but the first, which has ended.
-    pub fn kill_execs(&self) {
-        for id in self.processes.keys().filter(|id| **id != ProcessId::INIT) {
-            self.kill(*id);
+    /// Kills every process of a container but its first, which has ended.
+    pub fn kill_execs(&self, made: &Arc<Made>) {
+        let of = |entry: &&Entry| !entry.record.first && Arc::ptr_eq(&entry.record.container, made);
+        for entry in self.processes.values().filter(of) {
+            self.kill(entry.record.id);
         }
     }
 

@@ -17,6 +17,7 @@ mod process;
 mod reaper;
 mod serve;
 mod signals;
+mod slots;
 mod stdio;
 mod sys;
 mod transport;
@@ -110,11 +111,9 @@ fn start(endpoint: &Endpoint) -> Result<std::convert::Infallible, Box<dyn std::e
 
 /// The host has closed the boot channel: nobody needs this guest any more.
 fn shut_down(agent: &Agent, endpoint: &Endpoint) {
-    if let Ok(made) = agent.container() {
+    for made in agent.all() {
         made.cgroup.kill();
-        if let Err(failure) = made.root.end() {
-            log::failure("end the guest", &failure);
-        }
+        made.end();
     }
     end(endpoint, 0);
 }

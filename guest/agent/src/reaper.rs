@@ -6,12 +6,13 @@
 use std::sync::Arc;
 use std::thread;
 
-use msb_agent::protocol::{Event, ExitStatus, FromAgent, ProcessId};
+use msb_agent::protocol::{Event, ExitStatus, FromAgent};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 
 use crate::agent::Agent;
+use crate::container::made::Made;
 use crate::log;
 use crate::process::record::Record;
 
@@ -54,31 +55,40 @@ fn reap(agent: &Arc<Agent>, pid: nix::unistd::Pid) {
 
 /// From the exit to the last message.
 fn finish(agent: &Agent, record: &Record, status: ExitStatus) {
-    let made = agent.container();
-    if record.id == ProcessId::INIT {
-        // With a pid namespace the kernel has done it; without, and for an exec of another one, it is done here.
-        agent.registry().kill_execs();
-        if let Ok(made) = made {
-            made.cgroup.kill();
-        }
+    let made = &record.container;
+    if record.first {
+        // With a pid namespace of its own the kernel has done it; without, and for an exec of another one, it is done here.
+        agent.registry().kill_execs(made);
+        made.cgroup.kill();
     }
     let known = record.is_known();
     record.streams.finish();
-    if record.id == ProcessId::INIT
-        && let Ok(made) = made
-        && let Err(failure) = made.root.end()
-    {
-        log::failure("end the container", &failure);
-    }
-    if record.id == ProcessId::INIT
-        && let Ok(made) = made
-    {
-        // Before the end, or the host could not tell why it ended.
-        made.oom.tell();
+    if record.first && (known || made.is_first()) {
+        end(agent, made);
     }
     agent.registry().remove(record.id);
     if known {
         record.owner.send(&FromAgent::Event(Event::Exited { process: record.id, status }));
+    }
+}
+
+/// The first process of a container has ended, and with it the container. What could not even be made, its maker undoes.
+fn end(agent: &Agent, made: &Arc<Made>) {
+    if made.is_first() {
+        // The guest ends with it.
+        for other in agent.all().iter().filter(|other| !other.is_first()) {
+            other.cgroup.kill();
+            other.end();
+        }
+    }
+    made.end();
+    // Before the end, or the host could not tell why it ended.
+    made.oom.tell();
+    if !made.is_first() {
+        made.leave();
+        agent.forget(made);
+        // Each knows the other.
+        made.set_init(None);
     }
 }
 

@@ -1,16 +1,18 @@
 //! Requests about living processes: signals, terminal sizes, who is there.
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use msb_agent::protocol::{Failure, ProcessId, Reply, TerminalSize};
 use nix::errno::Errno;
 
 use crate::agent::Agent;
+use crate::container::made::Made;
 use crate::container::processes::describe;
 use crate::container::{at, plain, setup};
 use crate::sys;
 
-/// Sends a signal to one process, or to every process of the container.
+/// Sends a signal to one process, or to every process of its container.
 ///
 /// # Errors
 /// [`Failure::NoSuchProcess`] when it has ended, also with `all`.
@@ -23,7 +25,7 @@ pub fn send(agent: &Agent, process: ProcessId, signal: i32, all: bool) -> Result
     if !all {
         return sent(sys::kill(record.pid, signal));
     }
-    let made = agent.container()?;
+    let made = Arc::clone(&record.container);
     if signal == libc::SIGKILL {
         drop(registry);
         made.cgroup.kill();
@@ -51,15 +53,11 @@ pub fn resize(agent: &Agent, process: ProcessId, size: TerminalSize) -> Result<R
 }
 
 /// The container's processes, the first one first.
-///
-/// # Errors
-/// [`Failure::WrongState`] before it is created.
-pub fn processes(agent: &Agent) -> Result<Reply, Failure> {
-    let made = agent.container()?;
+pub fn processes(made: &Made) -> Reply {
     let first = made.init().and_then(|init| u32::try_from(init.pid).ok());
     let mut pids = made.cgroup.processes();
     pids.sort_unstable_by_key(|pid| (Some(*pid) != first, *pid));
-    Ok(Reply::Processes(describe(&pids)))
+    Reply::Processes(describe(&pids))
 }
 
 fn sent(result: Result<(), Errno>) -> Result<Reply, Failure> {

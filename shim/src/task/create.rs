@@ -46,7 +46,7 @@ pub struct NewTask {
 }
 
 impl Shim {
-    /// Makes a task; returns the VMM's pid.
+    /// Makes a task; returns the pid of what stands for it: the VMM, or in a pod another process.
     pub fn create(self: &Arc<Self>, new: NewTask) -> Result<u32, Failure> {
         let id: Id = new.id.parse().map_err(VerbError::from)?;
         if self.tasks().contains_key(&new.id) {
@@ -61,7 +61,7 @@ impl Shim {
             // The first failure is the one to tell.
             let _ = mounts::unmount_all(&root);
         }
-        let (task, vmm) = made?;
+        let (task, process) = made?;
         let task = Arc::new(task);
         self.tasks().insert(new.id.clone(), Arc::clone(&task));
         self.events.publish(&TaskCreate {
@@ -73,7 +73,7 @@ impl Shim {
             ..TaskCreate::default()
         });
         let (shim, pid) = (Arc::clone(self), task.pid);
-        thread::spawn(move || shim.watch(&task, vmm));
+        thread::spawn(move || shim.watch(&task, process));
         Ok(pid)
     }
 
@@ -91,18 +91,19 @@ impl Shim {
             stdin: has_stdin,
             announce: Announce::default(),
         };
-        let Created { entry, vmm, .. } = create::create(request, &context).map_err(Failure::oci("create"))?;
+        let Created { entry, process, .. } =
+            create::create(request, &context).map_err(Failure::oci("create"))?;
         let init = Process::new(paths);
         init.keep_input(input);
         let task = Task {
             id,
             bundle: bundle.to_owned(),
-            pid: vmm.pid(),
+            pid: process.pid(),
             init,
             execs: Mutex::new(BTreeMap::new()),
             directory: entry.directory().to_owned(),
         };
-        Ok((task, vmm))
+        Ok((task, process))
     }
 }
 

@@ -12,7 +12,8 @@ use msb_runtime::{
     bundle, config,
     process::attach::{self, Attached},
     sandbox::control::ControlError,
-    verbs::{VerbError, create, exec},
+    state::Store,
+    verbs::{VerbError, create, exec, pod},
 };
 
 use super::{Exit, Phase, Process, Shim, Task, init::number, lock};
@@ -124,8 +125,10 @@ impl Shim {
     ) -> Result<Attached, VerbError> {
         let mut process = config::process(&exec.spec, has_stdin, None)?;
         create::inherit(&mut process);
-        let control = task.control();
-        Ok(attach::create(&|port| control.open(port), process, descriptors, None)?)
+        let entry = Store::new(self.root.clone()).look(&task.id)?;
+        let guest = pod::guest(&entry, &entry.record()?);
+        let door = |port| guest.control.open(port);
+        Ok(attach::create(&door, guest.container, process, descriptors, None)?)
     }
 
     /// Waits for its end and tells it.

@@ -1,6 +1,7 @@
 //! The shim's tasks: what each request does, in order, with its events. No request's form is known here.
 //!
-//! A task is a container and its processes. The first one's life is the VMM's; an exec's is told by the guest on a channel of
+//! A task is a container and its processes. The first one's life is that of a process here (the VMM, or in a pod what stands
+//! for one of its containers); an exec's is told by the guest on a channel of
 //! its own. Each process has its end told once, after its start and, for the first one, after all execs' ends.
 
 mod create;
@@ -51,7 +52,7 @@ pub struct Task {
     pub id: Id,
     /// Its bundle.
     pub bundle: PathBuf,
-    /// The VMM's pid.
+    /// The pid of the process that stands for it: the VMM, or in a pod another one.
     pub pid: u32,
     /// Its first process.
     pub init: Process,

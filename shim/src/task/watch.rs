@@ -20,10 +20,10 @@ use crate::events::timestamp;
 const EXECS: Duration = Duration::from_secs(5);
 
 impl Shim {
-    /// Waits for the VMM, and tells the container's end after those of its execs.
-    pub(super) fn watch(&self, task: &Task, vmm: Released) {
+    /// Waits for the end of the process that stands for it, and tells the container's end after those of its execs.
+    pub(super) fn watch(&self, task: &Task, process: Released) {
         self.watch_memory(task);
-        let code = vmm.wait().map_or(Exit::LOST, u32::from);
+        let code = process.wait().map_or(Exit::LOST, u32::from);
         let execs: Vec<_> =
             lock(&task.execs).values().filter(|exec| exec.is_started()).map(Arc::clone).collect();
         let ends = async {
@@ -46,15 +46,17 @@ impl Shim {
         task.init.set_exit(exit);
     }
 
-    /// Until the VMM's end, tells each time that the guest's kernel has killed for want of memory, which the VMM makes known
+    /// Until that process's end, tells each time that the guest's kernel has killed for want of memory, which is made known
     /// in the container's cgroup.
     fn watch_memory(&self, task: &Task) {
         let Some(cgroup) = self.cgroup(task) else { return };
-        let (Some(counts), Ok(vmm)) = (cgroup.watch_oom(), pidfd::open(task.pid)) else { return };
+        let (Some(counts), Ok(process)) = (cgroup.watch_oom(), pidfd::open(task.pid)) else { return };
         let mut known = 0;
         loop {
-            let mut fds =
-                [PollFd::new(vmm.as_fd(), PollFlags::POLLIN), PollFd::new(counts.as_fd(), PollFlags::POLLIN)];
+            let mut fds = [
+                PollFd::new(process.as_fd(), PollFlags::POLLIN),
+                PollFd::new(counts.as_fd(), PollFlags::POLLIN),
+            ];
             match poll(&mut fds, PollTimeout::NONE) {
                 Ok(_) => {}
                 Err(Errno::EINTR) => continue,

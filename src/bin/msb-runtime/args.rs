@@ -5,8 +5,8 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{ArgAction, Parser, Subcommand, ValueEnum, error::ErrorKind};
 
 use crate::{
-    attach, checkpoint, config, create, delete, doctor, events, exec, features, kill, list, pause, ps,
-    report::Report, resume, run, spec, start, state, update, victim, vmm, volumes,
+    attach, checkpoint, config, create, delete, doctor, events, exec, features, kill, list, member, pause,
+    ps, report::Report, resume, run, spec, start, state, update, victim, vmm, volumes,
 };
 
 /// The newest version of the specification that is understood.
@@ -108,6 +108,9 @@ pub enum Verb {
     Vmm(vmm::Vmm),
     /// For this program's own use.
     #[command(hide = true)]
+    Member(member::Member),
+    /// For this program's own use.
+    #[command(hide = true)]
     Attach(attach::Attach),
     /// For this program's own use.
     #[command(hide = true)]
@@ -130,6 +133,7 @@ impl Verb {
             Self::Resume(_) => "resume",
             Self::Delete(_) => "delete",
             Self::Vmm(_) => "vmm",
+            Self::Member(_) => "member",
             Self::Attach(_) => "attach",
             Self::Victim(_) => "victim",
             Self::Volumes(_) => "volumes",

@@ -4,7 +4,7 @@ use std::{io, os::fd::AsFd, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::Args;
-use msb_agent::protocol::Process;
+use msb_agent::protocol::{Process, ProcessId};
 use msb_runtime::{
     process::{
         agent::AgentError,
@@ -28,6 +28,8 @@ const FAILED: u8 = 255;
 pub struct Order {
     /// The sandbox's directory.
     pub dir: PathBuf,
+    /// What the guest calls the container's first process.
+    pub container: ProcessId,
     /// What to run.
     pub process: Process,
 }
@@ -66,8 +68,8 @@ fn prepare(order: Order, parent: &mut Parent) -> anyhow::Result<Attached> {
     unistd::chdir("/").context("The root directory can't be entered")?;
     let signals = Signals::block()?;
     let control = Control::of(&order.dir);
-    let mut attached =
-        attach::create(&|port| control.open(port), order.process, stdio::own()?, Some(signals))?;
+    let door = |port| control.open(port);
+    let mut attached = attach::create(&door, order.container, order.process, stdio::own()?, Some(signals))?;
     parent.say(&Word::Created(Moments::default()));
     parent.await_go().context("The caller is gone")?;
     attached.release()?;

@@ -10,7 +10,7 @@ use msb_runtime::{
     host::fds,
     sandbox::child::{Starting, Word},
     state::{Id, Record},
-    verbs::{Announce, Context, Lent, create, exec},
+    verbs::{Announce, Context, Lent, create, exec, pod},
 };
 use oci_spec::runtime as oci;
 
@@ -101,7 +101,9 @@ impl Exec {
         let console = console::prepare(process.terminal(), self.detach, self.console_socket.as_deref())?;
         let mut process = config::process(&process, console.stdin, None)?;
         create::inherit(&mut process);
-        let order = Order { dir: entry.directory().to_owned(), process };
+        let guest = pod::guest(&entry, &record);
+        let dir = guest.control.directory().to_owned();
+        let order = Order { dir, container: guest.container, process };
         let mut child = Starting::spawn("attach", &order, console.stdio)?;
         child.created()?;
         if let Some(cgroup) = Lent::load(&entry)?.map(|lent| lent.cgroup()).transpose()?.flatten() {

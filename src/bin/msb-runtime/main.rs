@@ -18,6 +18,7 @@ mod foreground;
 mod kill;
 mod launch;
 mod list;
+mod member;
 mod pause;
 mod ps;
 mod report;
@@ -56,7 +57,11 @@ fn main() -> ExitCode {
         Err(error) => {
             report.error(verb, &error);
             // Not one of the container's own codes: as runc for an exec, and for a machine that was lost.
-            if matches!(verb, "exec" | "vmm" | "attach") { ExitCode::from(255) } else { ExitCode::FAILURE }
+            if matches!(verb, "exec" | "vmm" | "member" | "attach") {
+                ExitCode::from(255)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }
@@ -89,6 +94,7 @@ fn carry_out(verb: Verb, context: &Context) -> anyhow::Result<ExitCode> {
         Verb::Resume(verb) => verb.run(context),
         Verb::Delete(verb) => verb.run(context),
         Verb::Vmm(verb) => verb.run(),
+        Verb::Member(verb) => verb.run(),
         Verb::Attach(verb) => verb.run(),
         Verb::Volumes(verb) => verb.run(),
         Verb::State(verb) => verb.run(context),

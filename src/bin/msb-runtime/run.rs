@@ -29,7 +29,8 @@ pub struct Run {
 impl Run {
     /// Runs it.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
-        let (Created { entry, record, vmm }, master) = launch::launch(&self.options, self.detach, context)?;
+        let (Created { entry, record, process }, master) =
+            launch::launch(&self.options, self.detach, context)?;
         if let Err(error) = start::start(&entry, record.clone(), context) {
             // It was made for this start only. The start's error is the one to tell.
             let _ = delete::by_force(entry, &record, context);
@@ -41,7 +42,7 @@ impl Run {
         let id = entry.id().clone();
         // Other verbs may change it while it runs.
         drop(entry);
-        let code = foreground::stay(vmm, master)?;
+        let code = foreground::stay(process, master)?;
         if !self.keep {
             delete::after_end(&id, context)?;
         }

@@ -185,6 +185,7 @@ mod tests {
     fn capabilities_are_taken_in_one_argument() {
         let share = Share {
             entries: Vec::new(),
+            room: 0,
             place: "/place".into(),
             listener: 7,
             program: "/usr/libexec/virtiofsd".into(),

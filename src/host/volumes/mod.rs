@@ -24,11 +24,16 @@
 //! **Its life.** It is the VMM's child, gets SIGKILL when the VMM ends (and ends by itself when the connection does),
 //! and is never started again: what the guest knew of its files is lost with it.
 //!
+//! **In a pod** there is one tree and one daemon for all its containers. What one of them mounts is put among the rest when
+//! it comes, at a number that no other had, and taken out when it is gone (`later.rs`); its guest could reach the others'
+//! all the same, as containers of a pod share a kernel.
+//!
 //! Enters: [`BindMount`](crate::config::BindMount)s. Leaves: a tree and a process that serves it. It never knows the
 //! machine, nor what the guest does with the names.
 
 pub mod copy;
 pub mod daemon;
+pub mod later;
 pub mod seal;
 pub mod source;
 pub mod tree;
@@ -44,6 +49,8 @@ use crate::config::BindMount;
 pub struct Share {
     /// Served at `/0`, `/1`, … of the tree, in this order.
     pub entries: Vec<Entry>,
+    /// So many more may come while it is served.
+    pub room: usize,
     /// A directory over which the tree is mounted, where only the helper sees it.
     pub place: PathBuf,
     /// Number of the inherited descriptor on which the daemon listens.

@@ -67,7 +67,7 @@ pub fn read_only(pid: u32, number: u32) -> Result<(), SealError> {
 }
 
 /// The mount namespace of virtiofsd's one child, which is the one that serves (`--sandbox=namespace`).
-fn served(pid: u32) -> io::Result<File> {
+pub(super) fn served(pid: u32) -> io::Result<File> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
     let child = children.split_ascii_whitespace().next().ok_or(io::ErrorKind::NotFound)?;
     File::open(format!("/proc/{child}/ns/mnt"))

@@ -20,7 +20,7 @@ use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
 use super::{Entry, ReadOnly, Share, source::by_descriptor};
 
-/// The tree holds names and nothing else: 64 KiB, and as many names as there are volumes.
+/// The tree holds names and nothing else: 64 KiB, and as many names as there are volumes, or may be.
 const SIZE: &str = "size=64k,mode=700";
 const NONE: Option<&str> = None;
 
@@ -76,7 +76,7 @@ pub fn make(share: &Share) -> Result<(), TreeError> {
         let path = path.to_owned();
         move |source: io::Error| TreeError::Tree { path, source }
     };
-    let options = format!("{SIZE},nr_inodes={}", share.entries.len() + 1);
+    let options = format!("{SIZE},nr_inodes={}", share.entries.len() + share.room + 1);
     mount(Some("volumes"), place, Some("tmpfs"), harmless, Some(&*options))
         .map_err(|errno| tree(place)(errno.into()))?;
     for (number, (entry, clone)) in share.entries.iter().zip(&clones).enumerate() {
@@ -91,7 +91,7 @@ pub fn make(share: &Share) -> Result<(), TreeError> {
 }
 
 /// The source's mount, or it and all beneath, attached nowhere and with the flags that the volume is to have.
-fn clone(number: usize, entry: &Entry) -> Result<OwnedFd, TreeError> {
+pub(super) fn clone(number: usize, entry: &Entry) -> Result<OwnedFd, TreeError> {
     let mut how = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     how.set(OpenTreeFlags::AT_RECURSIVE, entry.recursive);
     let clone = open_tree(rustix::fs::CWD, by_descriptor(entry.source), how)
@@ -142,6 +142,15 @@ pub(super) fn make_read_only(top: BorrowedFd<'_>) -> Result<(), Errno> {
     set(top, MOUNT_ATTR_RDONLY, MsFlags::empty(), false)
 }
 
+/// Lets the mount that `top` is the root of be written.
+///
+/// # Errors
+/// The kernel's.
+pub(super) fn make_writable(top: BorrowedFd<'_>) -> Result<(), Errno> {
+    let attr = MountAttr { attr_set: 0, attr_clr: MOUNT_ATTR_RDONLY, propagation: 0, userns_fd: 0 };
+    set_attr(top, &attr, libc::AT_EMPTY_PATH)
+}
+
 /// mount_setattr(2) on the mount that `tree` is the root of, or on all of the tree.
 fn set(tree: BorrowedFd<'_>, attributes: u64, propagation: MsFlags, recursive: bool) -> Result<(), Errno> {
     let attr = MountAttr {
@@ -151,7 +160,10 @@ fn set(tree: BorrowedFd<'_>, attributes: u64, propagation: MsFlags, recursive: b
         propagation: propagation.bits(),
         userns_fd: 0,
     };
-    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    set_attr(tree, &attr, libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 })
+}
+
+fn set_attr(tree: BorrowedFd<'_>, attr: &MountAttr, flags: libc::c_int) -> Result<(), Errno> {
     // SAFETY: the path is a literal, and the structure lives and has the size that is told.
     let result = unsafe {
         libc::syscall(
@@ -159,7 +171,7 @@ fn set(tree: BorrowedFd<'_>, attributes: u64, propagation: MsFlags, recursive: b
             tree.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const attr,
+            std::ptr::from_ref(attr),
             size_of::<MountAttr>(),
         )
     };

@@ -21,6 +21,15 @@ pub enum SlotError {
     /// It has a device.
     #[error("The slot has a device already")]
     Occupied,
+    /// Every slot for a disk has one.
+    #[error(
+        "The machine has no room for another disk: it has {slots} slots for those of a pod's containers, of which each \
+         takes two or more"
+    )]
+    Full {
+        /// How many it has.
+        slots: usize,
+    },
     /// The machine's devices are gone.
     #[error("The virtual machine has ended")]
     Ended,
@@ -41,6 +50,12 @@ impl Transport {
         Ok(())
     }
 
+    /// Whether a device could be put there.
+    pub fn is_empty(&self) -> bool {
+        let state = self.lock();
+        state.device.is_none() && !state.closed
+    }
+
     /// Takes the device away, whatever the driver does with it; no error if there is none.
     pub fn unplug(&self) {
         let mut state = self.lock();
@@ -57,3 +72,7 @@ impl Transport {
         self.show_all(&state);
     }
 }
+
+#[cfg(test)]
+#[path = "mmio_slot_tests.rs"]
+mod tests;

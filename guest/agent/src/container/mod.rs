@@ -1,16 +1,18 @@
 //! The container: its root, its cgroup and, in a helper, everything its processes see.
 //!
-//! In: a [`protocol::Container`](msb_agent::protocol::Container). The agent itself calls only [`root`] and [`cgroup`];
-//! all else runs in a helper that already lives in the container's namespaces, so that nothing an image contains is
+//! In: a [`protocol::Container`](msb_agent::protocol::Container). The agent itself calls only [`root`], [`cgroup`] and
+//! [`made`]; all else runs in a helper that already lives in the container's namespaces, so that nothing an image contains is
 //! ever resolved by pid 1.
 
 pub mod beneath;
 pub mod cgroup;
 pub mod devices;
+pub mod made;
 pub mod mounts;
 pub mod namespaces;
 mod options;
 pub mod paths;
+pub mod place;
 pub mod processes;
 pub mod root;
 pub mod users;

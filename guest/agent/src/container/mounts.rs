@@ -16,12 +16,11 @@ use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use super::beneath::{Beneath, Kind, by_descriptor};
 use super::options::{self, Options};
+use super::place::Place;
 use super::users::Owners;
 use super::{at, plain, volumes};
 use crate::boot::{errno, private_directory};
 
-/// Where the files of the host lie before they are bound into the container: on the agent's tmpfs.
-const FILES: &str = "/run/files";
 const NONE: Option<&str> = None;
 
 /// Mounts everything; `shared`: the share of the host's directories is mounted already. What is still to be made
@@ -30,7 +29,7 @@ const NONE: Option<&str> = None;
 /// # Errors
 /// [`Failure::Setup`] with the destination concerned.
 pub fn mount_all(
-    root: &Beneath,
+    (root, own): (&Beneath, &Place),
     mounts: &[Mount],
     owners: Owners<'_>,
     mut shared: bool,
@@ -44,12 +43,13 @@ pub fn mount_all(
                 options.own(filesystem, owners)?;
                 mount_kernel(root, destination, filesystem, &options)
             }
-            MountSource::Disk { .. } => volumes::bind_disk(root, destination, number, &options),
+            MountSource::Disk { .. } => volumes::bind_disk(root, destination, (own, number), &options),
             MountSource::Volume { number: volume, directory } => {
                 let kind = if *directory { Kind::Directory } else { Kind::File };
                 volumes::bind(root, destination, (*volume, kind), &options, &mut shared)
             }
-            MountSource::File { content, mode, uid, gid } => store(number, content, *mode, *uid, *gid)
+            MountSource::Shared { name } => volumes::bind_shared(root, destination, name, &options),
+            MountSource::File { content, mode, uid, gid } => store(own, number, content, (*mode, *uid, *gid))
                 .and_then(|file| bind_file(root, destination, &file, &options)),
         };
         let top = done.map_err(|errno| failed(entry, errno))?;
@@ -143,15 +143,20 @@ fn bind_file(root: &Beneath, destination: &Path, file: &str, options: &Options) 
     Ok(top)
 }
 
-/// Where the file that is the source of mount `number` lies.
-pub fn stored(number: u32) -> String {
-    format!("{FILES}/{number}")
+/// Where the file that is the source of mount `number` lies, on the agent's tmpfs.
+pub fn stored(place: &Place, number: u32) -> String {
+    format!("{}/{number}", place.files())
 }
 
 /// Writes a file of the host where only the agent can reach it by name.
-fn store(number: u32, content: &[u8], mode: u32, uid: u32, gid: u32) -> Result<String, Errno> {
-    private_directory(FILES)?;
-    let path = stored(number);
+fn store(
+    place: &Place,
+    number: u32,
+    content: &[u8],
+    (mode, uid, gid): (u32, u32, u32),
+) -> Result<String, Errno> {
+    private_directory(&place.files())?;
+    let path = stored(place, number);
     let write = || {
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         file.write_all(content)?;
@@ -171,6 +176,7 @@ fn failed(entry: &Mount, errno: Errno) -> Failure {
         MountSource::Kernel { filesystem } => filesystem,
         MountSource::Disk { filesystem, .. } => filesystem,
         MountSource::Volume { .. } => "a volume",
+        MountSource::Shared { .. } => "shared memory",
         MountSource::File { .. } => "a file",
     };
     super::setup(format!("mount {what} at {}", entry.destination), &plain(errno))

@@ -21,7 +21,7 @@ use crate::sys;
 /// What a process must join to be in the container.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Isolation {
-    /// Made for it.
+    /// Made for it, or another container's in which it lives.
     pub namespaces: Vec<Namespace>,
     /// Of its user namespace.
     pub user_map: UserMap,
@@ -33,7 +33,9 @@ impl Isolation {
     /// Of a container to be made.
     pub fn of(container: &Container) -> Self {
         Self {
-            namespaces: container.namespaces.clone(),
+            namespaces: (container.namespaces.iter().copied())
+                .chain(container.joined.iter().map(|joined| joined.namespace))
+                .collect(),
             user_map: container.user_map.clone(),
             personality: container.personality,
         }

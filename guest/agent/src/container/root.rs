@@ -7,7 +7,7 @@
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
-use std::sync::Once;
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use msb_agent::protocol::{Failure, Layer, RootSource};
 use nix::fcntl::{OFlag, open};
@@ -15,26 +15,30 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::stat::Mode;
 use nix::unistd::syncfs;
 
+use super::place::Place;
 use super::volumes::{self, Disk};
 use super::{at, plain, setup};
 use crate::boot::private_directory;
 
-/// Where the joined root is mounted.
-pub const JOINED: &str = "/run/root";
-const UPPER: &str = "/run/upper";
 /// More layers than any host attaches disks for.
 const LAYERS_MAX: usize = 16;
 /// On the ext4: what the container wrote, and overlayfs' scratch directory.
-const WRITTEN: &str = "/run/upper/upper";
-const WORK: &str = "/run/upper/work";
+const WRITTEN: &str = "upper";
+const WORK: &str = "work";
 
 /// A mounted root, and the other disks that the container writes to.
 #[derive(Debug)]
 pub struct Mounted {
-    written: OwnedFd,
-    disks: Vec<Disk>,
+    open: Mutex<Option<Open>>,
     /// The disks' end, which can't be had twice: one that had to be frozen refuses all that comes then.
     ended: Once,
+}
+
+/// What holds its file systems.
+#[derive(Debug)]
+struct Open {
+    written: OwnedFd,
+    disks: Vec<Disk>,
 }
 
 impl Mounted {
@@ -43,10 +47,12 @@ impl Mounted {
     /// # Errors
     /// What the disk says.
     pub fn sync(&self) -> Result<(), Failure> {
-        for disk in &self.disks {
+        let open = self.open();
+        let Some(open) = &*open else { return Ok(()) };
+        for disk in &open.disks {
             disk.sync()?;
         }
-        syncfs(self.written.as_fd()).map_err(at(|| "sync the root file system".into()))
+        syncfs(open.written.as_fd()).map_err(at(|| "sync the root file system".into()))
     }
 
     /// [`Self::sync`] for the last time: no process of the container is left. The disks that others mount after it are
@@ -56,61 +62,70 @@ impl Mounted {
     /// # Errors
     /// What a disk says, to who came first; the others are ended all the same.
     pub fn end(&self) -> Result<(), Failure> {
+        let open = self.open();
+        let Some(open) = &*open else { return Ok(()) };
         let mut ended = Ok(());
-        self.ended.call_once(|| ended = self.disks.iter().map(Disk::end).fold(Ok(()), Result::and));
-        syncfs(self.written.as_fd()).map_err(at(|| "sync the root file system".into())).and(ended)
+        self.ended.call_once(|| ended = open.disks.iter().map(Disk::end).fold(Ok(()), Result::and));
+        syncfs(open.written.as_fd()).map_err(at(|| "sync the root file system".into())).and(ended)
     }
 
-    /// With these to be synced as well.
-    #[must_use]
-    pub fn with(self, disks: Vec<Disk>) -> Self {
-        Self { disks, ..self }
+    /// Holds nothing any more, so that all of it can be unmounted. Nothing is written that would have to be synced.
+    pub fn close(&self) {
+        *self.open() = None;
+    }
+
+    fn open(&self) -> MutexGuard<'_, Option<Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Mounts it at [`JOINED`].
+/// Mounts it at its place, with `disks` to be synced as well.
 ///
 /// # Errors
 /// [`Failure::Setup`] with what is concerned.
-pub fn mount_root(root: &RootSource) -> Result<Mounted, Failure> {
-    private_directory(JOINED).map_err(at(|| format!("make {JOINED}")))?;
+pub fn mount_root(place: &Place, root: &RootSource, disks: Vec<Disk>) -> Result<Mounted, Failure> {
+    let joined = place.root();
+    private_directory(&joined).map_err(at(|| format!("make {joined}")))?;
     let written = match root {
-        RootSource::Disks { layers, scratch } => join(layers, scratch)?,
+        RootSource::Disks { layers, scratch } => join(place, layers, scratch)?,
         RootSource::Share { number } => {
-            volumes::bind_root(*number).map_err(plain).map_err(at(|| "mount the shared root".into()))?;
-            JOINED
+            volumes::bind_root(*number, &joined)
+                .map_err(plain)
+                .map_err(at(|| "mount the shared root".into()))?;
+            joined
         }
     };
-    let written = open(written, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(at(|| format!("open {written}")))?;
-    Ok(Mounted { written, disks: Vec::new(), ended: Once::new() })
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let written = open(&*written, flags, Mode::empty()).map_err(at(|| format!("open {written}")))?;
+    Ok(Mounted { open: Mutex::new(Some(Open { written, disks })), ended: Once::new() })
 }
 
 /// Mounts all devices and joins them; returns where what is written is.
-fn join(layers: &[Layer], scratch: &str) -> Result<&'static str, Failure> {
+fn join(place: &Place, layers: &[Layer], scratch: &str) -> Result<String, Failure> {
     if layers.is_empty() || layers.len() > LAYERS_MAX {
         return Err(setup("join the root", &format!("it has {} layers", layers.len())));
     }
-    private_directory(UPPER).map_err(at(|| format!("make {UPPER}")))?;
-    let lower: Vec<String> = layers.iter().enumerate().map(mount_layer).collect::<Result<_, _>>()?;
+    let upper = place.upper();
+    private_directory(&upper).map_err(at(|| format!("make {upper}")))?;
+    let lower = layers.iter().enumerate().map(|(index, layer)| mount_layer(place.layer(index), layer));
+    let lower: Vec<String> = lower.collect::<Result<_, _>>()?;
     // What is deleted inside gives its space back on the host.
-    mount(Some(scratch), UPPER, Some("ext4"), MsFlags::empty(), Some("discard"))
+    mount(Some(scratch), &*upper, Some("ext4"), MsFlags::empty(), Some("discard"))
         .map_err(at(|| format!("mount the writable disk {scratch}")))?;
-    make_upper(&lower[0]).map_err(at(|| format!("prepare the writable disk {scratch}")))?;
+    make_upper(&upper, &lower[0]).map_err(at(|| format!("prepare the writable disk {scratch}")))?;
     // Each on its own line of history: no renamed directories, no metadata without data. What comes back to the host
     // is then a plain upper directory.
     let layers = format!(
-        "lowerdir={},upperdir={WRITTEN},workdir={WORK},redirect_dir=off,metacopy=off,index=off,xino=off",
+        "lowerdir={},upperdir={upper}/{WRITTEN},workdir={upper}/{WORK},redirect_dir=off,metacopy=off,index=off,xino=off",
         lower.join(":")
     );
-    mount(Some("overlay"), JOINED, Some("overlay"), MsFlags::empty(), Some(&*layers))
+    mount(Some("overlay"), &*place.root(), Some("overlay"), MsFlags::empty(), Some(&*layers))
         .map_err(at(|| "join image and writable disk".into()))?;
-    Ok(UPPER)
+    Ok(upper)
 }
 
 /// Mounts one layer, read-only, and returns where.
-fn mount_layer((index, layer): (usize, &Layer)) -> Result<String, Failure> {
-    let directory = format!("/run/layer{index}");
+fn mount_layer(directory: String, layer: &Layer) -> Result<String, Failure> {
     private_directory(&directory).map_err(at(|| format!("make {directory}")))?;
     // The disk can't be written: a journal could not be replayed.
     let options = (layer.filesystem == "ext4").then_some("noload");
@@ -120,15 +135,16 @@ fn mount_layer((index, layer): (usize, &Layer)) -> Result<String, Failure> {
 }
 
 /// The container's `/` has the upper directory's owner and mode: those of the image's root, unless it was written before.
-fn make_upper(image: &str) -> std::io::Result<()> {
-    if !fs::exists(WORK)? {
-        fs::DirBuilder::new().mode(0o700).create(WORK)?;
+fn make_upper(disk: &str, image: &str) -> std::io::Result<()> {
+    let (work, written) = (format!("{disk}/{WORK}"), format!("{disk}/{WRITTEN}"));
+    if !fs::exists(&work)? {
+        fs::DirBuilder::new().mode(0o700).create(work)?;
     }
-    if fs::exists(WRITTEN)? {
+    if fs::exists(&written)? {
         return Ok(());
     }
     let image = fs::metadata(image)?;
-    fs::create_dir(WRITTEN)?;
-    chown(WRITTEN, Some(image.uid()), Some(image.gid()))?;
-    fs::set_permissions(WRITTEN, fs::Permissions::from_mode(image.mode() & 0o7777))
+    fs::create_dir(&written)?;
+    chown(&written, Some(image.uid()), Some(image.gid()))?;
+    fs::set_permissions(&written, fs::Permissions::from_mode(image.mode() & 0o7777))
 }

@@ -9,6 +9,7 @@
 //! Disks are mounted by the agent itself, before there is a helper: it brings what was written to them when the container
 //! is to stand still, and ends them with it, so that whoever mounts them next finds nothing to be replayed.
 
+use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::thread;
@@ -23,15 +24,15 @@ use nix::unistd::syncfs;
 
 use super::beneath::{Beneath, Kind, by_descriptor};
 use super::options::{self, Options};
-use super::root::JOINED;
+use super::place::Place;
 use super::{at, plain, setup};
 use crate::boot::private_directory;
 use crate::sys;
 
 /// Where the share is mounted.
 const PLACE: &str = "/run/volumes";
-/// Where disks are mounted, each at the number of its mount.
-const DISKS: &str = "/run/disks";
+/// Where memory is mounted that containers share, each by its name.
+const SHARED: &str = "/run/shared";
 const NONE: Option<&str> = None;
 /// What ext4 means by EROFS on a disk that can't be written.
 const UNCLEAN: &str = "it was not unmounted when it was last in use (a crash), and its journal can't be replayed where \
@@ -92,10 +93,51 @@ pub fn bind(
     bind_path(root, destination, kind, &format!("{PLACE}/{number}"), options)
 }
 
-/// Mounts the share in the agent's own namespace, for a root that is in it, and binds that to [`JOINED`].
-pub fn bind_root(number: u32) -> Result<(), Errno> {
+/// Mounts the share in the agent's own namespace, for a root that is in it, and binds that to `joined`.
+pub fn bind_root(number: u32, joined: &str) -> Result<(), Errno> {
     mount_share()?;
-    mount(Some(&*format!("{PLACE}/{number}")), JOINED, NONE, MsFlags::MS_BIND, NONE)
+    mount(Some(&*format!("{PLACE}/{number}")), joined, NONE, MsFlags::MS_BIND, NONE)
+}
+
+/// Makes all memory among `mounts` that containers share and that is not there yet. It stays for the guest's life.
+///
+/// # Errors
+/// [`Failure::Setup`] with the destination concerned.
+pub fn mount_shared(mounts: &[Mount]) -> Result<(), Failure> {
+    for entry in mounts {
+        let MountSource::Shared { name } = &entry.source else { continue };
+        let step = || format!("mount shared memory at {}", entry.destination);
+        if name.is_empty() || name.contains(['/', '.']) {
+            return Err(setup(step(), &"its name is none of a file"));
+        }
+        let place = format!("{SHARED}/{name}");
+        if fs::exists(&place).map_err(at(step))? {
+            continue;
+        }
+        let options = options::parse(&entry.options);
+        private_directory(SHARED)
+            .and_then(|()| private_directory(&place))
+            .map_err(plain)
+            .map_err(at(step))?;
+        let data = (!options.data.is_empty()).then_some(&*options.data);
+        let mounted = mount(Some("tmpfs"), &*place, Some("tmpfs"), options.flags, data);
+        if mounted.is_err() {
+            // The next container is to try again.
+            let _ = fs::remove_dir(&place);
+        }
+        mounted.map_err(plain).map_err(at(step))?;
+    }
+    Ok(())
+}
+
+/// Binds the shared memory `name` to `destination`.
+pub fn bind_shared(
+    root: &Beneath,
+    destination: &Path,
+    name: &str,
+    options: &Options,
+) -> Result<OwnedFd, Errno> {
+    bind_path(root, destination, Kind::Directory, &format!("{SHARED}/{name}"), options)
 }
 
 fn mount_share() -> Result<(), Errno> {
@@ -107,10 +149,10 @@ fn mount_share() -> Result<(), Errno> {
 pub fn bind_disk(
     root: &Beneath,
     destination: &Path,
-    number: u32,
+    (place, number): (&Place, u32),
     options: &Options,
 ) -> Result<OwnedFd, Errno> {
-    bind_path(root, destination, Kind::Directory, &disk(number), options)
+    bind_path(root, destination, Kind::Directory, &disk(place, number), options)
 }
 
 /// Mounts every disk among `mounts`; returns those that can be written, for [`super::root::Mounted`].
@@ -120,14 +162,17 @@ pub fn bind_disk(
 ///
 /// # Errors
 /// [`Failure::Setup`] with the destination concerned.
-pub fn mount_disks(mounts: &[Mount]) -> Result<Vec<Disk>, Failure> {
+pub fn mount_disks(own: &Place, mounts: &[Mount]) -> Result<Vec<Disk>, Failure> {
     let mut written = Vec::new();
     for (number, entry) in (0..).zip(mounts) {
         let MountSource::Disk { device, filesystem, read_only } = &entry.source else { continue };
         let options = options::parse(&entry.options);
-        let place = disk(number);
+        let place = disk(own, number);
         let step = || format!("mount {filesystem} at {}", entry.destination);
-        private_directory(DISKS).and_then(|()| private_directory(&place)).map_err(plain).map_err(at(step))?;
+        private_directory(&own.disks())
+            .and_then(|()| private_directory(&place))
+            .map_err(plain)
+            .map_err(at(step))?;
         let flags = if *read_only { MsFlags::MS_RDONLY } else { MsFlags::empty() };
         let data = (!options.data.is_empty()).then_some(&*options.data);
         let mounted = mount(Some(&**device), &*place, Some(&**filesystem), flags, data);
@@ -144,8 +189,8 @@ pub fn mount_disks(mounts: &[Mount]) -> Result<Vec<Disk>, Failure> {
     Ok(written)
 }
 
-fn disk(number: u32) -> String {
-    format!("{DISKS}/{number}")
+fn disk(place: &Place, number: u32) -> String {
+    format!("{}/{number}", place.disks())
 }
 
 fn bind_path(

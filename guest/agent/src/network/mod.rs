@@ -6,25 +6,21 @@
 mod netlink;
 
 use std::fs;
-use std::path::PathBuf;
 
 use msb_agent::protocol::{Addressing, Failure, Interface};
 use nix::errno::Errno;
 
-use crate::container::{at, plain, setup};
+use crate::container::{plain, setup};
+use crate::slots;
 use netlink::Netlink;
-
-/// The driver of the machine's devices.
-const DRIVER: &str = "/sys/bus/platform/drivers/virtio-mmio";
-const DEVICES: &str = "/sys/bus/platform/devices";
 
 /// Binds the device and brings its interface up.
 ///
 /// # Errors
 /// [`Failure::Setup`] with the interface concerned. The device is let go then.
 pub fn plug(interface: &Interface) -> Result<(), Failure> {
-    let Interface { device, name, .. } = interface;
-    write("bind", device).map_err(at(|| format!("bind {device} for the network interface {name}")))?;
+    let device = &interface.device;
+    slots::bind(device)?;
     let made = bring_up(interface);
     if made.is_err() {
         // The first error is the one to tell.
@@ -70,12 +66,7 @@ pub fn readdress(device: &str, remove: &Addressing, added: &Addressing) -> Resul
 /// # Errors
 /// [`Failure::Setup`] with the device concerned.
 pub fn unplug(device: &str) -> Result<(), Failure> {
-    match write("unbind", device) {
-        Err(error) if error.raw_os_error() != Some(libc::ENODEV) => {
-            Err(setup(format!("let {device} go"), &error))
-        }
-        Ok(()) | Err(_) => Ok(()),
-    }
+    slots::unbind(device)
 }
 
 fn add(netlink: &Netlink, index: u32, addressing: &Addressing) -> Result<(), Errno> {
@@ -98,26 +89,9 @@ fn take(netlink: &Netlink, index: u32, addressing: &Addressing) -> Result<(), Er
     addressing.addresses.iter().try_for_each(|address| gone(netlink.remove_address(index, address)))
 }
 
-fn write(file: &str, device: &str) -> std::io::Result<()> {
-    fs::OpenOptions::new()
-        .write(true)
-        .open(format!("{DRIVER}/{file}"))
-        .and_then(|mut file| std::io::Write::write_all(&mut file, device.as_bytes()))
-}
-
-/// The interface of a bound device: `…/virtio-mmio.3/virtio4/net/eth0/ifindex`.
+/// The interface of a bound device.
 fn index_of(device: &str) -> Result<Option<u32>, Failure> {
-    let within = |path: PathBuf, prefix: &str| {
-        let entries = fs::read_dir(path).into_iter().flatten().flatten();
-        entries.map(|entry| entry.path()).find(|path| {
-            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(prefix))
-        })
-    };
-    if device.contains('/') {
-        return Err(setup("find a network device", &"its name has a slash"));
-    }
-    let interface = within(format!("{DEVICES}/{device}").into(), "virtio")
-        .and_then(|virtio| within(virtio.join("net"), ""));
+    let interface = slots::found(device, "net")?;
     let text = interface.and_then(|interface| fs::read_to_string(interface.join("ifindex")).ok());
     Ok(text.and_then(|text| text.trim().parse().ok()))
 }

@@ -16,16 +16,17 @@ use serde::{Deserialize, Serialize};
 use super::{hooks, lookup, rlimits, setup};
 use crate::container::beneath::Beneath;
 use crate::container::namespaces::Isolation;
+use crate::container::place::Place;
 use crate::container::users::{self, Owners};
-use crate::container::{at, devices, mounts, namespaces, paths, plain, root};
+use crate::container::{at, devices, mounts, namespaces, paths, plain};
 use crate::stdio::terminal;
 use crate::sys;
 
 /// What a helper is to become.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Job {
-    /// The container's first process; makes everything the container sees.
-    Init(Box<Container>),
+    /// The first process of the container at that place; makes everything the container sees.
+    Init(Box<Container>, Place),
     /// One more; joins what is there.
     Exec {
         /// What to run.
@@ -72,9 +73,9 @@ fn become_process(control: &mut File) -> Result<std::convert::Infallible, Failur
     umask(Mode::empty());
     let mut start_hooks = StartHooks::default();
     let (process, terminal) = match job {
-        Job::Init(mut container) => {
+        Job::Init(mut container, place) => {
             start_hooks = std::mem::take(&mut container.start_hooks);
-            make(*container, control)?
+            make(*container, &place, control)?
         }
         Job::Exec { process, isolation } => join(*process, &isolation)?,
     };
@@ -93,6 +94,7 @@ fn become_process(control: &mut File) -> Result<std::convert::Infallible, Failur
 /// The first process: root, mounts, devices; everything is resolved before the new root is entered.
 fn make(
     container: Container,
+    place: &Place,
     control: &mut File,
 ) -> Result<(Process, Option<std::os::fd::OwnedFd>), Failure> {
     let owners = Owners(&container.user_map);
@@ -103,15 +105,16 @@ fn make(
     }
     sys::die_of_signals().map_err(plain).map_err(at(|| "handle signals".into()))?;
     adjust_oom(&container.init)?;
+    join_others(&container)?;
     namespaces::detach_propagation()?;
     namespaces::name(&container)?;
     if container.namespaces.contains(&Namespace::Time) {
         namespaces::move_clocks(&container.time_offsets)?;
     }
-    let root = Beneath::new(root::JOINED).map_err(plain).map_err(at(|| "open the root".into()))?;
+    let root = Beneath::new(&place.root()).map_err(plain).map_err(at(|| "open the root".into()))?;
     let root = root.owned_by(owners.uid(0)?, owners.gid(0)?);
     let shared = matches!(container.root.source, RootSource::Share { .. });
-    let late = mounts::mount_all(&root, &container.mounts, owners, shared)?;
+    let late = mounts::mount_all((&root, place), &container.mounts, owners, shared)?;
     devices::make_all(&root, &container.devices, container.all_devices, owners)?;
     let uid = owners.uid(container.init.user.uid)?;
     let terminal = match container.init.terminal {
@@ -143,6 +146,16 @@ fn make(
     }
     namespaces::set_personality(container.personality)?;
     Ok((container.init, terminal))
+}
+
+/// The namespaces that are another container's. Birth did the pid namespace.
+fn join_others(container: &Container) -> Result<(), Failure> {
+    let kinds: Vec<Namespace> = container.joined.iter().map(|joined| joined.namespace).collect();
+    let flags = namespaces::flags(&kinds) - CloneFlags::CLONE_NEWNS - CloneFlags::CLONE_NEWPID;
+    if flags.is_empty() {
+        return Ok(());
+    }
+    setns(sys::init_descriptor(), flags).map_err(plain).map_err(at(|| "join the pod's namespaces".into()))
 }
 
 /// One more process: born in the container's cgroup and pid namespace, it joins the rest here.

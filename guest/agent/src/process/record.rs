@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use msb_agent::protocol::ProcessId;
 
+use crate::container::made::Made;
 use crate::serve::Channel;
 use crate::stdio::streams::Streams;
 
@@ -22,6 +23,10 @@ pub struct Record {
     pub owner: Arc<Channel>,
     /// Its stdin, stdout, stderr or terminal.
     pub streams: Arc<Streams>,
+    /// In which container.
+    pub container: Arc<Made>,
+    /// Whether it is that container's first.
+    pub first: bool,
     /// To its helper, until it is released.
     pub control: Mutex<Option<File>>,
     known: Mutex<Known>,
@@ -42,6 +47,7 @@ impl Record {
         id: ProcessId,
         child: crate::sys::Child,
         owner: &Arc<Channel>,
+        (container, first): (&Arc<Made>, bool),
         streams: Streams,
         control: File,
     ) -> Self {
@@ -50,6 +56,8 @@ impl Record {
             pid: child.pid,
             pidfd: child.pidfd,
             owner: Arc::clone(owner),
+            container: Arc::clone(container),
+            first,
             streams: Arc::new(streams),
             control: Mutex::new(Some(control)),
             known: Mutex::new(Known::NotYet),

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Device, DeviceRule, GuestLimits, Namespace, Personality, StartHooks, TimeOffset, UserMap};
+use super::{
+    Device, DeviceRule, GuestLimits, Joined, Namespace, Personality, StartHooks, TimeOffset, UserMap,
+};
 
 /// The container and its first process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +17,8 @@ pub struct Container {
     pub domainname: Option<String>,
     /// Namespaces made for it inside the guest.
     pub namespaces: Vec<Namespace>,
+    /// Namespaces of other containers that it lives in.
+    pub joined: Vec<Joined>,
     /// Of its user namespace; empty without one.
     pub user_map: UserMap,
     /// Of its time namespace; none without one.
@@ -61,7 +65,7 @@ pub enum RootSource {
     Disks {
         /// What the container begins with, the uppermost first, joined by overlayfs; at least one.
         layers: Vec<Layer>,
-        /// Block device with an ext4 that holds what the container writes.
+        /// Block device with an ext4 that holds what the container writes, named likewise.
         scratch: String,
     },
     /// A directory that the host shares live ([`VOLUMES_TAG`](super::VOLUMES_TAG)).
@@ -74,7 +78,7 @@ pub enum RootSource {
 /// A read-only file system of a root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layer {
-    /// Block device: `/dev/vda`.
+    /// Block device: `/dev/vda`, or the platform device of a disk that was put into the machine later: `virtio-mmio.12`.
     pub device: String,
     /// Its type: `erofs`, `ext4`.
     pub filesystem: String,
@@ -170,7 +174,7 @@ pub enum MountSource {
     },
     /// A file system on a disk of the machine.
     Disk {
-        /// Block device: `/dev/vdc`.
+        /// Block device, named as those of a root: `/dev/vdc`.
         device: String,
         /// Its type: `ext4`, `erofs`.
         filesystem: String,
@@ -183,6 +187,11 @@ pub enum MountSource {
         number: u32,
         /// Whether it is a directory.
         directory: bool,
+    },
+    /// Memory that containers of the guest have together: made with the first one's options, there until the guest's end.
+    Shared {
+        /// By which the others find it: letters and digits.
+        name: String,
     },
     /// A regular file of the host, as it was when the container was created.
     File {

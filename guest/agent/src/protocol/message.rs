@@ -28,8 +28,16 @@ pub struct ToAgent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// Make the container and its first process, up to but without the `execve`: the root is mounted, the
-    /// command is looked up, and its stdio streams are awaited. Answered [`Reply::Created`]. Once per sandbox.
+    /// command is looked up, and its stdio streams are awaited. Answered [`Reply::Created`]. Once on a channel; the
+    /// sandbox's own channel makes the first container, whose end is the guest's.
     Create(Box<Container>),
+    /// From now on this channel, which has made none, speaks of the container whose first process this is.
+    Enter(ProcessId),
+    /// Lets disks go that were put into the machine later. A container that is on them is killed first, and its end awaited.
+    Detach {
+        /// Platform devices: `virtio-mmio.12`.
+        devices: Vec<String>,
+    },
     /// Let the first process go. Answered [`Reply::Done`] once it has called `execve`.
     Start,
     /// Run one more process in the container. Answered [`Reply::Created`] when it exists and waits for its
@@ -97,12 +105,12 @@ pub enum Request {
     },
 }
 
-/// A process the host asked for. The first is [`ProcessId::INIT`], each exec gets the next number.
+/// A process the host asked for. The first is [`ProcessId::INIT`], each further one gets the next number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ProcessId(pub u32);
 
 impl ProcessId {
-    /// The container's first process.
+    /// The first process of the guest's first container.
     pub const INIT: Self = Self(0);
 }
 

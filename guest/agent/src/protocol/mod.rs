@@ -6,10 +6,12 @@
 //!
 //! ```text
 //!  boot      agent ── connects ──▶ host port 1024      the sandbox's channel; agent says Hello first
-//!  later     host  ── connects ──▶ guest port 1024     one more channel (an exec); agent says Hello first
+//!  later     host  ── connects ──▶ guest port 1024     one more channel (an exec, a container of a pod); agent says Hello first
 //!  stdio     host  ── connects ──▶ guest port 1025     StreamHello, then raw bytes
 //!  names     agent ── connects ──▶ host port 1026      one question about a name, and its answer
 //! ```
+//!
+//! A channel speaks of one container: the one that was made on it, else the one that was entered, else the guest's first.
 //!
 //! The two sides are shipped together, so there is one [`VERSION`] and no negotiation: a different one is refused.
 //! Neither side trusts the other: the host because the guest is hostile, the agent because a bug is one.
@@ -38,7 +40,7 @@ pub use limits::{Amount, GuestLimits, HugePages};
 pub use message::{
     Event, ExitStatus, FromAgent, Hello, ProcessId, Reply, Request, Stream, StreamHello, ToAgent, Victim,
 };
-pub use namespaces::{Clock, IdRange, Namespace, Personality, TimeOffset, UserMap};
+pub use namespaces::{Clock, IdRange, Joined, Namespace, Personality, TimeOffset, UserMap};
 pub use network::{Address, Addressing, Interface, NAME_SERVER, NameQuestion, Neighbour, Route};
 pub use statistics::{
     CpuStatistics, HugePagesStatistics, IoStatistics, MemoryEvents, MemoryStatistics, PidsStatistics,

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ProcessId;
+
 /// Kinds of namespaces (`linux.namespaces`) that the guest makes for the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Namespace {
@@ -17,6 +19,15 @@ pub enum Namespace {
     User,
     /// `time`, with [`TimeOffset`]s
     Time,
+}
+
+/// A namespace of another container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    /// Its kind: `pid`, `ipc` or `uts`.
+    pub namespace: Namespace,
+    /// That container's first process.
+    pub of: ProcessId,
 }
 
 /// Which ids of the container are which of the guest's first user namespace. Those are the host's in every file.

@@ -6,6 +6,7 @@ use msb_agent::protocol::{Failure, Process, Reply};
 
 use super::{Answer, Channel};
 use crate::agent::Agent;
+use crate::container::made::Made;
 use crate::process::helper::Job;
 use crate::process::inherit::inherit;
 use crate::process::record::Record;
@@ -15,13 +16,13 @@ use crate::process::spawn;
 pub fn exec(
     agent: &Agent,
     channel: &Arc<Channel>,
+    made: &Arc<Made>,
     waiting: &mut Option<Arc<Record>>,
     mut process: Box<Process>,
 ) -> Answer {
     if waiting.is_some() {
         return Err(wrong("a process of this channel still waits for its release"));
     }
-    let made = agent.container()?;
     let init = made.init().ok_or_else(|| wrong("the container was not created yet"))?;
     if init.control.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
         return Err(wrong("the container was not started yet"));
@@ -30,7 +31,7 @@ pub fn exec(
     agent.registry().alive(init.id)?;
     inherit(&mut process, &made.asked);
     let job = Job::Exec { process, isolation: made.isolation.clone() };
-    let record = spawn::create(agent, channel, &job)?;
+    let record = spawn::create(agent, channel, made, &job)?;
     *waiting = Some(Arc::clone(&record));
     Ok((Reply::Created { process: record.id, pid: record.pid.cast_unsigned() }, Some(record)))
 }

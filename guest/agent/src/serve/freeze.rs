@@ -4,15 +4,14 @@ use std::time::Duration;
 
 use msb_agent::protocol::{Failure, Reply};
 
-use crate::agent::Agent;
+use crate::container::made::Made;
 use crate::{clock, log};
 
 /// Stops the processes, then writes back. A container whose writes can't be brought to the disk is not left frozen.
 ///
 /// # Errors
-/// [`Failure::WrongState`] before the container is created, [`Failure::Setup`] for what the kernel refuses.
-pub fn freeze(agent: &Agent) -> Result<Reply, Failure> {
-    let made = agent.container()?;
+/// [`Failure::Setup`] for what the kernel refuses.
+pub fn freeze(made: &Made) -> Result<Reply, Failure> {
     made.cgroup.freeze()?;
     if let Err(failure) = made.root.sync() {
         made.cgroup.thaw()?;
@@ -25,10 +24,10 @@ pub fn freeze(agent: &Agent) -> Result<Reply, Failure> {
 ///
 /// # Errors
 /// As [`freeze`].
-pub fn thaw(agent: &Agent, realtime: Duration) -> Result<Reply, Failure> {
+pub fn thaw(made: &Made, realtime: Duration) -> Result<Reply, Failure> {
     // A container with a wrong clock is better than one that stays frozen.
     if let Err(errno) = clock::follow(realtime) {
         log::failure("set the clock", &errno);
     }
-    agent.container()?.cgroup.thaw().map(|()| Reply::Done)
+    made.cgroup.thaw().map(|()| Reply::Done)
 }

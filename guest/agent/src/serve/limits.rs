@@ -2,23 +2,18 @@
 
 use msb_agent::protocol::{Failure, GuestLimits, Reply};
 
-use crate::agent::Agent;
 use crate::container::cgroup::{limits, statistics};
+use crate::container::made::Made;
 
 /// Holds the container to other limits.
 ///
 /// # Errors
-/// [`Failure::WrongState`] before the container is created, [`Failure::Setup`] with the file that the kernel refuses.
-pub fn update(agent: &Agent, new: &GuestLimits) -> Result<Reply, Failure> {
-    agent.container()?;
-    limits::apply(new).map(|()| Reply::Done)
+/// [`Failure::Setup`] with the file that the kernel refuses.
+pub fn update(made: &Made, new: &GuestLimits) -> Result<Reply, Failure> {
+    limits::apply(made.cgroup.files(), new).map(|()| Reply::Done)
 }
 
 /// What it uses.
-///
-/// # Errors
-/// [`Failure::WrongState`] before the container is created.
-pub fn statistics(agent: &Agent) -> Result<Reply, Failure> {
-    agent.container()?;
-    Ok(Reply::Statistics(Box::new(statistics::read_all())))
+pub fn statistics(made: &Made) -> Reply {
+    Reply::Statistics(Box::new(statistics::read_all(made.cgroup.files())))
 }

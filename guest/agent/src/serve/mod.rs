@@ -13,14 +13,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use msb_agent::protocol::{self, Failure, FromAgent, Hello, Reply, Request, StreamHello, ToAgent, VERSION};
+use msb_agent::protocol::{
+    self, Failure, FromAgent, Hello, ProcessId, Reply, Request, StreamHello, ToAgent, VERSION,
+};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 
 use crate::agent::Agent;
+use crate::container::made::Made;
 use crate::process::record::Record;
 use crate::transport::{self, Listener};
-use crate::{log, network, signals};
+use crate::{log, network, signals, slots};
 
 /// Stack of a channel's thread: decoding a container needs more than a relay.
 const CHANNEL_STACK: usize = 256 << 10;
@@ -55,11 +58,35 @@ impl Channel {
     }
 }
 
+/// What a channel is about.
+#[derive(Debug, Default)]
+struct Talk {
+    /// A process that waits for its release.
+    waiting: Option<Arc<Record>>,
+    /// The container that was made on it, or entered.
+    speaks_of: Option<Arc<Made>>,
+}
+
+impl Talk {
+    /// Of which container: without another, the guest's first.
+    fn container(&self, agent: &Agent) -> Result<Arc<Made>, Failure> {
+        self.speaks_of.as_ref().map_or_else(|| agent.first(), |made| Ok(Arc::clone(made)))
+    }
+
+    fn enter(&mut self, agent: &Agent, first: ProcessId) -> Result<Reply, Failure> {
+        if self.speaks_of.is_some() {
+            return Err(Failure::WrongState { reason: "this channel has its container already".into() });
+        }
+        self.speaks_of = Some(agent.of(first)?);
+        Ok(Reply::Done)
+    }
+}
+
 /// Serves a channel until the host closes it or breaks the protocol, and ends what was made on it.
 pub fn serve(agent: &Arc<Agent>, channel: &Arc<Channel>, mut connection: File) {
-    let mut waiting = None;
+    let mut talk = Talk::default();
     while let Ok(ToAgent { id, request }) = protocol::read(&mut connection) {
-        match answer(agent, channel, &mut waiting, request) {
+        match answer(agent, channel, &mut talk, request) {
             Ok((reply, made)) => {
                 channel.send(&FromAgent::Reply { id, result: Ok(reply) });
                 if let Some(made) = made {
@@ -76,34 +103,41 @@ pub fn serve(agent: &Arc<Agent>, channel: &Arc<Channel>, mut connection: File) {
 /// The reply, and the process that the host knows by it.
 type Answer = Result<(Reply, Option<Arc<Record>>), Failure>;
 
-fn answer(
-    agent: &Arc<Agent>,
-    channel: &Arc<Channel>,
-    waiting: &mut Option<Arc<Record>>,
-    request: Request,
-) -> Answer {
+fn answer(agent: &Arc<Agent>, channel: &Arc<Channel>, talk: &mut Talk, request: Request) -> Answer {
+    let made = || talk.container(agent);
+    let done = |()| Reply::Done;
     let reply = match request {
-        Request::Create(container) => return create::create(agent, channel, container),
-        Request::Exec(process) => return exec::exec(agent, channel, waiting, process),
-        Request::Start => create::start(agent),
-        Request::Release => exec::release(waiting),
+        Request::Create(container) => return create::create(agent, channel, &mut talk.speaks_of, container),
+        Request::Exec(process) => {
+            let made = made()?;
+            return exec::exec(agent, channel, &made, &mut talk.waiting, process);
+        }
+        Request::Enter(first) => talk.enter(agent, first),
+        Request::Detach { devices } => detach(agent, &devices).map(done),
+        Request::Start => create::start(&*made()?),
+        Request::Release => exec::release(&mut talk.waiting),
         Request::Signal { process, signal, all } => signals::send(agent, process, signal, all),
         Request::Resize { process, size } => signals::resize(agent, process, size),
-        Request::Processes => signals::processes(agent),
-        Request::Refresh { file, content } => refresh::refresh(file, &content),
-        Request::Sync => agent.container().and_then(|made| made.root.sync()).map(|()| Reply::Done),
-        Request::Freeze => freeze::freeze(agent),
-        Request::Thaw { realtime } => freeze::thaw(agent, realtime),
-        Request::Update(new) => limits::update(agent, &new),
-        Request::Statistics => limits::statistics(agent),
-        Request::Plug(interface) => network::plug(&interface).map(|()| Reply::Done),
-        Request::Readdress { device, remove, add } => {
-            network::readdress(&device, &remove, &add).map(|()| Reply::Done)
-        }
-        Request::Names => agent.serve_names().map(|()| Reply::Done),
-        Request::Unplug { device } => network::unplug(&device).map(|()| Reply::Done),
+        Request::Processes => Ok(signals::processes(&*made()?)),
+        Request::Refresh { file, content } => refresh::refresh(&*made()?, file, &content),
+        Request::Sync => made()?.root.sync().map(done),
+        Request::Freeze => freeze::freeze(&*made()?),
+        Request::Thaw { realtime } => freeze::thaw(&*made()?, realtime),
+        Request::Update(new) => limits::update(&*made()?, &new),
+        Request::Statistics => Ok(limits::statistics(&*made()?)),
+        Request::Plug(interface) => network::plug(&interface).map(done),
+        Request::Readdress { device, remove, add } => network::readdress(&device, &remove, &add).map(done),
+        Request::Names => agent.serve_names().map(done),
+        Request::Unplug { device } => network::unplug(&device).map(done),
     };
     reply.map(|reply| (reply, None))
+}
+
+/// Lets disks go, and before them what is on them.
+fn detach(agent: &Agent, devices: &[String]) -> Result<(), Failure> {
+    let _order = agent.further();
+    agent.clear(devices)?;
+    devices.iter().try_for_each(|device| slots::unbind(device))
 }
 
 /// Accepts channels for ever.

@@ -5,14 +5,15 @@ use std::io::Write;
 
 use msb_agent::protocol::{Failure, Reply};
 
+use crate::container::made::Made;
 use crate::container::{at, mounts};
 
 /// First the bytes, then the length: whoever reads meanwhile sees old or new ones, and never none.
 ///
 /// # Errors
 /// [`Failure::Setup`], also for a file that is none.
-pub fn refresh(file: u32, content: &[u8]) -> Result<Reply, Failure> {
-    let path = mounts::stored(file);
+pub fn refresh(made: &Made, file: u32, content: &[u8]) -> Result<Reply, Failure> {
+    let path = mounts::stored(&made.place, file);
     let write = || {
         let mut file = OpenOptions::new().write(true).open(&path)?;
         file.write_all(content)?;

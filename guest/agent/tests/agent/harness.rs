@@ -209,6 +209,7 @@ impl Sandbox {
             hostname: Some("inside".into()),
             domainname: None,
             namespaces: vec![Namespace::Pid, Namespace::Ipc, Namespace::Uts, Namespace::Cgroup],
+            joined: Vec::new(),
             mounts: vec![
                 kernel("/proc", "proc", &["nosuid", "noexec", "nodev"]),
                 kernel("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),

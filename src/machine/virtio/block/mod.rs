@@ -40,7 +40,7 @@ const QUEUE: u16 = 0;
 /// The id of the ring's descriptor in the event loop.
 const RING: u32 = 0;
 /// 256, as Firecracker and QEMU have.
-const QUEUE_SIZES: &[u16] = &[256];
+pub const QUEUE_SIZES: &[u16] = &[256];
 /// What the driver is to use as its smallest unit; file systems have blocks of at least this.
 const BLOCK_SIZE: u32 = 512;
 /// Bytes of `struct virtio_blk_config` up to `write_zeroes_may_unmap` and its padding (section 5.2.4).

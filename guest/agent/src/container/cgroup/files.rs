@@ -5,14 +5,28 @@ use std::io::{self, Read, Write};
 
 use msb_agent::protocol::Amount;
 
-use super::DIRECTORY;
-
 /// Longest file that is read. `memory.stat`, the longest of them, has some 2 KiB.
 const LENGTH: u64 = 64 << 10;
 
-/// Reads one of the container's.
-pub fn read(name: &str) -> io::Result<String> {
-    read_path(&format!("{DIRECTORY}/{name}"))
+/// The directory of a cgroup.
+#[derive(Debug, Clone)]
+pub struct Files(pub String);
+
+impl Files {
+    /// Reads one of its files.
+    pub fn read(&self, name: &str) -> io::Result<String> {
+        read_path(&self.path(name))
+    }
+
+    /// Writes one, in one call.
+    pub fn write(&self, name: &str, value: &str) -> io::Result<()> {
+        write_path(&self.path(name), value)
+    }
+
+    /// Where one is.
+    pub fn path(&self, name: &str) -> String {
+        format!("{}/{name}", self.0)
+    }
 }
 
 /// Reads a file of the kernel's.
@@ -20,11 +34,6 @@ pub fn read_path(path: &str) -> io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(LENGTH).read_to_string(&mut text)?;
     Ok(text)
-}
-
-/// Writes one of the container's, in one call.
-pub fn write(name: &str, value: &str) -> io::Result<()> {
-    write_path(&format!("{DIRECTORY}/{name}"), value)
 }
 
 /// Writes a file of the kernel's, in one call; it must exist.

@@ -9,8 +9,8 @@
 
 use std::time::Duration;
 
-use super::ROOT;
-use super::files::{read, read_path, value, write_path};
+use super::files::{read_path, value, write_path};
+use crate::container::place::CGROUPS;
 
 /// Between two looks.
 pub const INTERVAL: Duration = Duration::from_secs(30);
@@ -22,18 +22,18 @@ const LEAST: u64 = 8 << 20;
 /// What was seen at the last look.
 #[derive(Debug, Default)]
 pub struct Idle {
-    /// Microseconds of processor time since the container was made.
+    /// Microseconds of processor time since the guest began.
     used: u64,
 }
 
 impl Idle {
     /// Looks, [`INTERVAL`] after the last time, and lets go what is not needed.
     pub fn look(&mut self) {
-        let memory = read_path(&format!("{ROOT}/memory.stat"));
-        let (Ok(cpu), Ok(memory)) = (read("cpu.stat"), memory) else { return };
+        let read = |name: &str| read_path(&format!("{CGROUPS}/{name}"));
+        let (Ok(cpu), Ok(memory)) = (read("cpu.stat"), read("memory.stat")) else { return };
         if let Some(bytes) = self.unneeded(&cpu, &memory) {
             // Fails when some of it can't be had, after it took the rest.
-            let _ = write_path(&format!("{ROOT}/memory.reclaim"), &bytes.to_string());
+            let _ = write_path(&format!("{CGROUPS}/memory.reclaim"), &bytes.to_string());
         }
     }
 

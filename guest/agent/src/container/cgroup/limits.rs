@@ -4,7 +4,8 @@ use std::io;
 
 use msb_agent::protocol::{Amount, Failure, GuestLimits};
 
-use super::{files, setup};
+use super::files::{self, Files};
+use super::setup;
 use crate::container::plain;
 
 /// What the guest's processors are.
@@ -14,16 +15,16 @@ const ONLINE: &str = "/sys/devices/system/cpu/online";
 ///
 /// # Errors
 /// [`Failure::Setup`] with the first file that refuses; those before it are written.
-pub fn apply(limits: &GuestLimits) -> Result<(), Failure> {
+pub fn apply(cgroup: &Files, limits: &GuestLimits) -> Result<(), Failure> {
     if limits.check_memory
         && let Some(Amount::Of(limit)) = limits.memory
     {
-        check_memory(limit)?;
+        check_memory(cgroup, limit)?;
     }
-    let plan = plan(limits, &files::read("cpu.max").unwrap_or_default());
+    let plan = plan(limits, &cgroup.read("cpu.max").unwrap_or_default());
     let mut burst = None;
     for (file, value) in plan {
-        match files::write(&file, &value) {
+        match cgroup.write(&file, &value) {
             Ok(()) => {}
             // More than the quota there is now; the new one comes later.
             Err(error) if file == BURST && error.raw_os_error() == Some(libc::EINVAL) => burst = Some(value),
@@ -31,8 +32,8 @@ pub fn apply(limits: &GuestLimits) -> Result<(), Failure> {
         }
     }
     burst
-        .map_or(Ok(()), |value| files::write(BURST, &value).map_err(|error| refused(BURST, &value, error)))?;
-    limits.cpus.map_or(Ok(()), hold_to)
+        .map_or(Ok(()), |value| cgroup.write(BURST, &value).map_err(|error| refused(BURST, &value, error)))?;
+    limits.cpus.map_or(Ok(()), |count| hold_to(cgroup, count))
 }
 
 const BURST: &str = "cpu.max.burst";
@@ -73,8 +74,8 @@ fn plan(limits: &GuestLimits, cpu_max: &str) -> Vec<(String, String)> {
 }
 
 /// Not more than are used: the kernel would kill for the rest.
-fn check_memory(limit: u64) -> Result<(), Failure> {
-    let used = files::read("memory.current").ok().and_then(|text| text.trim().parse::<u64>().ok());
+fn check_memory(cgroup: &Files, limit: u64) -> Result<(), Failure> {
+    let used = cgroup.read("memory.current").ok().and_then(|text| text.trim().parse::<u64>().ok());
     match used {
         Some(used) if used > limit => {
             Err(setup(format!("set memory.max to {limit}"), &format!("{used} bytes are in use")))
@@ -84,10 +85,10 @@ fn check_memory(limit: u64) -> Result<(), Failure> {
 }
 
 /// The first `count` of the processors there are.
-fn hold_to(count: u32) -> Result<(), Failure> {
+fn hold_to(cgroup: &Files, count: u32) -> Result<(), Failure> {
     let online = files::read_path(ONLINE).unwrap_or_default();
     let Some(list) = first(&online, count) else { return Ok(()) };
-    files::write("cpuset.cpus", &list).map_err(|error| refused("cpuset.cpus", &list, error))
+    cgroup.write("cpuset.cpus", &list).map_err(|error| refused("cpuset.cpus", &list, error))
 }
 
 /// The first `count` of a list like `0-3,5`; none when it has no more.

@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 use msb_agent::protocol::{Event, FromAgent, Victim};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{DIRECTORY, statistics};
+use super::files::Files;
+use super::statistics;
+use crate::container::place::CGROUPS;
 use crate::serve::Channel;
 
 /// Between two events.
@@ -31,6 +33,7 @@ const RECORD: usize = 8 << 10;
 #[derive(Debug)]
 pub struct Watch {
     channel: Arc<Channel>,
+    cgroup: Files,
     told: Mutex<Told>,
 }
 
@@ -42,15 +45,16 @@ struct Told {
 
 impl Watch {
     /// From now on; what the log held before is another's.
-    pub fn new(channel: &Arc<Channel>) -> Self {
-        let told = Told { kills: 0, log: KernelLog::open().ok() };
-        Self { channel: Arc::clone(channel), told: Mutex::new(told) }
+    pub fn new(channel: &Arc<Channel>, cgroup: &Files) -> Self {
+        let own = cgroup.0.strip_prefix(CGROUPS).unwrap_or_default().to_owned();
+        let told = Told { kills: 0, log: KernelLog::open(own).ok() };
+        Self { channel: Arc::clone(channel), cgroup: cgroup.clone(), told: Mutex::new(told) }
     }
 
     /// Tells what was killed since the last time, if anything was.
     pub fn tell(&self) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(events) = statistics::memory_events() else { return };
+        let Some(events) = statistics::memory_events(&self.cgroup) else { return };
         let kills = events.oom_kill.saturating_sub(told.kills);
         if kills == 0 {
             return;
@@ -61,9 +65,9 @@ impl Watch {
     }
 
     /// Tells for ever, at most once in an [`INTERVAL`]; sleeps until the kernel says that something happened, or until
-    /// it is time again for `chores`, every `period`. Comes back only where the kernel does not count.
+    /// it is time again for `chores`, every `period`. Comes back where the kernel does not count, or the cgroup is gone.
     pub fn run(&self, period: Duration, mut chores: impl FnMut()) {
-        let Ok(events) = File::open(format!("{DIRECTORY}/memory.events")) else { return };
+        let Ok(events) = File::open(self.cgroup.path("memory.events")) else { return };
         let mut due = Instant::now() + period;
         loop {
             // Reading makes the next change show (kernfs: POLLPRI until it is read).
@@ -88,15 +92,19 @@ impl Watch {
 #[derive(Debug)]
 struct KernelLog {
     file: File,
+    /// The cgroup that is looked after, from the root of all.
+    own: String,
+    /// Who is killed next, in another one.
+    others: Option<u32>,
     /// Read and not told yet.
     victims: VecDeque<Victim>,
 }
 
 impl KernelLog {
-    fn open() -> std::io::Result<Self> {
+    fn open(own: String) -> std::io::Result<Self> {
         let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg")?;
         file.seek(SeekFrom::End(0))?;
-        Ok(Self { file, victims: VecDeque::new() })
+        Ok(Self { file, own, others: None, victims: VecDeque::new() })
     }
 
     /// The names of the next `kills`, as far as the log has them and an event takes them.
@@ -126,7 +134,12 @@ impl KernelLog {
                 Ok(0) => return,
                 Ok(length) => {
                     let text = String::from_utf8_lossy(&record[..length]);
-                    if let Some(victim) = victim(&text).filter(|_| self.victims.len() < RECORDS) {
+                    if let Some((pid, cgroup)) = chosen(&text) {
+                        self.others = (!is_in(cgroup, &self.own)).then_some(pid);
+                    } else if let Some(victim) = victim(&text)
+                        && Some(victim.pid) != self.others
+                        && self.victims.len() < RECORDS
+                    {
                         self.victims.push_back(victim);
                     }
                 }
@@ -138,15 +151,31 @@ impl KernelLog {
     }
 }
 
-/// Reads `PRIORITY,SEQUENCE,TIME,FLAGS;… Killed process PID (NAME) total-vm:…` (mm/oom_kill.c) of the kernel's facility.
-fn victim(record: &str) -> Option<Victim> {
+/// The text of a record of the kernel's facility.
+fn kernels(record: &str) -> Option<&str> {
     let (prefix, text) = record.split_once(';')?;
     let priority: u32 = prefix.split(',').next()?.parse().ok()?;
     // The lower three bits are the level; facility 0 is the kernel (LOG_KERN).
-    if priority >> 3 != 0 {
-        return None;
-    }
-    let rest = text.lines().next()?.split_once("ut of memory: Killed process ")?.1;
+    if priority >> 3 == 0 { text.lines().next() } else { None }
+}
+
+/// Reads `oom-kill:…,task_memcg=CGROUP,task=NAME,pid=PID,uid=UID` (mm/oom_kill.c), which comes before the next: who is chosen,
+/// and where that process is. The kernel leaves it out when it kills often.
+fn chosen(record: &str) -> Option<(u32, &str)> {
+    let rest = kernels(record)?.strip_prefix("oom-kill:")?.split_once(",task_memcg=")?.1;
+    let (cgroup, rest) = rest.split_once(",task=")?;
+    // A name may hold these very words: the last ones end it.
+    let pid = rest.rsplit_once(",pid=")?.1.split(',').next()?;
+    Some((pid.parse().ok()?, cgroup))
+}
+
+fn is_in(cgroup: &str, own: &str) -> bool {
+    cgroup.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Reads `PRIORITY,SEQUENCE,TIME,FLAGS;… Killed process PID (NAME) total-vm:…` (mm/oom_kill.c) of the kernel's facility.
+fn victim(record: &str) -> Option<Victim> {
+    let rest = kernels(record)?.split_once("ut of memory: Killed process ")?.1;
     let (pid, rest) = rest.split_once(" (")?;
     // A name may hold these very words: the last ones end it.
     let name = rest.get(..rest.rfind(") total-vm:")?)?;
@@ -165,6 +194,16 @@ mod tests {
         let whole =
             format!("3,412,5001,-;Out of memory: Killed process 8 (a) total-vm:) {tail} SUBSYSTEM=x\n");
         assert_eq!(victim(&whole), Some(Victim { pid: 8, name: "a) total-vm:".into() }));
+    }
+
+    #[test]
+    fn who_is_chosen_and_where() {
+        let record = "6,410,4999,-;oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=container-3,mems_allowed=0,\
+                      oom_memcg=/container-3,task_memcg=/container-3/a,task=x,pid=1,pid=77,uid=0\n";
+        assert_eq!(chosen(record), Some((77, "/container-3/a")));
+        assert_eq!(chosen(&record.replacen("6,", "14,", 1)), None);
+        assert!(is_in("/container-3/a", "/container-3") && is_in("/container", "/container"));
+        assert!(!is_in("/container-3", "/container"));
     }
 
     #[test]

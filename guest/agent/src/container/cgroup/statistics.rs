@@ -5,7 +5,7 @@ use msb_agent::protocol::{
     Pressure, PressureShares, Statistics,
 };
 
-use super::files::{amount, flat_keyed, read, value};
+use super::files::{Files, amount, flat_keyed, value};
 
 /// Huge pages that the guest's processors have.
 const PAGE_SIZES: [&str; 5] = ["64KB", "2MB", "32MB", "1GB", "16GB"];
@@ -13,20 +13,20 @@ const PAGE_SIZES: [&str; 5] = ["64KB", "2MB", "32MB", "1GB", "16GB"];
 const DEVICES: usize = 256;
 
 /// All of it. What the kernel has no file for is left out.
-pub fn read_all() -> Statistics {
+pub fn read_all(files: &Files) -> Statistics {
     Statistics {
-        cpu: cpu(&read("cpu.stat").unwrap_or_default(), pressure_of("cpu")),
-        memory: memory(),
-        pids: pids(),
-        io: io(&read("io.stat").unwrap_or_default()),
-        io_pressure: pressure_of("io"),
-        huge_pages: PAGE_SIZES.into_iter().filter_map(huge_pages).collect(),
+        cpu: cpu(&files.read("cpu.stat").unwrap_or_default(), pressure_of(files, "cpu")),
+        memory: memory(files),
+        pids: pids(files),
+        io: io(&files.read("io.stat").unwrap_or_default()),
+        io_pressure: pressure_of(files, "io"),
+        huge_pages: PAGE_SIZES.into_iter().filter_map(|size| huge_pages(files, size)).collect(),
     }
 }
 
 /// How often what happened for want of memory; `None` without that controller.
-pub fn memory_events() -> Option<MemoryEvents> {
-    let text = read("memory.events").ok()?;
+pub fn memory_events(files: &Files) -> Option<MemoryEvents> {
+    let text = files.read("memory.events").ok()?;
     Some(MemoryEvents {
         low: value(&text, "low"),
         high: value(&text, "high"),
@@ -51,39 +51,42 @@ fn cpu(stat: &str, pressure: Option<Pressure>) -> CpuStatistics {
     }
 }
 
-fn memory() -> Option<MemoryStatistics> {
-    let stat = read("memory.stat").unwrap_or_default();
+fn memory(files: &Files) -> Option<MemoryStatistics> {
+    let stat = files.read("memory.stat").unwrap_or_default();
     Some(MemoryStatistics {
-        current: number("memory.current")?,
-        peak: number("memory.peak"),
-        max: amount(&read("memory.max").ok()?)?,
-        swap: number("memory.swap.current"),
-        swap_max: read("memory.swap.max").ok().and_then(|text| amount(&text)),
-        events: memory_events()?,
+        current: number(files, "memory.current")?,
+        peak: number(files, "memory.peak"),
+        max: amount(&files.read("memory.max").ok()?)?,
+        swap: number(files, "memory.swap.current"),
+        swap_max: files.read("memory.swap.max").ok().and_then(|text| amount(&text)),
+        events: memory_events(files)?,
         stat: flat_keyed(&stat)
             .take(MemoryStatistics::MAX_STAT)
             .map(|(key, value)| (key.to_owned(), value))
             .collect(),
-        pressure: pressure_of("memory"),
+        pressure: pressure_of(files, "memory"),
     })
 }
 
-fn pids() -> Option<PidsStatistics> {
-    Some(PidsStatistics { current: number("pids.current")?, max: amount(&read("pids.max").ok()?)? })
+fn pids(files: &Files) -> Option<PidsStatistics> {
+    Some(PidsStatistics {
+        current: number(files, "pids.current")?,
+        max: amount(&files.read("pids.max").ok()?)?,
+    })
 }
 
-fn huge_pages(page_size: &str) -> Option<HugePagesStatistics> {
+fn huge_pages(files: &Files, page_size: &str) -> Option<HugePagesStatistics> {
     let file = |name: &str| format!("hugetlb.{page_size}.{name}");
     Some(HugePagesStatistics {
         page_size: page_size.into(),
-        current: number(&file("current"))?,
-        max: amount(&read(&file("max")).ok()?)?,
-        failures: value(&read(&file("events")).unwrap_or_default(), "max"),
+        current: number(files, &file("current"))?,
+        max: amount(&files.read(&file("max")).ok()?)?,
+        failures: value(&files.read(&file("events")).unwrap_or_default(), "max"),
     })
 }
 
-fn number(name: &str) -> Option<u64> {
-    read(name).ok()?.trim().parse().ok()
+fn number(files: &Files, name: &str) -> Option<u64> {
+    files.read(name).ok()?.trim().parse().ok()
 }
 
 /// `MAJOR:MINOR key=value …`, "nested keyed".
@@ -114,8 +117,8 @@ fn io(stat: &str) -> Vec<IoStatistics> {
 }
 
 /// None where the kernel was not told to measure it.
-fn pressure_of(controller: &str) -> Option<Pressure> {
-    read(&format!("{controller}.pressure")).ok().and_then(|text| pressure(&text))
+fn pressure_of(files: &Files, controller: &str) -> Option<Pressure> {
+    files.read(&format!("{controller}.pressure")).ok().and_then(|text| pressure(&text))
 }
 
 fn pressure(text: &str) -> Option<Pressure> {
