@@ -23,8 +23,7 @@ use crate::boot::{errno, private_directory};
 
 const NONE: Option<&str> = None;
 
-/// Mounts everything; `shared`: the share of the host's directories is mounted already. What is still to be made
-/// read-only is told, because later mounts may need a place in it.
+/// Mounts everything. What is still to be made read-only is told, because later mounts may need a place in it.
 ///
 /// # Errors
 /// [`Failure::Setup`] with the destination concerned.
@@ -32,7 +31,6 @@ pub fn mount_all(
     (root, own): (&Beneath, &Place),
     mounts: &[Mount],
     owners: Owners<'_>,
-    mut shared: bool,
 ) -> Result<Vec<Late>, Failure> {
     let mut late = Vec::new();
     for (number, entry) in (0..).zip(mounts) {
@@ -46,7 +44,7 @@ pub fn mount_all(
             MountSource::Disk { .. } => volumes::bind_disk(root, destination, (own, number), &options),
             MountSource::Volume { number: volume, directory } => {
                 let kind = if *directory { Kind::Directory } else { Kind::File };
-                volumes::bind(root, destination, (*volume, kind), &options, &mut shared)
+                volumes::bind(root, destination, (*volume, kind), &options)
             }
             MountSource::Shared { name } => volumes::bind_shared(root, destination, name, &options),
             MountSource::File { content, mode, uid, gid } => store(own, number, content, (*mode, *uid, *gid))

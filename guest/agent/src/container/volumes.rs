@@ -1,8 +1,10 @@
 //! Volumes: what the host shares by virtiofs, and file systems on disks of their own, bound to their places in the
 //! container.
 //!
-//! The share is mounted once, where only the helper sees it (and the agent, when the root is in it): it is left behind
-//! with the agent's root, and each volume lives on as its bind mount. The guest's flags are for the container to see and
+//! The share is mounted once, by the agent, before the first helper that needs it, and stays: of several mounts, the kernel
+//! would show in a later one what is beneath a volume that is still in use, as if it were the whole share (it tells file
+//! systems of one device apart by nothing else). A helper leaves its copy behind with the agent's root, and each volume
+//! lives on as its bind mount. The guest's flags are for the container to see and
 //! to keep to; what must not be written is read-only on the host. A mount beneath a volume on the host appears here when
 //! a path first leads into it (`fuse_dentry_automount`), with the flags of the mount above it.
 //!
@@ -20,6 +22,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::Mode;
+use nix::sys::statfs::{FUSE_SUPER_MAGIC, statfs};
 use nix::unistd::syncfs;
 
 use super::beneath::{Beneath, Kind, by_descriptor};
@@ -78,22 +81,28 @@ impl Disk {
     }
 }
 
-/// Binds volume `number` to `destination`; the share is mounted with the first.
+/// Binds volume `number` to `destination`.
 pub fn bind(
     root: &Beneath,
     destination: &Path,
     (number, kind): (u32, Kind),
     options: &Options,
-    mounted: &mut bool,
 ) -> Result<OwnedFd, Errno> {
-    if !*mounted {
-        mount_share()?;
-        *mounted = true;
-    }
     bind_path(root, destination, kind, &format!("{PLACE}/{number}"), options)
 }
 
-/// Mounts the share in the agent's own namespace, for a root that is in it, and binds that to `joined`.
+/// Mounts the share for volumes among `mounts`, unless there are none.
+///
+/// # Errors
+/// [`Failure::Setup`].
+pub fn mount_share_for(mounts: &[Mount]) -> Result<(), Failure> {
+    if !mounts.iter().any(|entry| matches!(entry.source, MountSource::Volume { .. })) {
+        return Ok(());
+    }
+    mount_share().map_err(plain).map_err(at(|| "mount the volumes".into()))
+}
+
+/// Mounts the share, for a root that is in it, and binds that to `joined`.
 pub fn bind_root(number: u32, joined: &str) -> Result<(), Errno> {
     mount_share()?;
     mount(Some(&*format!("{PLACE}/{number}")), joined, NONE, MsFlags::MS_BIND, NONE)
@@ -140,7 +149,11 @@ pub fn bind_shared(
     bind_path(root, destination, Kind::Directory, &format!("{SHARED}/{name}"), options)
 }
 
+/// By the agent, one container at a time.
 fn mount_share() -> Result<(), Errno> {
+    if statfs(PLACE).is_ok_and(|place| place.filesystem_type() == FUSE_SUPER_MAGIC) {
+        return Ok(());
+    }
     private_directory(PLACE)?;
     mount(Some(VOLUMES_TAG), PLACE, Some("virtiofs"), MsFlags::empty(), NONE)
 }

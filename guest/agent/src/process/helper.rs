@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 
-use msb_agent::protocol::{self, Container, Failure, Namespace, Process, RootSource, StartHooks};
+use msb_agent::protocol::{self, Container, Failure, Namespace, Process, StartHooks};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl;
 use nix::sys::stat::{Mode, umask};
@@ -113,8 +113,7 @@ fn make(
     }
     let root = Beneath::new(&place.root()).map_err(plain).map_err(at(|| "open the root".into()))?;
     let root = root.owned_by(owners.uid(0)?, owners.gid(0)?);
-    let shared = matches!(container.root.source, RootSource::Share { .. });
-    let late = mounts::mount_all((&root, place), &container.mounts, owners, shared)?;
+    let late = mounts::mount_all((&root, place), &container.mounts, owners)?;
     devices::make_all(&root, &container.devices, container.all_devices, owners)?;
     let uid = owners.uid(container.init.user.uid)?;
     let terminal = match container.init.terminal {

@@ -66,6 +66,7 @@ fn build(undo: &mut Undo, channel: &Arc<Channel>, container: &mut Container) -> 
     take_disks(container, &mut undo.devices)?;
     let place = &undo.place;
     volumes::mount_shared(&container.mounts)?;
+    volumes::mount_share_for(&container.mounts)?;
     let disks = volumes::mount_disks(place, &container.mounts)?;
     let root = root::mount_root(place, &container.root.source, disks)?;
     let cgroup = Cgroup::create(place)?;
