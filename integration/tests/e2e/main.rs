@@ -53,6 +53,7 @@ mod network;
 mod oom;
 mod pause;
 mod podman;
+mod pods;
 mod posix;
 mod process;
 mod refusals;

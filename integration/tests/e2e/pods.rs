@@ -1,0 +1,158 @@
+//! Pods by our own shim, without Kubernetes: `ctr` with the annotations and namespaces that containerd's CRI gives its
+//! containers. One machine for the sandbox and all of its containers, which come and go while it runs.
+
+use std::time::Duration;
+
+use integration::check::Lab;
+
+crate::conformance!(both: [], ours: [a_pod]);
+
+/// `pod …` and `app ID …` run the sandbox of a pod and one of its containers; `X` is more options.
+const FUNCTIONS: &str = r#"
+S="--runtime io.containerd.msb.v2"
+K=io.kubernetes.cri
+pid() { ctr task ls | awk -v i=$1 '$1 == i { print $2 }'; }
+run() { kind=$1; id=$2; shift 2; ctr run -d $S --env PATH=/bin --annotation $K.container-type=$kind --annotation $K.sandbox-id=pod $X --rootfs /root/tree $id "$@" < /dev/null; }
+pod() { run sandbox pod "$@"; }
+app() { ns=/proc/$(pid pod)/ns; X="--with-ns network:$ns/net --with-ns ipc:$ns/ipc --with-ns uts:$ns/uts $X" run container "$@"; }
+in_() { id=$1; shift; ctr task exec --exec-id x$$ $id "$@"; }
+status() { ctr task ls | awk -v i=$1 '$1 == i { print $3 }'; }
+ended() { eventually "[ \"\$(status $1)\" = STOPPED ]" 0.2; ctr task rm $1; ctr container rm $1; }
+machines() { ps -eo args= | grep -c '^msb-runtime vmm'; }"#;
+
+/// Of a step with many containers.
+const LONG: Duration = Duration::from_secs(300);
+
+fn a_pod(lab: &mut Lab) {
+    lab.must(
+        "a root of the test's own",
+        "cp -a /opt/busybox/rootfs /root/tree; mkdir -p /root/v; echo kept > /root/v/file",
+    );
+    lab.define(FUNCTIONS);
+    lab.must("Something runs before", "ctr run --rm $S --rootfs /root/tree first /bin/true");
+    let before = lab.snapshot();
+    together(lab);
+    each_its_own(lab);
+    many(lab);
+    ends(lab);
+    lab.step(
+        "the same by containerd's own shim",
+        "S=\"--runc-binary $P\"; pod sleep 10000; app a sh -c 'sleep 1; exit 3'; in_ pod hostname; machines; ended a; ctr task kill -s KILL pod; ended pod",
+    )
+    .out_has("\n1\n")
+    .err_has("exit code 3")
+    .err_has("exit code 137");
+    lab.nothing_left("after all", &before);
+}
+
+/// What the containers of a pod share, and what they don't.
+fn together(lab: &mut Lab) {
+    lab.must("a sandbox", "X='--hostname inside --mount type=bind,src=/root/v/file,dst=/etc/resolv.conf,options=rbind:ro' pod sleep 10000");
+    lab.must(
+        "two containers in it",
+        "X='--mount type=bind,src=/root/v,dst=/mnt,options=rbind:rw' app a sh -c 'nc -l -p 80 -e echo over localhost & exec sleep 10000' || exit
+         app b sh -c 'while :; do sleep 0.1; done'",
+    );
+    lab.step("one machine, one shim", "machines; ps -eo args= | grep -c ^containerd-shim-msb").out("1\n1\n");
+    lab.step(
+        "a network and names together, processes and roots apart",
+        "in_ b nc 127.0.0.1 80; in_ b hostname; in_ a touch /only-a; in_ b ls /only-a; in_ b sh -c 'ps | grep -c [s]leep.10000'",
+    )
+    .out("over localhost\ninside\n0\n")
+    .err_has("/only-a: No such file");
+    lab.step(
+        "IPC together, for those who have it",
+        "for i in pod a b; do in_ $i readlink /proc/self/ns/ipc; done | sort -u | wc -l; for i in pod a b; do in_ $i readlink /proc/self/ns/pid; done | sort -u | wc -l",
+    )
+    .out("1\n3\n");
+    lab.step(
+        "a volume is live both ways",
+        "in_ a cat /mnt/file; in_ a sh -c 'echo new > /mnt/file'; cat /root/v/file",
+    )
+    .out("kept\nnew\n");
+    lab.must(
+        "two more: one in the sandbox's pid namespace, one in a container's",
+        "X=\"--with-ns pid:/proc/$(pid pod)/ns/pid\" app c sleep 10000 || exit; X=\"--with-ns pid:/proc/$(pid a)/ns/pid\" app d sleep 10000",
+    );
+    lab.step(
+        "which they see",
+        "for i in pod c; do in_ $i readlink /proc/self/ns/pid; done | sort -u | wc -l; in_ d readlink /proc/self/ns/pid > x; in_ a readlink /proc/self/ns/pid | cmp - x && echo same
+         in_ d sh -c 'ps | grep -c [s]leep.10000'",
+    )
+    .out("1\nsame\n2\n");
+    lab.step("a namespace of nobody's in the pod", "X=--with-ns=pid:/proc/1/ns/pid app e true")
+        .code(1)
+        .err_has("it stands for no container of this pod");
+    lab.must(
+        "and nothing of that is left",
+        "ctr container rm e; for i in c d; do ctr task kill -s KILL $i; ended $i; done",
+    );
+}
+
+/// Exit codes, limits, statistics, streams, and what each wrote.
+fn each_its_own(lab: &mut Lab) {
+    lab.step(
+        "exit codes of containers and execs",
+        "app e sh -c 'sleep 1; exit 7'; app f sh -c 'sleep 1; echo wrote > /f; exit 8'; in_ a sh -c 'exit 5'; echo $?; ended e; ended f; cat /root/tree/f; rm /root/tree/f; status a; status b",
+    )
+    .out("5\nwrote\nRUNNING\nRUNNING\n")
+    .err_has("exit code 7")
+    .err_has("exit code 8");
+    lab.step(
+        "processes and use of each",
+        "ctr task ps b | tail -n +2 | wc -l; ctr task ps pod | tail -n +2 | wc -l
+         for i in a b; do ctr task metrics --format json $i | jq '.memory.usage > 0 and .pids.current >= 1 and .cpu.usage_usec > 0'; done",
+    )
+    .out("2\n1\ntrue\ntrue\n");
+    lab.step(
+        "one is out of memory, and the others are not",
+        "X='--memory-limit 33554432' app g sh -c 'sleep 1; exec tail /dev/zero'; ended g; status a; status pod",
+    )
+    .out("RUNNING\nRUNNING\n")
+    .err_has("exit code 137");
+    lab.step(
+        "one is paused, and the others are not",
+        "ctr task pause a; status a; in_ b echo on; ctr task resume a; status a",
+    )
+    .out("PAUSED\non\nRUNNING\n");
+    lab.step(
+        "one that can't be had leaves the pod as it was",
+        "app h nosuch; ctr container rm h; X='--mount type=bind,src=/nowhere,dst=/mnt,options=rbind' app h true; ctr container rm h; in_ b echo on",
+    )
+    .out("on\n")
+    .err_has("executable file not found in $PATH")
+    .err_has("/nowhere does not exist");
+}
+
+/// There is room for fourteen beside these two at once; one after the other there is no end.
+fn many(lab: &mut Lab) {
+    let script = "n=0; X='--mount type=bind,src=/root/v,dst=/mnt,options=rbind:ro'
+        while [ $n -lt 18 ]; do n=$((n+1)); app n cat /mnt/file || exit; ended n || exit; done; in_ b echo on";
+    lab.step_with("more than there are slots, one after the other", script, |command| command.timeout(LONG))
+        .code(0)
+        .out("on\n")
+        .err("");
+}
+
+/// What ends what.
+fn ends(lab: &mut Lab) {
+    lab.step(
+        "the process of one is killed, and it alone ends",
+        "kill -KILL $(pid b); ended b; status a; status pod",
+    )
+    .out("RUNNING\nRUNNING\n")
+    .err_has("exit code 137");
+    lab.step("another of the same name", "app b sleep 10000; in_ b echo again").out("again\n");
+    lab.step(
+        "the machine is killed, and all of it ends",
+        "kill -KILL $(pid pod); for i in a b pod; do ended $i; done 2>&1 | grep -c 'exit code 137'; machines",
+    )
+    .out("3\n0\n");
+    lab.must("a second pod", "pod sleep 10000; app a sleep 10000");
+    lab.step("its sandbox ends, and all of it", "ctr task kill -s KILL pod; for i in a pod; do ended $i; done 2>&1 | grep -c 'exit code 137'; machines")
+        .out("2\n0\n");
+    lab.step("a container without its pod", "X='--with-ns network:/proc/1/ns/net' run container a true")
+        .code(1)
+        .err_has("does not run");
+    lab.must("which is gone", "ctr container rm a");
+}
