@@ -6,6 +6,8 @@ mod pods;
 
 use integration::check::{Lab, Runtime};
 
+crate::conformance!(both: [walk], ours: []);
+
 /// What users run on their nodes, and what it appends to containerd's configuration.
 const INSTALLER: &str = include_str!("../../../../shim/kubernetes/install.sh");
 const HANDLER: &str = include_str!("../../../../shim/kubernetes/containerd-1.toml");
@@ -79,12 +81,4 @@ JSON"#,
         "runtime and network are ready",
         "host-cri Status | jq -e '[.status.conditions[].status] | all' > /dev/null",
     );
-}
-
-#[cfg(test)]
-mod runc {
-    #[test]
-    fn walk() {
-        super::Lab::check(super::Runtime::Runc, super::walk);
-    }
 }
