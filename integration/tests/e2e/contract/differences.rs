@@ -16,13 +16,13 @@ pub const DIFFERENCES: &[Difference] = &[
             (
                 MSB,
                 "  runc ran
-  ours docker: not created: The pid namespace of another container can't be joined: each container has a kernel of its own. Remove linux.namespaces[].path (--pid=container:…): unknown.
+  ours docker: not created: The pid namespace of another container can't be joined: each container, or pod, has a kernel of its own. Remove linux.namespaces[].path (--pid=container:…): unknown.
 ",
             ),
             (
                 SHIM,
                 "  runc ran
-  ours docker: not created: The pid namespace of another container can't be joined: each container has a kernel of its own. Remove linux.namespaces[].path (--pid=container:…): invalid argument.
+  ours docker: not created: The pid namespace of another container can't be joined: each container, or pod, has a kernel of its own. Remove linux.namespaces[].path (--pid=container:…): invalid argument.
 ",
             ),
         ],
@@ -35,14 +35,14 @@ pub const DIFFERENCES: &[Difference] = &[
                 MSB,
                 "  runc 0
   ours 125
-  ours docker: not created: The ipc namespace of another container can't be joined: each container has a kernel of its own. Remove linux.namespaces[].path (--ipc=container:…): unknown.
+  ours docker: not created: The ipc namespace of another container can't be joined: each container, or pod, has a kernel of its own. Remove linux.namespaces[].path (--ipc=container:…): unknown.
 ",
             ),
             (
                 SHIM,
                 "  runc 0
   ours 125
-  ours docker: not created: The ipc namespace of another container can't be joined: each container has a kernel of its own. Remove linux.namespaces[].path (--ipc=container:…): invalid argument.
+  ours docker: not created: The ipc namespace of another container can't be joined: each container, or pod, has a kernel of its own. Remove linux.namespaces[].path (--ipc=container:…): invalid argument.
 ",
             ),
         ],
