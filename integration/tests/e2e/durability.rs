@@ -28,7 +28,7 @@ fn killed_while_it_writes(lab: &mut Lab) {
         r#"for round in 1 2 3 4; do
                $R run --detach --bundle c --pid-file c/pid c > out.$round 2> err < /dev/null || cat err
                eventually '[ $(wc -l < out.'$round') -gt 24 ]' || { echo "round $round is slow:"; cat out.$round; }
-               kill -9 $(cat c/pid); $R delete c 2>&1 || $R delete --force c 2>&1
+               kill -9 $(cat c/pid); eventually '[ "$($R state c | jq -r .status)" = stopped ]'; $R delete c 2>&1
                cat out.* | sort > printed
                sed 's/^record //' c/rootfs/records | sort > found
                comm -23 printed found | sed "s/^/round $round: no record /"
