@@ -157,7 +157,7 @@ fn databases_killed(lab: &mut Lab) {
            inserts sqlite.1 .print "$LITE /volume/lite"; inserts sqlite.2 .print "$LITE /tmp/lite"
            enough() { for file in postgres.5001 postgres.5002 sqlite.1 sqlite.2; do [ $(wc -l < $file) -gt 20 ] || return 1; done; }
            eventually enough 0.5 || { echo slow; wc -l *.[0-9]*; cat *.errors; }
-           kill -9 $(cat c/pid); wait; $R delete c 2>&1 || $R delete --force c 2>&1"#,
+           kill -9 $(cat c/pid); wait; eventually '[ "$($R state c | jq -r .status)" = stopped ]'; $R delete c 2>&1"#,
         |command| command.timeout(PATIENCE),
     )
     .code(0)
