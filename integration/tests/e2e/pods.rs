@@ -51,7 +51,7 @@ fn together(lab: &mut Lab) {
     lab.must(
         "two containers in it",
         "X='--mount type=bind,src=/root/v,dst=/mnt,options=rbind:rw' app a sh -c 'nc -l -p 80 -e echo over localhost & exec sleep 10000' || exit
-         app b sh -c 'while :; do sleep 0.1; done'",
+         app b sh -c 'sleep 7777 & wait'",
     );
     lab.step("one machine, one shim", "machines; ps -eo args= | grep -c ^containerd-shim-msb").out("1\n1\n");
     lab.step(
