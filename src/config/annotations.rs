@@ -88,9 +88,7 @@ impl Wishes {
             wishes => Ok(wishes),
         }
     }
-}
 
-impl Wishes {
     /// Whether they can be had by a container in that role.
     ///
     /// # Errors

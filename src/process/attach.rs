@@ -18,6 +18,9 @@ use super::{
 /// How long output may still flow after the process's end before its reader is given up.
 pub const DRAIN: Duration = Duration::from_secs(30);
 
+/// How a process has ended whose guest is gone: as if it had been killed.
+pub const KILLED: ExitStatus = ExitStatus::Signal(9);
+
 /// Why the process could not be run to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
@@ -44,8 +47,8 @@ pub struct Attached {
     pid: u32,
 }
 
-/// Makes `process` in the container behind `door` whose first process is `container`. With a terminal, descriptor 0 of this process gives the size if it is
-/// one. What this process gets of `signals` is the other's.
+/// Makes `process` in the container behind `door` whose first process is `container`. With a terminal, descriptor 0 of this
+/// process gives the size if it is one. What this process gets of `signals` is the other's.
 ///
 /// # Errors
 /// [`AttachError::Agent`] with the agent's own failure for a command that can't be run.
@@ -108,7 +111,7 @@ impl Attached {
             Ok(Turn::Exited(status)) => status,
             // Told on the sandbox's channel alone.
             Ok(Turn::Other(_) | Turn::OutOfMemory(..)) => return Err(AgentError::Unexpected.into()),
-            Err(SessionError::Agent(error)) if error.is_closed() => ExitStatus::Signal(9),
+            Err(SessionError::Agent(error)) if error.is_closed() => KILLED,
             Err(error) => return Err(error.into()),
         };
         self.relays.finish(DRAIN);

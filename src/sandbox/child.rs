@@ -146,15 +146,7 @@ impl Starting {
     /// # Errors
     /// What the child says instead, or [`ChildError::Lost`].
     pub fn expect(&mut self, expected: &Word) -> Result<(), ChildError> {
-        let verb = self.verb;
-        match self.hear()? {
-            word if word == *expected => Ok(()),
-            Word::Guest(failure) => Err(ChildError::Guest(failure)),
-            Word::Failed(reason) => Err(ChildError::Refused { reason }),
-            Word::Ready | Word::Created(_) | Word::Member(_) | Word::Running => {
-                Err(ChildError::Unexpected { verb })
-            }
-        }
+        self.hear_of(|word| (word == *expected).then_some(()).ok_or(word))
     }
 
     /// Awaits [`Word::Created`].
@@ -162,12 +154,11 @@ impl Starting {
     /// # Errors
     /// As [`Self::expect`].
     pub fn created(&mut self) -> Result<Moments, ChildError> {
-        match self.hear()? {
-            Word::Created(moments) => Ok(Moments { spawned_ns: self.spawned_ns, ..moments }),
-            Word::Guest(failure) => Err(ChildError::Guest(failure)),
-            Word::Failed(reason) => Err(ChildError::Refused { reason }),
-            Word::Ready | Word::Member(_) | Word::Running => Err(ChildError::Unexpected { verb: self.verb }),
-        }
+        let spawned_ns = self.spawned_ns;
+        self.hear_of(|word| match word {
+            Word::Created(moments) => Ok(Moments { spawned_ns, ..moments }),
+            other => Err(other),
+        })
     }
 
     /// Awaits [`Word::Member`].
@@ -175,12 +166,21 @@ impl Starting {
     /// # Errors
     /// As [`Self::expect`].
     pub fn member(&mut self) -> Result<ProcessId, ChildError> {
-        match self.hear()? {
+        self.hear_of(|word| match word {
             Word::Member(process) => Ok(process),
-            Word::Guest(failure) => Err(ChildError::Guest(failure)),
-            Word::Failed(reason) => Err(ChildError::Refused { reason }),
-            Word::Ready | Word::Created(_) | Word::Running => Err(ChildError::Unexpected { verb: self.verb }),
-        }
+            other => Err(other),
+        })
+    }
+
+    /// What `wanted` takes of the next word, which it gives back if it is another.
+    fn hear_of<T>(&mut self, wanted: impl FnOnce(Word) -> Result<T, Word>) -> Result<T, ChildError> {
+        wanted(self.hear()?).map_err(|other| match other {
+            Word::Guest(failure) => ChildError::Guest(failure),
+            Word::Failed(reason) => ChildError::Refused { reason },
+            Word::Ready | Word::Created(_) | Word::Member(_) | Word::Running => {
+                ChildError::Unexpected { verb: self.verb }
+            }
+        })
     }
 
     fn hear(&mut self) -> Result<Word, ChildError> {

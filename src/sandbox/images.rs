@@ -39,16 +39,24 @@ impl Images {
     /// Finds all of them, for a machine that has `first` disks already.
     pub(super) fn open(images: &[PlacedImage], first: usize) -> Result<Self, ImagesError> {
         let mut opened = Self::default();
-        for (at, PlacedImage { index, image }) in images.iter().enumerate() {
-            let ImageMount { destination, source, filesystem, options, read_only } = image.clone();
+        for (at, placed) in images.iter().enumerate() {
+            let image = &placed.image;
             let device = guest_disk(first + at)
-                .ok_or_else(|| ImagesError::Full { destination: destination.clone() })?;
-            let source = Source::open_image(&source)?;
-            opened.disks.push(DiskConfig::Raw { path: source.by_descriptor(), read_only });
-            let source_in_guest = MountSource::Disk { device, filesystem, read_only };
-            opened.mounts.push((*index, Mount { destination, source: source_in_guest, options }));
+                .ok_or_else(|| ImagesError::Full { destination: image.destination.clone() })?;
+            let source = Source::open_image(&image.source)?;
+            opened.disks.push(DiskConfig::Raw { path: source.by_descriptor(), read_only: image.read_only });
+            opened.mounts.push(mount(placed, device));
             opened.held.push(source);
         }
         Ok(opened)
     }
+}
+
+/// The mount of an image with its index, which is `device` in the guest.
+pub(super) fn mount(placed: &PlacedImage, device: String) -> (usize, Mount) {
+    let ImageMount { destination, filesystem, options, read_only, .. } = placed.image.clone();
+    (
+        placed.index,
+        Mount { destination, source: MountSource::Disk { device, filesystem, read_only }, options },
+    )
 }

@@ -21,18 +21,20 @@ use std::{
 };
 
 use msb_agent::protocol::{
-    CHANNEL_PORT, Container, ExitStatus, FrameError, Mount, MountSource, Process, ProcessId, Reply, Request,
+    CHANNEL_PORT, Container, ExitStatus, FrameError, MountSource, Process, ProcessId, Reply, Request,
     RootSource,
 };
-use nix::{errno::Errno, libc, unistd};
+use nix::{errno::Errno, unistd};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Log, chain,
     child::{Parent, Word},
     control::{self, Admission, Admitted, Control, ControlError},
+    images,
     oom::Showing,
     serve::{self, Served},
+    volumes,
 };
 use crate::{
     config::{DiskConfig, PlacedBind, PlacedImage},
@@ -42,7 +44,7 @@ use crate::{
     },
     process::{
         agent::{Agent, AgentError, PATIENCE},
-        attach::DRAIN,
+        attach::{DRAIN, KILLED},
         session::{Session, SessionError, Signals, Turn},
         stdio::{self, Relays, StdioError},
         terminal::{self, TerminalError},
@@ -194,27 +196,13 @@ fn complete(config: &MemberConfig, admitted: &Admitted) -> Container {
         let names = layers.iter_mut().map(|layer| &mut layer.device).chain([scratch]);
         names.zip(&admitted.disks).for_each(|(name, device)| name.clone_from(device));
     }
-    let binds = config.binds.iter().zip(&admitted.volumes).map(|(placed, (number, directory))| {
-        let source = MountSource::Volume { number: *number, directory: *directory };
-        let (destination, options) = (placed.bind.destination.clone(), placed.bind.options.clone());
-        (placed.index, Mount { destination, source, options })
+    let binds = config.binds.iter().zip(&admitted.volumes);
+    let binds = binds.map(|(placed, &(number, directory))| {
+        volumes::mount(placed, MountSource::Volume { number, directory })
     });
-    let images = config.images.iter().zip(&admitted.images).map(|(placed, device)| {
-        let image = &placed.image;
-        let source = MountSource::Disk {
-            device: device.clone(),
-            filesystem: image.filesystem.clone(),
-            read_only: image.read_only,
-        };
-        let (destination, options) = (image.destination.clone(), image.options.clone());
-        (placed.index, Mount { destination, source, options })
-    });
-    let mut mounts: Vec<_> = binds.chain(images).collect();
-    // In the order of their places, each place is right when its turn comes.
-    mounts.sort_by_key(|(index, _)| *index);
-    for (index, mount) in mounts {
-        container.mounts.insert(index.min(container.mounts.len()), mount);
-    }
+    let images = config.images.iter().zip(&admitted.images);
+    let images = images.map(|(placed, device)| images::mount(placed, device.clone()));
+    volumes::put_in_place(&mut container, binds.chain(images).collect());
     container
 }
 
@@ -240,9 +228,7 @@ fn supervise(mut member: Member, tell: &dyn Fn(&str)) -> Result<ExitStatus, Memb
     };
     let status = match watched {
         // The pod's machine is gone, and the container as if it had been killed.
-        Err(SessionError::Agent(error)) if error.is_closed() => {
-            ExitStatus::Signal(u8::try_from(libc::SIGKILL).unwrap_or(u8::MAX))
-        }
+        Err(SessionError::Agent(error)) if error.is_closed() => KILLED,
         watched => watched?,
     };
     member.relays.finish(DRAIN);

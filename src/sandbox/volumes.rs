@@ -158,15 +158,21 @@ pub(super) fn prepare(config: &SandboxConfig) -> Result<Prepared, VolumesError> 
         }
         usual = Some(watched);
     }
+    put_in_place(&mut container, mounts);
+    Ok(Prepared { container, images, volumes, usual })
+}
+
+/// Gives the container further mounts, each at its index among all.
+pub(super) fn put_in_place(container: &mut Container, mut mounts: Vec<(usize, Mount)>) {
     // In the order of their places, each place is right when its turn comes.
     mounts.sort_by_key(|(index, _)| *index);
     for (index, mount) in mounts {
         container.mounts.insert(index.min(container.mounts.len()), mount);
     }
-    Ok(Prepared { container, images, volumes, usual })
 }
 
-fn mount(placed: &PlacedBind, source: MountSource) -> (usize, Mount) {
+/// A bind mount with its index, of what it is in the guest.
+pub(super) fn mount(placed: &PlacedBind, source: MountSource) -> (usize, Mount) {
     let BindMount { destination, options, .. } = placed.bind.clone();
     (placed.index, Mount { destination, source, options })
 }

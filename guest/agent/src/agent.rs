@@ -98,11 +98,8 @@ impl Agent {
     pub fn clear(&self, devices: &[String]) -> Result<(), Failure> {
         let on = |made: &Arc<Made>| !made.is_first() && made.devices.iter().any(|one| devices.contains(one));
         let deadline = Instant::now() + PATIENCE;
-        let mut killed = false;
         while let Some(made) = self.all().into_iter().find(on) {
-            if !std::mem::replace(&mut killed, true) {
-                made.cgroup.kill();
-            }
+            made.cgroup.kill();
             if Instant::now() > deadline {
                 return Err(crate::container::setup("let disks go", &"the container on them does not end"));
             }

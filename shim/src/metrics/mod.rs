@@ -47,6 +47,14 @@ fn limit(amount: Amount) -> u64 {
     }
 }
 
+/// As containerd reads `max` of processes.
+fn pids_limit(amount: Amount) -> u64 {
+    match amount {
+        Amount::Unlimited => 0,
+        Amount::Of(limit) => limit,
+    }
+}
+
 /// A line of `memory.stat`.
 fn stat(found: &MemoryStatistics, wanted: &str) -> u64 {
     found.stat.iter().find(|(name, _)| name == wanted).map_or(0, |(_, value)| *value)

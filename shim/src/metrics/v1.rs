@@ -5,10 +5,10 @@ use containerd_shim_protos::cgroups::metrics::{
     Metrics, PidsStat, Throttle,
 };
 use msb_agent::protocol::{
-    Amount, CpuStatistics, HugePagesStatistics, IoStatistics, MemoryStatistics, PidsStatistics, Statistics,
+    CpuStatistics, HugePagesStatistics, IoStatistics, MemoryStatistics, PidsStatistics, Statistics,
 };
 
-use super::{limit, stat};
+use super::{limit, pids_limit, stat};
 
 /// The type's name in containerd.
 pub const TYPE: &str = "io.containerd.cgroups.v1.Metrics";
@@ -36,12 +36,7 @@ pub fn metrics(found: &Statistics) -> Metrics {
 }
 
 fn pids(found: &PidsStatistics) -> PidsStat {
-    let limit = match found.max {
-        // As containerd reads `max`.
-        Amount::Unlimited => 0,
-        Amount::Of(limit) => limit,
-    };
-    PidsStat { current: found.current, limit, ..PidsStat::default() }
+    PidsStat { current: found.current, limit: pids_limit(found.max), ..PidsStat::default() }
 }
 
 fn cpu(found: &CpuStatistics) -> CPUStat {
@@ -145,6 +140,8 @@ fn huge_pages(found: &HugePagesStatistics) -> HugetlbStat {
 
 #[cfg(test)]
 mod tests {
+    use msb_agent::protocol::Amount;
+
     use super::*;
 
     #[test]

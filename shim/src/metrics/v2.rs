@@ -7,11 +7,11 @@ use containerd_shim_protos::{
     protobuf::MessageField,
 };
 use msb_agent::protocol::{
-    Amount, CpuStatistics, HugePagesStatistics, IoStatistics, MemoryStatistics, PidsStatistics, Pressure,
+    CpuStatistics, HugePagesStatistics, IoStatistics, MemoryStatistics, PidsStatistics, Pressure,
     PressureShares, Statistics,
 };
 
-use super::{limit, stat};
+use super::{limit, pids_limit, stat};
 
 /// The type's name in containerd.
 pub const TYPE: &str = "io.containerd.cgroups.v2.Metrics";
@@ -30,12 +30,7 @@ pub fn metrics(found: &Statistics) -> Metrics {
 }
 
 fn pids(found: &PidsStatistics) -> PidsStat {
-    let limit = match found.max {
-        // As containerd reads `max`.
-        Amount::Unlimited => 0,
-        Amount::Of(limit) => limit,
-    };
-    PidsStat { current: found.current, limit, ..PidsStat::default() }
+    PidsStat { current: found.current, limit: pids_limit(found.max), ..PidsStat::default() }
 }
 
 /// In microseconds on both sides.
@@ -156,6 +151,8 @@ fn pressure(found: Option<&Pressure>) -> MessageField<PSIStats> {
 
 #[cfg(test)]
 mod tests {
+    use msb_agent::protocol::Amount;
+
     use super::*;
 
     #[test]

@@ -1,8 +1,8 @@
 //! Slots: registers that are there from the machine's start, for a device that comes and goes while it runs.
 //!
 //! An empty slot has device id 0, which a driver must pass over (VIRTIO 1.2, section 4.2.3.1.1): a slot that is never
-//! used costs the guest three reads at its boot, which are no exits. What the guest does when a device has come is asked of it by other
-//! means (the agent binds the driver to the slot): this transport has no event for it.
+//! used costs the guest three reads at its boot, which are no exits. What the guest does when a device has come is asked of
+//! it by other means (the agent binds the driver to the slot): this transport has no event for it.
 
 use thiserror::Error;
 
