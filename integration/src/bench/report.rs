@@ -51,6 +51,12 @@ impl Report {
         if self.brief { whole.min(2) } else { whole }
     }
 
+    /// Takes in what was measured in another host by the wall's clock.
+    pub fn join(&mut self, timed: Self) {
+        self.standstills += timed.standstills;
+        (self.disks, self.network, self.volumes) = (timed.disks, timed.network, timed.volumes);
+    }
+
     /// One more command.
     pub fn add(&mut self, name: &str, measured: Measured) {
         self.commands.push((name.to_owned(), measured));

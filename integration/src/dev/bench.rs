@@ -4,6 +4,7 @@
 //! Leaves a table on standard output and the same as JSON in `target/bench.json`.
 
 use std::fs;
+use std::thread;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -56,18 +57,35 @@ const STANDSTILLS: u32 = 2;
 /// Makes all that the benchmarks need, and runs them.
 pub fn run(project: &Project, bench: &Bench) -> Result<i32> {
     let build = project.build()?;
+    let instructions =
+        [Part::Start, Part::Callers, Part::Shim, Part::Roots].iter().any(|part| bench.has(*part));
+    let wall = [Part::Volumes, Part::Disks, Part::Network].iter().any(|part| bench.has(*part));
+    let count = |report: &mut Report| -> Result<Option<Outcome>> {
+        let measure = |report: &mut Report| by_instructions(project, &build, bench, report);
+        instructions.then(|| again(report, measure)).transpose()
+    };
+    let time = |report: &mut Report| -> Result<Option<Outcome>> {
+        let measure = |report: &mut Report| by_the_wall(project, &build, bench, report);
+        wall.then(|| again(report, measure)).transpose()
+    };
     let mut report = Report { brief: bench.brief, ..Report::default() };
-    let mut last = None;
-    if [Part::Start, Part::Callers, Part::Shim, Part::Roots].iter().any(|part| bench.has(*part)) {
-        last = Some(again(&mut report, |report| by_instructions(project, &build, bench, report))?);
-    }
-    let failed = last.as_ref().is_some_and(|(_, measured)| measured.is_err());
-    if !failed && [Part::Volumes, Part::Disks, Part::Network].iter().any(|part| bench.has(*part)) {
-        last = Some(again(&mut report, |report| by_the_wall(project, &build, bench, report))?);
-    }
-    if let Some((host, Err(error))) = last {
-        println!("{report}");
-        return Err(error.context(format!("The host's logs are kept in {}", host.keep()?.display())));
+    let mut timed = report.clone();
+    let outcomes = if bench.brief {
+        // Nobody asks what it takes: each has a processor to itself, and that is enough.
+        thread::scope(|scope| {
+            let counted = scope.spawn(|| count(&mut report));
+            let timed = time(&mut timed);
+            [counted.join().expect("the measuring thread does not panic"), timed]
+        })
+    } else {
+        [count(&mut report), time(&mut timed)]
+    };
+    report.join(timed);
+    for outcome in outcomes {
+        if let Some((host, Err(error))) = outcome? {
+            println!("{report}");
+            return Err(error.context(format!("The host's logs are kept in {}", host.keep()?.display())));
+        }
     }
     for (name, path) in
         [("kernel", &build.kernel), ("initramfs", &build.initramfs), ("msb-runtime", &build.runtime)]

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -29,6 +30,9 @@ pub fn require_installed(packages: &[&str]) -> Result<()> {
     install(&packages.iter().copied().filter(|package| !there(package)).collect::<Vec<_>>())
 }
 
+/// Debian's package manager serves one at a time, and several products are made at once.
+static APT: Mutex<()> = Mutex::new(());
+
 fn install(missing: &[&str]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
@@ -38,6 +42,7 @@ fn install(missing: &[&str]) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("Missing Debian packages. Install them with:\n    sudo apt-get {}", arguments.join(" "));
     }
+    let _turn = APT.lock().unwrap_or_else(PoisonError::into_inner);
     eprintln!("Installing Debian packages: {}", missing.join(" "));
     // Lists may be old or, on a fresh machine, not there at all.
     apt(&["update"])?;

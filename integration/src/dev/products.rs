@@ -144,21 +144,20 @@ impl Project {
 
     /// The first file system of a guest that only measures its disks.
     pub fn guest_io(&self) -> Result<PathBuf> {
-        let source = self.root.join("integration/src/bin/guest-io.rs");
-        let arguments = ["--profile=guest", "--package", "integration", "--bin", "guest-io"];
-        let program =
-            self.cargo("guest-io", self.tools()?.tree(&source)?, &arguments, Link::Static)?.join("guest-io");
-        self.initramfs("guest-io-initramfs", &program)
+        self.initramfs("guest-io-initramfs", &self.guest("guest-io")?)
     }
 
     /// The first file system of a guest that only measures its network, and the same program for beside it.
     pub fn guest_net(&self) -> Result<(PathBuf, PathBuf)> {
-        let source = self.root.join("integration/src/bin/guest-net.rs");
-        let arguments = ["--profile=guest", "--package", "integration", "--bin", "guest-net"];
-        let program = self
-            .cargo("guest-net", self.tools()?.tree(&source)?, &arguments, Link::Static)?
-            .join("guest-net");
+        let program = self.guest("guest-net")?;
         Ok((self.initramfs("guest-net-initramfs", &program)?, program))
+    }
+
+    /// A program that is all there is in a guest.
+    fn guest(&self, name: &str) -> Result<PathBuf> {
+        let inputs = self.tools()?.tree(&self.root.join("integration/guests"))?;
+        let arguments = ["--profile=guest", "--package", "guests", "--bin", name];
+        Ok(self.cargo(name, inputs, &arguments, Link::Static)?.join(name))
     }
 
     fn host_agent_sources(&self) -> [PathBuf; 3] {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 
 use anyhow::{Context, Result, bail};
 
@@ -39,59 +39,77 @@ impl Totals {
 
 /// Runs all; 0 if all is well.
 pub fn run(project: &Project, arguments: &Test) -> Result<i32> {
-    let mut failures: Vec<&str> = Vec::new();
-    if arguments.filter.is_none() {
-        let checks: [(&str, &[&str]); 2] = [
-            ("cargo fmt", &["fmt", "--all", "--check"]),
-            ("cargo clippy", &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]),
+    thread::scope(|scope| {
+        // Much of their making keeps one processor busy, or none: the checks and unit tests fill the rest.
+        let products: [(&str, ScopedJoinHandle<'_, Result<()>>); 2] = [
+            ("the virtual KVM host", scope.spawn(|| project.host(Fixture::Plain).map(drop))),
+            ("the programs under test", scope.spawn(|| project.payload().map(drop))),
         ];
-        for (name, line) in checks {
-            eprintln!("== {name}");
-            if !cargo(project, line).status().context("Cannot run cargo")?.success() {
-                failures.push(name);
-            }
+        let mut failures = Vec::new();
+        if arguments.filter.is_none() {
+            failures.extend(checks(project)?);
         }
-        eprintln!("== cargo deny");
-        if !deny::check(project)? {
-            failures.push("cargo deny");
+        let skips = tempfile::NamedTempFile::new().context("Cannot make a temporary file")?;
+        let runner = Runner { project, filter: arguments.filter.as_deref(), skips: skips.path() };
+        eprintln!("== unit tests");
+        let mut totals = Totals::default();
+        for targets in [
+            ["--workspace", "--exclude", "integration"].as_slice(),
+            &["--package", "integration", "--lib", "--bins", "--test", "layering"],
+        ] {
+            totals.add(runner.tests(targets, &mut failures)?);
+        }
+        eprintln!(
+            "== end-to-end tests, in the virtual KVM host: Docker and its friends are used there, not on this machine"
+        );
+        for (what, product) in products {
+            let made = product.join().expect("the making thread does not panic");
+            made.with_context(|| format!("Cannot make {what}"))?;
+        }
+        totals.add(runner.tests(&["--package", "integration", "--test", "e2e"], &mut failures)?);
+        Ok(sum_up(totals, skips.path(), &failures))
+    })
+}
+
+/// Format, lints, licences, and the settings of kernels that are not built here: what is not as it should be.
+fn checks(project: &Project) -> Result<Vec<&'static str>> {
+    let mut failures = Vec::new();
+    let lines: [(&str, &[&str]); 2] = [
+        ("cargo fmt", &["fmt", "--all", "--check"]),
+        ("cargo clippy", &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]),
+    ];
+    for (name, line) in lines {
+        eprintln!("== {name}");
+        if !cargo(project, line).status().context("Cannot run cargo")?.success() {
+            failures.push(name);
         }
     }
-    if arguments.filter.is_none() {
-        eprintln!("== settings of the guest kernel for other processors");
-        if let Err(error) = project.kernel_settings() {
-            eprintln!("{error:?}");
-            failures.push("settings of the guest kernel");
-        }
+    eprintln!("== cargo deny");
+    if !deny::check(project)? {
+        failures.push("cargo deny");
     }
-    let skips = tempfile::NamedTempFile::new().context("Cannot make a temporary file")?;
-    eprintln!("== unit tests");
-    let filter = arguments.filter.as_deref();
-    let mut totals = Totals::default();
-    for targets in [
-        ["--workspace", "--exclude", "integration"].as_slice(),
-        &["--package", "integration", "--lib", "--bins", "--test", "layering"],
-    ] {
-        totals.add(tests(project, targets, filter, skips.path(), &mut failures)?);
+    eprintln!("== settings of the guest kernel for other processors");
+    if let Err(error) = project.kernel_settings() {
+        eprintln!("{error:?}");
+        failures.push("settings of the guest kernel");
     }
-    eprintln!(
-        "== end-to-end tests, in the virtual KVM host: Docker and its friends are used there, not on this machine"
-    );
-    // Made here, once and with progress, rather than in the first test.
-    project.payload()?;
-    project.host(Fixture::Plain)?;
-    let targets = ["--package", "integration", "--test", "e2e"];
-    totals.add(tests(project, &targets, filter, skips.path(), &mut failures)?);
-    let reasons = fs::read_to_string(skips.path()).unwrap_or_default();
+    Ok(failures)
+}
+
+/// Prints what came of it; the exit code.
+fn sum_up(tests: Totals, skips: &Path, failures: &[&str]) -> i32 {
+    let mut totals = tests;
+    let reasons = fs::read_to_string(skips).unwrap_or_default();
     for reason in reasons.lines() {
         println!("skipped: {reason}");
         totals.skipped += 1;
         totals.passed = totals.passed.saturating_sub(1);
     }
-    for failure in &failures {
+    for failure in failures {
         println!("failed: {failure}");
     }
     println!("{} passed, {} failed, {} skipped", totals.passed, totals.failed, totals.skipped);
-    Ok(i32::from(!failures.is_empty() || totals.failed > 0))
+    i32::from(!failures.is_empty() || totals.failed > 0)
 }
 
 /// For a test that cannot run here: notes why, for the summary. The test then returns.
@@ -116,42 +134,49 @@ pub(super) fn cargo(project: &Project, arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs the tests of some targets by nextest, or by cargo itself where there is no nextest.
-fn tests(
-    project: &Project,
-    targets: &[&str],
-    filter: Option<&str>,
-    skips: &Path,
-    failures: &mut Vec<&str>,
-) -> Result<Totals> {
-    let nextest =
-        cargo(project, &["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    let mut line: Vec<&str> = if nextest.is_ok_and(|status| status.success()) {
-        vec!["nextest", "run", "--no-fail-fast", "--no-tests=pass"]
-    } else {
-        vec!["test", "--no-fail-fast"]
-    };
-    line.extend(targets.iter().chain(&["--locked"]).chain(filter.as_slice()));
-    let mut child = cargo(project, &line)
-        .env(SKIPPED_VARIABLE, skips)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("Cannot run cargo")?;
-    let (Some(output), Some(errors)) = (child.stdout.take(), child.stderr.take()) else {
-        bail!("cargo has no output");
-    };
-    let count = |from: Box<dyn Read + Send>| thread::spawn(move || echo(from));
-    let threads = [count(Box::new(output)), count(Box::new(errors))];
-    let mut totals = Totals::default();
-    for thread in threads {
-        let counted = thread.join().expect("the echoing thread does not panic");
-        totals.add(counted);
+/// How tests are run.
+#[derive(Debug)]
+struct Runner<'a> {
+    project: &'a Project,
+    filter: Option<&'a str>,
+    /// Where tests that cannot run say why.
+    skips: &'a Path,
+}
+
+impl Runner<'_> {
+    /// Runs the tests of some targets by nextest, or by cargo itself where there is no nextest.
+    fn tests(&self, targets: &[&str], failures: &mut Vec<&str>) -> Result<Totals> {
+        let nextest = cargo(self.project, &["nextest", "--version"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        let mut line: Vec<&str> = if nextest.is_ok_and(|status| status.success()) {
+            vec!["nextest", "run", "--no-fail-fast", "--no-tests=pass"]
+        } else {
+            vec!["test", "--no-fail-fast"]
+        };
+        line.extend(targets.iter().chain(&["--locked"]).chain(self.filter.as_slice()));
+        let mut child = cargo(self.project, &line)
+            .env(SKIPPED_VARIABLE, self.skips)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("Cannot run cargo")?;
+        let (Some(output), Some(errors)) = (child.stdout.take(), child.stderr.take()) else {
+            bail!("cargo has no output");
+        };
+        let count = |from: Box<dyn Read + Send>| thread::spawn(move || echo(from));
+        let threads = [count(Box::new(output)), count(Box::new(errors))];
+        let mut totals = Totals::default();
+        for thread in threads {
+            let counted = thread.join().expect("the echoing thread does not panic");
+            totals.add(counted);
+        }
+        if !child.wait().context("Cannot wait for cargo")?.success() && totals.failed == 0 {
+            failures.push("cargo could not run the tests");
+        }
+        Ok(totals)
     }
-    if !child.wait().context("Cannot wait for cargo")?.success() && totals.failed == 0 {
-        failures.push("cargo could not run the tests");
-    }
-    Ok(totals)
 }
 
 /// Passes lines on as they come, and adds up the runners' summaries.
