@@ -72,6 +72,8 @@ struct State {
     queues: Vec<Queue>,
     /// The driver wrote a queue size that is not possible.
     bad_size: bool,
+    /// The device was reset since the driver has started it; whether it can be started again.
+    able: Option<bool>,
     /// The machine has ended.
     closed: bool,
 }
@@ -123,6 +125,7 @@ impl Transport {
             queue_select: 0,
             queues,
             bad_size: false,
+            able: None,
         };
         let window = interrupt.window();
         window.put(register::VIRTIO_MMIO_MAGIC_VALUE, MAGIC);
@@ -203,7 +206,9 @@ impl Transport {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Section 2.1.2: DEVICE_NEEDS_RESET, and the driver is told.
+    /// Section 2.1.2: DEVICE_NEEDS_RESET, and the driver is told. The device forgets all there was at once: what it watches
+    /// would wake its thread again and again, and whoever is at the other end of its streams must not wait for a guest that
+    /// may never reset it.
     fn give_up(&self, state: &mut State, error: &dyn std::error::Error) {
         let mut text = format!("{} needs a reset: {error}", self.name);
         let mut source = error.source();
@@ -213,6 +218,7 @@ impl Transport {
         }
         self.console.note(&text);
         state.status |= NEEDS_RESET;
+        state.able = state.device.as_mut().map(|device| device.reset());
         self.show(state);
         // The line is an eventfd: it can only be full, and then the interrupt is pending.
         let _ = self.interrupt.status_changed();
@@ -270,16 +276,20 @@ impl Transport {
                 // Not watched when the activation failed half-way, or by another process.
                 let _ = self.watcher.unwatch(borrow(kick));
             }
-            if state.device.as_mut().is_some_and(|device| !device.reset()) || state.closed {
-                state.status = NEEDS_RESET;
-                return;
+            if state.able.is_none() {
+                state.able = state.device.as_mut().map(|device| device.reset());
             }
+        }
+        // However often it is asked to.
+        if state.able == Some(false) || state.closed {
+            state.status = NEEDS_RESET;
+            return;
         }
         for queue in &mut state.queues {
             queue.reset();
         }
         self.interrupt.acknowledge(u32::MAX);
-        (state.status, state.accepted, state.bad_size) = (0, 0, false);
+        (state.status, state.accepted, state.bad_size, state.able) = (0, 0, false, None);
         (state.offered_select, state.accepted_select, state.queue_select) = (0, 0, 0);
     }
 
@@ -288,7 +298,7 @@ impl Transport {
         if value == 0 {
             return self.reset(state);
         }
-        if state.device.is_none() {
+        if state.device.is_none() || state.able == Some(false) {
             return;
         }
         let known = ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK | FAILED;

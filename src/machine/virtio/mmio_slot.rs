@@ -66,6 +66,7 @@ impl Transport {
         if let Some(mut device) = state.device.take() {
             device.reset();
         }
+        state.able = None;
         if !state.closed {
             self.reset(&mut state);
         }

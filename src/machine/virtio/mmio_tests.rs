@@ -1,6 +1,6 @@
 //! The registers, from the driver's side.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 use vm_memory::GuestAddress;
@@ -16,6 +16,8 @@ struct Counts {
     active: AtomicUsize,
     handled: AtomicUsize,
     resets: AtomicUsize,
+    /// It can't be started again.
+    spent: AtomicBool,
 }
 
 struct Fake(Arc<Counts>);
@@ -44,7 +46,7 @@ impl VirtioDevice for Fake {
     }
     fn reset(&mut self) -> bool {
         self.0.resets.fetch_add(1, Ordering::SeqCst);
-        true
+        !self.0.spent.load(Ordering::SeqCst)
     }
 }
 
@@ -188,6 +190,30 @@ fn an_error_of_the_device_needs_a_reset_and_reset_heals() {
     set_queue(&transport, 0, 16, 0x1_0000);
     assert_eq!(go(&transport) & NEEDS_RESET, 0);
     assert_eq!(counts.active.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn a_device_that_gives_up_forgets_all_at_once_and_once() {
+    let (transport, counts) = started();
+    transport.handle(Token::Queue(1));
+    assert_eq!(counts.resets.load(Ordering::SeqCst), 1);
+    write(&transport, register::VIRTIO_MMIO_STATUS, 0);
+    assert_eq!(counts.resets.load(Ordering::SeqCst), 1);
+    assert_eq!(read(&transport, register::VIRTIO_MMIO_STATUS), 0);
+}
+
+#[test]
+fn a_device_that_is_spent_is_never_started_again() {
+    let (transport, counts) = started();
+    counts.spent.store(true, Ordering::SeqCst);
+    for _ in 0..3 {
+        write(&transport, register::VIRTIO_MMIO_STATUS, 0);
+        assert_eq!(read(&transport, register::VIRTIO_MMIO_STATUS), NEEDS_RESET);
+        accept_features(&transport, VERSION_1_AND_OWN);
+        set_queue(&transport, 0, 16, 0x1_0000);
+        assert_eq!(go(&transport), NEEDS_RESET);
+    }
+    assert_eq!((counts.active.load(Ordering::SeqCst), counts.resets.load(Ordering::SeqCst)), (1, 1));
 }
 
 #[test]

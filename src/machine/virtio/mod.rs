@@ -10,6 +10,8 @@
 pub mod balloon;
 pub mod block;
 pub mod fs;
+#[cfg(test)]
+mod hostile;
 mod interrupt;
 pub mod mmio;
 pub mod net;

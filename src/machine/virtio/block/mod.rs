@@ -74,6 +74,12 @@ impl Block {
         Self::with(Engine::new(disk, true), read_only, id)
     }
 
+    /// The same where the host has no io_uring.
+    #[cfg(test)]
+    pub(crate) fn without_ring(disk: Box<dyn Disk>, read_only: bool, id: &str) -> Self {
+        Self::with(Engine::new(disk, false), read_only, id)
+    }
+
     fn with(engine: Engine, read_only: bool, id: &str) -> Self {
         let limits = Limits { sectors: engine.sectors(), read_only };
         let mut name = [0; ID_BYTES];

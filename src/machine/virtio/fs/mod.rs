@@ -173,6 +173,8 @@ impl VirtioDevice for Fs {
     fn reset(&mut self) -> bool {
         if let Some(running) = self.running.take() {
             let _ = running.watcher.unwatch(running.socket.as_fd());
+            // Of an orphaned queue, which the transport holds as well.
+            running.queues.iter().for_each(|queue| drop(running.watcher.unwatch(queue.kick())));
         }
         self.backend = None;
         false

@@ -23,7 +23,11 @@ const OFFLOADS: [(u32, libc::c_uint); 4] = [
 
 /// One queue of a tap.
 #[derive(Debug)]
-pub struct Tap(OwnedFd);
+pub struct Tap {
+    fd: OwnedFd,
+    /// As the kernel was told last; of a new tap, none.
+    offloads: libc::c_uint,
+}
 
 /// What came of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,11 +42,11 @@ pub enum Frame {
 
 impl Tap {
     pub fn new(fd: OwnedFd) -> Self {
-        Self(fd)
+        Self { fd, offloads: 0 }
     }
 
     pub fn fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 
     /// Whether this kernel's taps know segments of UDP. They are not asked for yet.
@@ -52,7 +56,7 @@ impl Tap {
     }
 
     /// The tap gives only frames that a driver with these features takes.
-    pub fn offload(&self, features: u64) -> io::Result<()> {
+    pub fn offload(&mut self, features: u64) -> io::Result<()> {
         let has = |feature: u32| features & 1 << feature != 0;
         let mut flags =
             OFFLOADS.iter().filter(|(feature, _)| has(*feature)).fold(0, |all, (_, flag)| all | flag);
@@ -61,12 +65,17 @@ impl Tap {
             flags |= TUN_F_USO4 | TUN_F_USO6;
         }
         // Without checksums there can be no segments: a driver that asks for them alone gets neither.
-        self.set_offload(if flags & TUN_F_CSUM == 0 { 0 } else { flags })
+        let flags = if flags & TUN_F_CSUM == 0 { 0 } else { flags };
+        if flags != self.offloads {
+            self.set_offload(flags)?;
+            self.offloads = flags;
+        }
+        Ok(())
     }
 
     fn set_offload(&self, flags: libc::c_uint) -> io::Result<()> {
         // SAFETY: the argument of TUNSETOFFLOAD is a number.
-        let result = unsafe { libc::ioctl(self.0.as_raw_fd(), TUNSETOFFLOAD, libc::c_ulong::from(flags)) };
+        let result = unsafe { libc::ioctl(self.fd.as_raw_fd(), TUNSETOFFLOAD, libc::c_ulong::from(flags)) };
         Ok(Errno::result(result).map(drop)?)
     }
 
@@ -74,7 +83,7 @@ impl Tap {
     pub fn read(&self, vectors: &[Vector]) -> io::Result<Frame> {
         let count = i32::try_from(vectors.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
         // SAFETY: `Vector` is an iovec, and each names guest memory that is mapped: see there.
-        let result = unsafe { libc::readv(self.0.as_raw_fd(), vectors.as_ptr().cast(), count) };
+        let result = unsafe { libc::readv(self.fd.as_raw_fd(), vectors.as_ptr().cast(), count) };
         match Errno::result(result) {
             Ok(count) => Ok(Frame::Bytes(usize::try_from(count).unwrap_or(0))),
             Err(Errno::EAGAIN | Errno::EINTR) => Ok(Frame::None),
@@ -88,6 +97,6 @@ impl Tap {
     pub fn write(&self, vectors: &[Vector]) {
         let Ok(count) = i32::try_from(vectors.len()) else { return };
         // SAFETY: as above, and only read from.
-        let _ = unsafe { libc::writev(self.0.as_raw_fd(), vectors.as_ptr().cast(), count) };
+        let _ = unsafe { libc::writev(self.fd.as_raw_fd(), vectors.as_ptr().cast(), count) };
     }
 }
