@@ -6,6 +6,7 @@
 //! | `dev.msb.memory` | memory of the machine, the guest's own part included, whatever the limits say |
 //! | `dev.msb.disk-size` | size of the disk for what the container writes |
 //! | `dev.msb.root` | `shared`: the root is the host's own directory, live ([`crate::image`]); `disks` is the default |
+//! | `dev.msb.pod` | `true`: containers that join this one's network come into its machine ([`super::pod`]) |
 //! | `dev.msb.kernel-args` | words at the end of the guest kernel's command line |
 //!
 //! One that isn't in this table, or that the owner of the host does not allow ([`Settings::annotations`]), is refused:
@@ -32,6 +33,8 @@ pub struct Wishes {
     pub disk: Option<Bytes>,
     /// No disks: the root is shared live.
     pub shared_root: bool,
+    /// Others may come into the machine.
+    pub pod: Option<bool>,
     /// For the guest's kernel.
     pub kernel_args: Vec<String>,
 }
@@ -74,6 +77,9 @@ impl Wishes {
                         _ => return Err(wrong("`shared` or `disks`".into())),
                     };
                 }
+                Annotation::Pod => {
+                    wishes.pod = Some(value.parse().map_err(|_| wrong("`true` or `false`".into()))?);
+                }
                 Annotation::KernelArgs => {
                     wishes.kernel_args = value.split_ascii_whitespace().map(str::to_owned).collect();
                 }
@@ -115,6 +121,7 @@ fn known(short: &str) -> Option<Annotation> {
         "memory" => Some(Annotation::Memory),
         "disk-size" => Some(Annotation::DiskSize),
         "root" => Some(Annotation::Root),
+        "pod" => Some(Annotation::Pod),
         "kernel-args" => Some(Annotation::KernelArgs),
         _ => None,
     }
@@ -136,6 +143,7 @@ mod tests {
         assert_eq!(asked("dev.msb.disk-size", "64M").unwrap().disk, Some(MIN_DISK));
         assert!(asked("dev.msb.root", "shared").unwrap().shared_root);
         assert!(!asked("dev.msb.root", "disks").unwrap().shared_root);
+        assert_eq!(asked("dev.msb.pod", "true").unwrap().pod, Some(true));
         assert_eq!(Wishes::of(&BTreeMap::new(), &Settings::default()).unwrap(), Wishes::default());
     }
 
@@ -151,6 +159,7 @@ mod tests {
             ("disk-size", "16T"),
             ("disk-size", "big"),
             ("root", "live"),
+            ("pod", "yes"),
         ] {
             let error = asked(&format!("dev.msb.{name}"), value).unwrap_err();
             assert!(matches!(error, ConfigError::AnnotationValue { .. }), "{name} {value}: {error}");

@@ -60,15 +60,21 @@ pub struct Plan {
 }
 
 impl Config {
-    /// Translates a checked configuration on a host with `settings`. `stdin`: whether the first process gets one.
+    /// Translates a checked configuration on a host with `settings`. `stdin`: whether the first process gets one;
+    /// `sharing`: the id of the container whose machine has the network namespace at a path, if one has.
     ///
     /// # Errors
     /// What can't be had in a machine of its own.
-    pub fn new(spec: &Spec, settings: &Settings, stdin: bool) -> Result<Self, ConfigError> {
+    pub fn new(
+        spec: &Spec,
+        settings: &Settings,
+        stdin: bool,
+        sharing: impl Fn(&Path) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
         let linux = spec.linux();
         let annotations = spec.annotations();
-        let role = Role::of(&annotations)?;
         let wishes = Wishes::of(&annotations, settings)?;
+        let role = pod::role(&annotations, linux, &wishes, settings, sharing)?;
         wishes.fit(&role)?;
         let seccomp = linux.seccomp().as_ref().map(seccomp::filter).transpose()?;
         labels::check_mounts(linux)?;
@@ -102,7 +108,7 @@ impl Config {
         };
         let resources = match role {
             Role::Alone | Role::Member(_) => linux.resources().clone(),
-            Role::Sandbox => Some(pod::resources(&annotations)),
+            Role::Sandbox => Some(pod::resources(&annotations, linux.resources().as_ref())),
         };
         let size = Size::of(resources.as_ref(), &settings.machine, &wishes)?;
         let in_pod = role.is_in_pod();

@@ -30,7 +30,8 @@ pub enum ConfigError {
     /// A namespace of another container or of the host.
     #[error(
         "The {name} namespace of another container can't be joined: each container, or pod, has a kernel of its own. \
-         Remove linux.namespaces[].path (--{name}=container:…)"
+         Remove linux.namespaces[].path (--{name}=container:…), or join that container's network too and start it with \
+         the annotation dev.msb.pod=true"
     )]
     JoinedNamespace {
         /// `pid`, `ipc`, …

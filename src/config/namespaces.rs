@@ -30,6 +30,14 @@ pub(super) struct Namespaces {
     pub network: NetworkNamespace,
 }
 
+/// Where the network namespace is that the container joins, if it does.
+pub(super) fn network_path(linux: &Linux) -> Option<&Path> {
+    let all = linux.namespaces().as_deref().unwrap_or_default().iter();
+    let path =
+        all.filter(|one| one.typ() == LinuxNamespaceType::Network).find_map(|one| one.path().as_deref());
+    path.filter(|path| !path.as_os_str().is_empty())
+}
+
 /// Those of the guest, and the network's.
 ///
 /// # Errors

@@ -1,4 +1,8 @@
-//! Whether a container is alone in its machine, or which part of a pod it is: what Kubernetes' callers say in annotations.
+//! Whether a container is alone in its machine, or which part of a pod it is.
+//!
+//! Two ways lead into a pod. Docker's and podman's users give the first container `dev.msb.pod=true` and let others join
+//! its network (`--network container:…`, `podman pod`); its machine is as large as its own limits ask for. Kubernetes'
+//! callers say it in annotations:
 //!
 //! | annotation | meaning |
 //! |---|---|
@@ -11,9 +15,11 @@
 
 use std::collections::BTreeMap;
 
-use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
+use std::path::Path;
 
-use super::ConfigError;
+use oci_spec::runtime::{Linux, LinuxCpu, LinuxMemory, LinuxResources};
+
+use super::{ConfigError, Settings, Wishes, namespaces};
 
 /// Each by containerd's name and by CRI-O's.
 const KIND: [&str; 2] = ["io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType"];
@@ -62,17 +68,52 @@ impl Role {
     }
 }
 
-/// What the containers of a pod may take together, in the words of one container's limits.
-pub(super) fn resources(annotations: &BTreeMap<String, String>) -> LinuxResources {
+/// The role of a container with these annotations and wishes, on a host with `settings`. `sharing` says whose machine has
+/// the network namespace at a path, if one has.
+///
+/// # Errors
+/// [`ConfigError::NoSandbox`].
+pub(super) fn role(
+    annotations: &BTreeMap<String, String>,
+    linux: &Linux,
+    wishes: &Wishes,
+    settings: &Settings,
+    sharing: impl Fn(&Path) -> Option<String>,
+) -> Result<Role, ConfigError> {
+    let told = Role::of(annotations)?;
+    if told.is_in_pod() {
+        return Ok(told);
+    }
+    if let Some(first) = namespaces::network_path(linux).and_then(sharing) {
+        return Ok(Role::Member(first));
+    }
+    // A shared root is asked for by name, the setting is for whom it fits.
+    let takes_in = wishes.pod.unwrap_or(settings.machine.pods && !wishes.shared_root);
+    Ok(if takes_in { Role::Sandbox } else { Role::Alone })
+}
+
+/// What the containers of a pod may take together, in the words of one container's limits: what the annotations say, or
+/// else what the first container's `own` limits are.
+pub(super) fn resources(
+    annotations: &BTreeMap<String, String>,
+    own: Option<&LinuxResources>,
+) -> LinuxResources {
     // What can't be read limits nothing: these are hints of a size, and each container is held to its own limits.
     let number = |name: &str| annotations.get(name).and_then(|text| text.trim().parse::<i64>().ok());
-    let mut memory = LinuxMemory::default();
-    memory.set_limit(number(MEMORY).filter(|bytes| *bytes > 0));
-    let mut cpu = LinuxCpu::default();
-    cpu.set_quota(number(QUOTA).filter(|quota| *quota > 0));
-    cpu.set_period(number(PERIOD).and_then(|period| u64::try_from(period).ok()).filter(|period| *period > 0));
     let mut resources = LinuxResources::default();
-    resources.set_memory(Some(memory)).set_cpu(Some(cpu));
+    resources.set_memory(own.and_then(|own| *own.memory())).set_cpu(own.and_then(|own| own.cpu().clone()));
+    if annotations.contains_key(MEMORY) {
+        let mut memory = LinuxMemory::default();
+        memory.set_limit(number(MEMORY).filter(|bytes| *bytes > 0));
+        resources.set_memory(Some(memory));
+    }
+    if annotations.contains_key(QUOTA) {
+        let mut cpu = LinuxCpu::default();
+        cpu.set_quota(number(QUOTA).filter(|quota| *quota > 0));
+        let period = number(PERIOD).and_then(|period| u64::try_from(period).ok());
+        cpu.set_period(period.filter(|period| *period > 0));
+        resources.set_cpu(Some(cpu));
+    }
     resources
 }
 
@@ -99,12 +140,44 @@ mod tests {
 
     #[test]
     fn a_pods_size_is_what_its_containers_may_take_together() {
-        let found = resources(&annotations(&[(MEMORY, "268435456"), (QUOTA, "150000"), (PERIOD, "100000")]));
+        let own: LinuxResources =
+            serde_json::from_value(serde_json::json!({"memory": {"limit": 64}, "cpu": {"quota": 7}}))
+                .unwrap();
+        let resources = |list: &[(&str, &str)]| resources(&annotations(list), Some(&own));
+        let found = resources(&[(MEMORY, "268435456"), (QUOTA, "150000"), (PERIOD, "100000")]);
         assert_eq!(found.memory().as_ref().unwrap().limit(), Some(256 << 20));
         let cpu = found.cpu().as_ref().unwrap();
         assert_eq!((cpu.quota(), cpu.period()), (Some(150_000), Some(100_000)));
-        let none = resources(&annotations(&[(MEMORY, "0"), (QUOTA, "-1"), (PERIOD, "much")]));
+        let none = resources(&[(MEMORY, "0"), (QUOTA, "-1"), (PERIOD, "much")]);
         assert_eq!(none.memory().as_ref().unwrap().limit(), None);
         assert_eq!(none.cpu().as_ref().unwrap().quota(), None);
+        let own = resources(&[]);
+        assert_eq!(own.memory().as_ref().unwrap().limit(), Some(64));
+        assert_eq!(own.cpu().as_ref().unwrap().quota(), Some(7));
+    }
+
+    #[test]
+    fn a_container_is_in_the_machine_whose_network_it_joins() {
+        let linux = |path: Option<&str>| -> Linux {
+            serde_json::from_value(serde_json::json!({"namespaces": [{"type": "network", "path": path}]}))
+                .unwrap()
+        };
+        let pods = |pods| {
+            let mut settings = Settings::default();
+            settings.machine.pods = pods;
+            settings
+        };
+        let sharing = |path: &Path| (path == Path::new("/proc/7/ns/net")).then(|| "a".to_owned());
+        let role = |path: Option<&str>, wishes: &Wishes, settings: &Settings| {
+            role(&BTreeMap::new(), &linux(path), wishes, settings, sharing).unwrap()
+        };
+        let (none, pod) = (Wishes::default(), Wishes { pod: Some(true), ..Wishes::default() });
+        assert_eq!(role(None, &none, &pods(false)), Role::Alone);
+        assert_eq!(role(Some("/run/netns/other"), &none, &pods(false)), Role::Alone);
+        assert_eq!(role(Some("/proc/7/ns/net"), &pod, &pods(true)), Role::Member("a".into()));
+        assert_eq!(role(None, &pod, &pods(false)), Role::Sandbox);
+        assert_eq!(role(None, &none, &pods(true)), Role::Sandbox);
+        assert_eq!(role(None, &Wishes { pod: Some(false), ..Wishes::default() }, &pods(true)), Role::Alone);
+        assert_eq!(role(None, &Wishes { shared_root: true, ..Wishes::default() }, &pods(true)), Role::Alone);
     }
 }

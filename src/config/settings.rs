@@ -53,6 +53,8 @@ pub struct Machine {
     pub max_memory: Bytes,
     /// Added to a container's limit for the guest's own kernel and agent; its page tables come on top of this.
     pub overhead: Bytes,
+    /// Every machine takes in the containers that join its container's network: `dev.msb.pod` for all.
+    pub pods: bool,
 }
 
 /// `[disk]`
@@ -75,6 +77,8 @@ pub enum Annotation {
     DiskSize,
     /// `dev.msb.root`
     Root,
+    /// `dev.msb.pod`
+    Pod,
     /// `dev.msb.kernel-args`
     KernelArgs,
 }
@@ -111,7 +115,7 @@ impl Settings {
     /// [`SettingsError`].
     pub fn parse(text: &str) -> Result<Self, SettingsError> {
         let settings: Self = toml::from_str(text)?;
-        let Machine { vcpus, memory, max_vcpus, max_memory, overhead } = settings.machine;
+        let Machine { vcpus, memory, max_vcpus, max_memory, overhead, pods: _ } = settings.machine;
         within("machine.max-vcpus", max_vcpus, 1, MAX_VCPUS)?;
         within("machine.vcpus", vcpus, 1, max_vcpus)?;
         within("machine.max-memory", max_memory, MIN_MEMORY, MAX_MEMORY)?;
@@ -150,7 +154,13 @@ impl Default for Settings {
             kernel: "/usr/lib/msb/vmlinux".into(),
             initramfs: "/usr/lib/msb/initramfs".into(),
             virtiofsd: "/usr/libexec/virtiofsd".into(),
-            annotations: vec![Annotation::Vcpus, Annotation::Memory, Annotation::DiskSize, Annotation::Root],
+            annotations: vec![
+                Annotation::Vcpus,
+                Annotation::Memory,
+                Annotation::DiskSize,
+                Annotation::Root,
+                Annotation::Pod,
+            ],
             machine: Machine::default(),
             disk: Disk::default(),
         }
@@ -165,6 +175,7 @@ impl Default for Machine {
             max_vcpus: MAX_VCPUS,
             max_memory: MAX_MEMORY,
             overhead: Bytes(64 << 20),
+            pods: false,
         }
     }
 }

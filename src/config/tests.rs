@@ -16,7 +16,7 @@ struct Outcome {
 
 fn outcome(text: &str) -> Outcome {
     let spec = Spec::check(serde_json::from_str(text).unwrap(), "/root".into()).unwrap();
-    let config = Config::new(&spec, &Settings::default(), false).unwrap();
+    let config = Config::new(&spec, &Settings::default(), false, |_| None).unwrap();
     let disk = |path: &str, read_only| DiskConfig::Raw { path: path.into(), read_only };
     let disks = RootDisks {
         layers: vec![(disk("root", true), FileSystem::Erofs)],

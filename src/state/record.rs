@@ -40,6 +40,9 @@ pub struct Record {
     /// Whose machine it is in, for a further container of a pod.
     #[serde(default)]
     pub pod: Option<Pod>,
+    /// Whether its machine takes in further containers.
+    #[serde(default)]
+    pub takes_in: bool,
 }
 
 /// A container's place in a pod.

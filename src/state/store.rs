@@ -273,6 +273,7 @@ mod tests {
             terminal: false,
             owner: 0,
             pod: None,
+            takes_in: false,
         }
     }
 

@@ -62,7 +62,7 @@ pub fn create(request: Request, context: &Context) -> Result<Created, VerbError>
     let reservation = context.store.reserve(&id)?;
     let entry = reservation.entry();
     let settings = context.settings.as_deref().map_or_else(settings::load, settings::load_from)?;
-    let config = Config::new(&spec, &settings, stdin)?;
+    let config = Config::new(&spec, &settings, stdin, |network| pod::sharing(&context.store, network))?;
     let pod = match &config.role {
         Role::Alone | Role::Sandbox => None,
         Role::Member(sandbox) => Some(pod::sandbox(&context.store, sandbox)?),
@@ -126,6 +126,7 @@ pub fn create(request: Request, context: &Context) -> Result<Created, VerbError>
     }
 
     let mut record = record(&spec, id, bundle, process.pid(), context)?;
+    record.takes_in = role == Role::Sandbox;
     entry.set_record(&record)?;
     let pod = pod.map(|pod| pod.id);
     if let Err(error) = boot(&announce, &mut record, pod, &lent, entry, &mut process, context) {
@@ -156,6 +157,7 @@ fn record(spec: &Spec, id: Id, bundle: PathBuf, pid: u32, context: &Context) -> 
         terminal: spec.process().terminal(),
         owner: getuid().as_raw(),
         pod: None,
+        takes_in: false,
     })
 }
 

@@ -120,6 +120,15 @@ pub enum VerbError {
         /// The id of its sandbox.
         sandbox: String,
     },
+    /// A machine for one.
+    #[error(
+        "The network is that of container {sandbox}, which has its machine for itself: start that one with the annotation \
+         dev.msb.pod=true (docker run --annotation dev.msb.pod=true), or put both containers into one network"
+    )]
+    NoPodOfThat {
+        /// The id of the container whose network it is.
+        sandbox: String,
+    },
     /// Another network.
     #[error(
         "The container's network is another than its pod's, which is its machine's: give it the network namespace of the \

@@ -1,6 +1,10 @@
 //! Pods: whose machine a container is in, and how it is found from the host.
 
-use std::{fs, os::unix::fs::MetadataExt, path::PathBuf};
+use std::{
+    fs::{self, Metadata},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 use msb_agent::protocol::{Joined, ProcessId};
 
@@ -46,7 +50,7 @@ pub(super) struct Sandbox {
 /// Finds it.
 ///
 /// # Errors
-/// [`VerbError::NoPod`].
+/// [`VerbError::NoPod`], [`VerbError::NoPodOfThat`].
 pub(super) fn sandbox(store: &Store, id: &str) -> Result<Sandbox, VerbError> {
     let found = id.parse::<Id>().ok().and_then(|id| {
         let entry = store.look(&id).ok()?;
@@ -58,7 +62,30 @@ pub(super) fn sandbox(store: &Store, id: &str) -> Result<Sandbox, VerbError> {
             record,
         })
     });
-    found.ok_or_else(|| VerbError::NoPod { sandbox: id.to_owned() })
+    match found {
+        Some(found) if found.record.takes_in => Ok(found),
+        Some(_) => Err(VerbError::NoPodOfThat { sandbox: id.to_owned() }),
+        None => Err(VerbError::NoPod { sandbox: id.to_owned() }),
+    }
+}
+
+/// The id of the container whose machine has the network namespace at `path`, if one of this store has.
+pub(super) fn sharing(store: &Store, path: &Path) -> Option<String> {
+    let asked = fs::metadata(path).ok()?;
+    let records = store.ids().ok()?.into_iter().filter_map(|id| store.look(&id).ok()?.record().ok());
+    let firsts = records.filter(|record| record.pod.is_none() && record.status() != Status::Stopped);
+    let mut with = firsts.filter(|record| is_network(&asked, record.vmm.pid));
+    with.next().map(|record| record.id.to_string())
+}
+
+/// Whether process `pid` is in the network namespace `asked`.
+fn is_network(asked: &Metadata, pid: i32) -> bool {
+    fs::metadata(network_of(pid)).is_ok_and(|own| (own.dev(), own.ino()) == (asked.dev(), asked.ino()))
+}
+
+/// The network namespace of a process.
+fn network_of(pid: i32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/ns/net"))
 }
 
 impl Sandbox {
@@ -67,13 +94,10 @@ impl Sandbox {
     /// # Errors
     /// [`VerbError::NotPodsNetwork`].
     pub(super) fn network(&self, asked: &NetworkNamespace) -> Result<PathBuf, VerbError> {
-        let own = PathBuf::from(format!("/proc/{}/ns/net", self.record.vmm.pid));
-        let same = |asked: &PathBuf| {
-            let (asked, own) = (fs::metadata(asked).ok()?, fs::metadata(&own).ok()?);
-            Some((asked.dev(), asked.ino()) == (own.dev(), own.ino()))
-        };
+        let pid = self.record.vmm.pid;
+        let same = |asked: &PathBuf| fs::metadata(asked).is_ok_and(|asked| is_network(&asked, pid));
         match asked {
-            NetworkNamespace::Existing(path) if same(path) == Some(true) => Ok(own),
+            NetworkNamespace::Existing(path) if same(path) => Ok(network_of(pid)),
             NetworkNamespace::Existing(_) | NetworkNamespace::New => Err(VerbError::NotPodsNetwork),
         }
     }

@@ -1,11 +1,12 @@
-//! Pods by our own shim, without Kubernetes: `ctr` with the annotations and namespaces that containerd's CRI gives its
-//! containers. One machine for the sandbox and all of its containers, which come and go while it runs.
+//! Pods without Kubernetes: by our own shim, `ctr` with the annotations and namespaces that containerd's CRI gives its
+//! containers; by Docker and podman, containers that join another's network. One machine for the first and all of the
+//! others, which come and go while it runs.
 
 use std::time::Duration;
 
 use integration::check::Lab;
 
-crate::conformance!(both: [], ours: [a_pod]);
+crate::conformance!(both: [joined], ours: [a_pod, joined_in_vain]);
 
 /// `pod …` and `app ID …` run the sandbox of a pod and one of its containers; `X` is more options.
 const FUNCTIONS: &str = r#"
@@ -155,4 +156,76 @@ fn ends(lab: &mut Lab) {
         .code(1)
         .err_has("does not run");
     lab.must("which is gone", "ctr container rm a");
+}
+
+/// Docker's `--network container:…` and podman's pods: with runc the same, but for who ends with whom.
+fn joined(lab: &mut Lab) {
+    lab.must("a file", "mkdir -p /root/v; echo kept > /root/v/file");
+    lab.must("Docker runs something before", "docker run --rm $D busybox true");
+    let before = lab.snapshot();
+    lab.must(
+        "a server that is not seen from outside",
+        "docker run -d --name first --annotation dev.msb.pod=true --ipc shareable -p 8080:80 $D busybox sh -c 'echo in > /dev/shm/seen; nc -lk -p 81 -s 127.0.0.1 -e echo over localhost & exec sleep 7777'",
+    );
+    lab.define("beside() { docker run --rm --network container:first $D \"$@\"; }");
+    lab.step(
+        "another finds it on the machine's own loopback",
+        "eventually \"beside busybox nc 127.0.0.1 81 < /dev/null\" 0.2",
+    )
+    .code(0)
+    .out("over localhost\n");
+    lab.step(
+        "its host name and hosts, with a volume, a limit, an exit code and processes of its own",
+        "beside -v /root/v:/mnt -m 64m busybox sh -c 'hostname | grep -cx $(tail -1 /etc/hosts | cut -f2); cat /mnt/file; echo new > /mnt/file; ps | grep -c [s]leep.7777; cat /sys/fs/cgroup/memory.max; exit 7'; echo $?; cat /root/v/file",
+    )
+    .out("1\nkept\n0\n67108864\n7\nnew\n");
+    lab.step(
+        "its processes and its shared memory",
+        "beside --pid container:first --ipc container:first busybox sh -c 'ps | grep -c [s]leep.7777; cat /dev/shm/seen'",
+    )
+    .out("1\nin\n");
+    lab.must(
+        "one that serves the first one's port",
+        "docker run -d --name second --network container:first $D busybox nc -lk -p 80 -e echo from the second >&2",
+    );
+    lab.step(
+        "from the host, and from within",
+        "eventually 'nc -w 2 127.0.0.1 8080 < /dev/null | grep second' 0.2; docker exec first nc 127.0.0.1 80 < /dev/null; docker exec second sh -c 'hostname; exit 5' | grep -cx $(docker exec first hostname); docker inspect -f '{{.State.Status}}' first second",
+    )
+    .out("from the second\nfrom the second\n1\nrunning\nrunning\n");
+    lab.step(
+        "the second ends, and the first does not",
+        "docker kill second; docker wait second; docker start second; docker stop -t 1 second; docker rm second; docker exec first echo on",
+    )
+    .out("second\n137\nsecond\nsecond\nsecond\non\n");
+    lab.must("they go", "docker rm -f first >&2");
+    lab.nothing_left("after all", &before);
+    lab.must(
+        "on a host where all may be joined, podman's pods",
+        "mkdir -p /etc/msb; printf '[machine]\\npods = true\\n' > /etc/msb/config.toml",
+    );
+    lab.step(
+        "two in one, which find each other",
+        "M=\"podman --runtime $P\"; $M pod create --name pod >&2 || exit
+         $M run -d --pod pod --name a busybox nc -lk -p 81 -e echo in the pod >&2 || exit
+         eventually \"$M run --rm --pod pod busybox nc 127.0.0.1 81 < /dev/null\" 0.2; $M run --rm --pod pod busybox hostname; $M exec a hostname; $M pod rm -f -t 0 pod >&2",
+    )
+    .code(0)
+    .out("in the pod\npod\npod\n");
+}
+
+/// What is no pod, or is one no longer.
+fn joined_in_vain(lab: &mut Lab) {
+    lab.must("one alone, and one that others may join", "docker run -d --name alone $D busybox sleep 1000 >&2; docker run -d --name first --annotation dev.msb.pod=true $D busybox sleep 1000 >&2");
+    lab.step(
+        "one that has its machine for itself",
+        "docker run --rm --network container:alone $D busybox true",
+    )
+    .code(125)
+    .err_has("docker run --annotation dev.msb.pod=true");
+    lab.step(
+        "the machine ends with its first container, and all in it",
+        "docker run -d --name second --network container:first $D busybox sleep 1000 >&2; docker kill first; docker wait second; docker rm -f first second alone >&2; ls /run/docker/runtime-runc/moby",
+    )
+    .out("first\n137\n");
 }

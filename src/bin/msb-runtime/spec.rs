@@ -60,7 +60,7 @@ mod tests {
         write().unwrap();
         let spec = bundle::Spec::load(bundle.path()).unwrap();
         assert!(spec.process().terminal());
-        Config::new(&spec, &Settings::default(), true).unwrap();
+        Config::new(&spec, &Settings::default(), true, |_| None).unwrap();
         assert!(write().unwrap_err().to_string().contains("exists"));
     }
 }

@@ -24,6 +24,13 @@ cat > "$root/etc/docker/daemon.json" <<'JSON'
 {"runtimes": {"msb": {"path": "/usr/local/bin/msb-runtime"}}}
 JSON
 
+# After a shim that was killed containerd lets another clean up, and kills that one after five seconds, which a host under
+# emulation does not always make.
+cat >> "$root/etc/containerd/config.toml" <<'TOML'
+[timeouts]
+  "io.containerd.timeout.shim.cleanup" = "60s"
+TOML
+
 # The agent comes on the second disk, so that a new one needs no new image.
 cat > "$root/etc/systemd/system/msb-host-agent.service" <<'UNIT'
 [Unit]
@@ -69,11 +76,11 @@ cp -rL "$root/usr/share/qemu" "$MSB_OUT/qemu/firmware"
 cp -rL "$root"/usr/share/seabios/* "$MSB_OUT/qemu/firmware/"
 chmod -R a+rX "$MSB_OUT/qemu"
 
-# The disk. Through a bind mount, which leaves out what is mounted in the tree for the package scripts.
+# The disk, without checksums: each is a long loop in the emulator. Through a bind mount, which leaves out what is mounted in the tree for the package scripts.
 mkdir -p "$MSB_OUT/root"
 truncate -s 12G "$MSB_OUT/root.img"
 unshare --mount sh -euc '
     mount --bind "$1" "$2"
-    mkfs.ext4 -q -F -O ^has_journal -E lazy_itable_init=1,root_owner=0:0 -d "$2" "$2.img"
+    mkfs.ext4 -q -F -O ^has_journal,^metadata_csum -E lazy_itable_init=1,root_owner=0:0 -d "$2" "$2.img"
 ' - "$root" "$MSB_OUT/root"
 rmdir "$MSB_OUT/root"
