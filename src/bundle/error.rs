@@ -141,6 +141,12 @@ pub enum SpecError {
         /// As given.
         level: i64,
     },
+    /// `process.consoleSize` with a length that no terminal has.
+    #[error("process.consoleSize: a terminal has at most 65535 rows and columns, not {length}")]
+    ConsoleSize {
+        /// As given.
+        length: u64,
+    },
     /// `hostname` or `domainname` longer than the kernel takes.
     #[error("{field} is longer than the 64 bytes that Linux allows: shorten it")]
     NameTooLong {

@@ -36,6 +36,7 @@ impl Process {
         rules::oom_score(&process)?;
         rules::scheduler(&process)?;
         rules::io_priority(&process)?;
+        rules::console_size(&process)?;
         Ok(Self { args, cwd, rest: process })
     }
 

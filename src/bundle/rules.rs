@@ -114,6 +114,13 @@ pub fn io_priority(process: &Process) -> Result<(), SpecError> {
     }
 }
 
+/// Lengths that the kernel's `struct winsize` holds.
+pub fn console_size(process: &Process) -> Result<(), SpecError> {
+    let lengths = process.console_size().map(|size| [size.height(), size.width()]);
+    let long = lengths.into_iter().flatten().find(|length| u16::try_from(*length).is_err());
+    long.map_or(Ok(()), |length| Err(SpecError::ConsoleSize { length }))
+}
+
 /// Host and domain name fit.
 pub fn names(spec: &Spec) -> Result<(), SpecError> {
     for (field, name) in [("hostname", spec.hostname()), ("domainname", spec.domainname())] {

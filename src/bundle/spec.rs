@@ -243,6 +243,7 @@ mod tests {
         refused!("/process/scheduler", {"policy": "SCHED_FIFO"}, SpecError::Scheduler { .. });
         refused!("/process/scheduler", {"policy": "SCHED_RR", "priority": 1, "period": 1}, SpecError::Scheduler { .. });
         refused!("/process/ioPriority", {"class": "IOPRIO_CLASS_BE", "priority": 8}, SpecError::IoPriority { level: 8 });
+        refused!("/process/consoleSize", {"height": 25, "width": 65536}, SpecError::ConsoleSize { length: 65536 });
         refused!("/hostname", ("h".repeat(65)), SpecError::NameTooLong { field: "hostname" });
         refused!("/domainname", "d\0", SpecError::Nul { .. });
         refused!("/mounts", [{"destination": "tmp"}], SpecError::MountDestination { index: 0, .. });

@@ -175,6 +175,8 @@ fn device(major: i64, minor: i64) -> Result<Device, ConfigError> {
     Ok(Device { major: number(major)?, minor: number(minor)? })
 }
 
+/// `leafWeight`, here and for all devices, is of a scheduler (CFQ) that Linux has no more since 5.0; runc, too, passes it
+/// over where it is not there.
 fn weights(io: &LinuxBlockIo) -> Result<Vec<(Device, u16)>, ConfigError> {
     let all = io.weight_device().iter().flatten();
     all.filter_map(|one| Some((one, one.weight()?)))

@@ -28,17 +28,19 @@ pub const NAMESPACES: &[Step] = &[
     ),
     (
         "another's processes",
-        "docker run -d --name other $N $D busybox sleep 1000 >&2; docker run --rm $N $D --pid=container:other busybox sh -c 'echo ran'; docker rm -f other >&2",
+        "docker run -d --name other --annotation dev.msb.pod=true $N $D busybox sleep 1000 >&2
+         docker run --rm --network container:other $D --pid=container:other busybox pidof sleep; docker rm -f other >&2",
     ),
     (
         "another's shared memory",
-        "docker run -d --name other $N $D --ipc=shareable busybox sleep 1000 >/dev/null
-         docker run --rm $N $D --ipc=container:other busybox true; echo $?; docker rm -f other >/dev/null",
+        "docker run -d --name other --annotation dev.msb.pod=true $N $D --ipc=shareable busybox sh -c 'echo x > /dev/shm/x; sleep 1000' >/dev/null
+         docker run --rm --network container:other $D --ipc=container:other busybox sh -c 'until cat /dev/shm/x; do :; done' 2>/dev/null; echo $?; docker rm -f other >/dev/null",
     ),
     ("the host's network", "docker run --rm --network host $D busybox true; echo $?"),
     (
         "another's network",
-        "docker run -d --name other $D busybox sleep 1000 >/dev/null; docker run --rm --network container:other $D busybox true; echo $?; docker rm -f other >/dev/null",
+        "docker run -d --name other --annotation dev.msb.pod=true $D busybox sleep 1000 >/dev/null
+         docker run --rm --network container:other $D busybox sh -c 'hostname -i | grep -c . ; grep -c $(hostname) /etc/hosts'; echo $?; docker rm -f other >/dev/null",
     ),
 ];
 
