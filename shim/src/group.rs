@@ -13,12 +13,18 @@ const LABELS: [&str; 2] = ["io.containerd.runc.v2.group", "io.kubernetes.cri.san
 /// The flags of the shim that serves the task of `flags`, whose bundle is `bundle`: without a group, of its own.
 pub fn of(flags: &Flags, bundle: &Path) -> anyhow::Result<Flags> {
     let path = bundle.join("config.json");
-    let file = File::open(&path).with_context(|| format!("{} can't be opened", path.display()))?;
+    // By containerd's sandbox API (`sandbox_mode`, later `sandboxer`), a pod's shim has a bundle without one.
+    let hint = "if this is a pod's, leave containerd's sandbox_mode or sandboxer at \"podsandbox\"";
+    let file = File::open(&path).with_context(|| format!("{} can't be opened; {hint}", path.display()))?;
     let configuration: Value = serde_json::from_reader(BufReader::new(file))
         .with_context(|| format!("{} can't be understood", path.display()))?;
-    let group = LABELS.into_iter().find_map(|label| configuration["annotations"][label].as_str());
-    let group = group.filter(|group| !group.is_empty());
+    let group = named(|label| configuration["annotations"][label].as_str());
     Ok(Flags { id: group.unwrap_or(&flags.id).to_owned(), ..flags.clone() })
+}
+
+/// The group that a container's annotations name, of which `annotation` tells one.
+pub fn named<'a>(annotation: impl Fn(&str) -> Option<&'a str>) -> Option<&'a str> {
+    LABELS.into_iter().find_map(annotation).filter(|group| !group.is_empty())
 }
 
 /// Whether a shim listens for the task of `flags`, or for its group.

@@ -3,7 +3,6 @@
 use std::{
     env,
     io::{self, Write},
-    time::SystemTime,
 };
 
 use anyhow::Context as _;
@@ -13,10 +12,7 @@ use msb_runtime::{
     verbs::{Context, delete},
 };
 
-use crate::{address, events::timestamp, flags::Flags, group, log::Log, mounts};
-
-/// As if SIGKILL had ended it, which is what happened.
-const KILLED: u32 = 137;
+use crate::{address, events::timestamp, flags::Flags, group, log::Log, mounts, task::Exit};
 
 /// Removes it and prints containerd's `DeleteResponse`.
 pub fn remove(flags: &Flags) -> anyhow::Result<()> {
@@ -27,7 +23,12 @@ pub fn remove(flags: &Flags) -> anyhow::Result<()> {
     let id: Id = flags.id.parse()?;
     let log = Log::open(&bundle, flags.debug);
     let store = Store::new(address::state(flags));
-    let pid = store.look(&id).and_then(|entry| entry.record()).map_or(0, |record| record.vmm.pid);
+    let entry = store.look(&id);
+    let pid = entry.as_ref().map_or(0, |entry| entry.record().map_or(0, |record| record.vmm.pid));
+    // It may have ended by itself, with nobody there to see it. Otherwise it ends now, by SIGKILL.
+    let exit = entry.ok().and_then(|entry| entry.exit().ok().flatten());
+    let exit =
+        exit.map_or_else(|| Exit::now(Exit::KILLED), |exit| Exit { code: exit.code.into(), at: exit.at });
     let context = Context { store, systemd_cgroup: false, settings: None, tell: Box::new(log) };
     let deleted = delete::delete(&id, true, &context);
     mounts::unmount_all(&bundle.join(mounts::ROOT))?;
@@ -37,8 +38,8 @@ pub fn remove(flags: &Flags) -> anyhow::Result<()> {
     }
     let response = DeleteResponse {
         pid: pid.cast_unsigned(),
-        exit_status: KILLED,
-        exited_at: Some(timestamp(SystemTime::now())).into(),
+        exit_status: exit.code,
+        exited_at: Some(timestamp(exit.at)).into(),
         ..DeleteResponse::default()
     };
     io::stdout().write_all(&response.write_to_bytes()?)?;

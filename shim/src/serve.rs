@@ -122,6 +122,11 @@ async fn run(flags: &Flags, listener: UnixListener, log: Log) -> anyhow::Result<
     let runtime = tokio::runtime::Handle::current();
     let shim = Arc::new(Shim::new(root, flags.namespace.clone(), events, log, runtime));
     let over = Arc::new(Notify::new());
+    // Before anybody can ask.
+    let (taking, id) = (Arc::clone(&shim), flags.id.clone());
+    tokio::task::spawn_blocking(move || taking.take_over(&id))
+        .await
+        .context("What was left can't be taken over")?;
     let service = Arc::new(Service { shim: Arc::clone(&shim), over: Arc::clone(&over) });
     let listener = Listener::try_from(listener).context("The shim can't listen")?;
     let mut server = Server::new().add_listener(listener).register_service(services(&service));

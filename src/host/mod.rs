@@ -6,8 +6,10 @@
 pub mod apart;
 pub mod cgroup;
 pub mod fds;
+pub mod guest_time;
 pub mod hooks;
 pub mod inherited;
+pub mod loopback;
 pub mod netns;
 pub mod network;
 pub mod pidfd;

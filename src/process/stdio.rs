@@ -160,13 +160,13 @@ impl Relays {
 
 fn open(door: Door, process: ProcessId, stream: Stream) -> Result<UnixStream, StdioError> {
     let mut opened = door(STREAM_PORT).map_err(|source| StdioError::Open { stream, source })?;
-    protocol::write(&mut opened, &StreamHello { process, stream })
+    protocol::write(&mut opened, &StreamHello::Stdio { process, stream })
         .map_err(|source| StdioError::Hello { stream, source })?;
     Ok(opened)
 }
 
 /// Until the end of `from`, or the first error of either.
-fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
+pub(crate) fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {
         match from.read(&mut buffer) {

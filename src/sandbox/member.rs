@@ -28,10 +28,10 @@ use nix::{errno::Errno, unistd};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Log, chain,
+    LOST, Log, chain,
     child::{Parent, Word},
     control::{self, Admission, Admitted, Control, ControlError},
-    images,
+    images, keep_exit,
     oom::Showing,
     serve::{self, Served},
     volumes,
@@ -139,7 +139,9 @@ pub fn run(fd: RawFd, warn: &dyn Fn(&Log, &str)) -> Result<u8, MemberError> {
             warn(log, text);
         }
     };
-    Ok(supervise(member, &tell)?.exit_code())
+    let ended = supervise(member, &tell).map(ExitStatus::exit_code);
+    keep_exit(&config.dir, *ended.as_ref().unwrap_or(&LOST));
+    ended
 }
 
 /// What lives as long as the container.

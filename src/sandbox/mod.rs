@@ -15,6 +15,7 @@
 
 pub mod child;
 pub mod control;
+mod forward;
 mod images;
 pub mod member;
 mod members;
@@ -26,7 +27,10 @@ mod usual;
 pub mod vmm;
 pub mod volumes;
 
-use std::path::PathBuf;
+use std::{
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 use msb_agent::protocol::Container;
 use serde::{Deserialize, Serialize};
@@ -34,6 +38,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     config::{MachineConfig, NetworkNamespace, PlacedBind, PlacedImage},
     host::cgroup::Place,
+    state::Exit,
 };
 
 /// All that the VMM process is told, once, by the process that starts it.
@@ -70,6 +75,15 @@ pub struct Log {
     pub path: PathBuf,
     /// Whether its lines are JSON.
     pub json: bool,
+}
+
+/// The exit code of a process whose machine was lost.
+const LOST: u8 = 255;
+
+/// Keeps a container's end for who is not the parent of this process.
+fn keep_exit(dir: &Path, code: u8) {
+    // Its directory may be gone: then nobody asks any more.
+    let _ = Exit { code, at: SystemTime::now() }.save(dir);
 }
 
 /// An error with all its causes, in one line as far as they are.

@@ -15,9 +15,9 @@ use msb_agent::protocol::{
 use nix::{errno::Errno, unistd};
 
 use super::{
-    Log, SandboxConfig, chain,
+    LOST, Log, SandboxConfig, chain,
     child::{Moments, Parent, Word},
-    control,
+    control, forward, keep_exit,
     members::Members,
     network::{Network, NetworkError},
     oom::Showing,
@@ -133,7 +133,9 @@ pub fn run(fd: RawFd, warn: &dyn Fn(&Log, &str)) -> Result<u8, VmmError> {
             warn(log, text);
         }
     };
-    Ok(supervise(sandbox, session, &tell)?.exit_code())
+    let ended = supervise(sandbox, session, &tell).map(ExitStatus::exit_code);
+    keep_exit(&config.dir, *ended.as_ref().unwrap_or(&LOST));
+    ended
 }
 
 /// What lives as long as the container.
@@ -217,6 +219,12 @@ fn create(config: &SandboxConfig, parent: &mut Parent) -> Result<(Sandbox, Sessi
             // The container's place may be wrong in ways that its create finds out first.
             let oom = Showing::new(config.cgroup.as_ref().and_then(|place| place.cgroup().ok()));
             let network = Some(Network::new(handle.clone(), questions)?);
+            if config.pod
+                && let Err(error) = forward::serve(handle.clone())
+            {
+                // A pod is of use without.
+                handle.note(&chain(&error));
+            }
             let (members, volumes) =
                 if config.pod { (volumes.map(Members::new), None) } else { (None, volumes) };
             let sandbox = Sandbox {

@@ -10,6 +10,7 @@ mod agent;
 mod boot;
 mod clock;
 mod container;
+mod forward;
 mod log;
 mod names;
 mod network;

@@ -1,9 +1,14 @@
 //! Our own shim, `io.containerd.msb.v2`: what runc's has in another way, and what is left when something is killed. That it does
 //! otherwise as runc's is in `contract`.
 
+use std::time::Duration;
+
 use integration::check::Lab;
 
 crate::conformance!(both: [], ours: [a_task]);
+
+/// Of a step with many containers.
+const LONG: Duration = Duration::from_secs(300);
 
 fn a_task(lab: &mut Lab) {
     lab.must("a root of the test's own", "cp -a /opt/busybox/rootfs /root/tree");
@@ -43,14 +48,11 @@ fn a_task(lab: &mut Lab) {
 fn layers(lab: &mut Lab) {
     lab.must(
         "an image of sixty layers and more",
-        r#"mkdir image; cd image; docker save busybox | tar xf -; cp manifest.json manifest; jq -r '.[0].Config' manifest | xargs cat > config; mkdir d
-           for i in $(seq 60); do
-               echo $i > d/$i; tar cf x$i d; rm d/$i
-               jq -c ".[0].Layers += [\"x$i\"]" manifest > new; mv new manifest
-               jq -c ".rootfs.diff_ids += [\"sha256:$(sha256sum x$i | cut -d' ' -f1)\"] | del(.history)" config > new; mv new config
-           done
-           jq -c '.[0].Config = "config" | .[0].RepoTags = ["many:latest"]' manifest > manifest.json; rm -r index.json oci-layout d
-           tar cf ../many . && cd .. && rm -r image && ctr image import many >&2"#,
+        r#"mkdir image; cd image; docker save busybox | tar xf -; mkdir d; cp $(jq -r '.[0].Config' manifest.json) config
+           for i in $(seq 60); do echo $i > d/$i; tar cf x$i d/$i; done
+           jq -c --arg x "$(sha256sum $(seq -f x%g 60))" '.rootfs.diff_ids += [$x | scan("[0-9a-f]{64}") | "sha256:\(.)"] | del(.history)' config > new; mv new config
+           jq -c '.[0].Layers += [range(60) | "x\(. + 1)"] | .[0].Config = "config" | .[0].RepoTags = ["many:latest"]' manifest.json > new; mv new manifest.json
+           rm -r index.json oci-layout d; tar cf ../many . && cd .. && rm -r image && ctr image import many >&2"#,
     );
     lab.step("all are there", "run docker.io/library/many:latest a sh -c 'ls /d | wc -l; cat /d/1 /d/60'")
         .code(0)
@@ -98,36 +100,78 @@ fn by_ctr(lab: &mut Lab) {
     );
 }
 
+/// Ten at once, in each state, while containerd is killed and away; then the same while it is there.
 fn killed(lab: &mut Lab) {
+    lab.define(
+        r#"
+        task() { awk -v i=$1 '$1 == i { print $2 }' /root/tasks; }
+        unshim() { pkill -KILL -f "^containerd-shim-msb-v2 -namespace default .*-id $1\$"; }
+        by_hand() { cd /run/containerd/io.containerd.runtime.v2.task/default/$1 && containerd-shim-msb-v2 -namespace default -address /run/containerd/containerd.sock \
+            -publish-binary /usr/bin/containerd -id $1 $2; cd; }
+        states() { ctr task ls | awk '/^n/ { print $1, $3 }' | sort; }
+        over() { eventually "! kill -0 $(task $1) 2> /dev/null" 0.2; }"#,
+    );
     lab.must(
         "a snapshotter whose roots are files, for the next containerd",
         r#"truncate -s 100M scratch; mkfs.ext4 -q -F scratch
            printf '[plugins."io.containerd.snapshotter.v1.blockfile"]\nroot_path = "/root/blocks"\nscratch_file = "/root/scratch"\nrecreate_scratch = true\nfs_type = "ext4"\n' >> /etc/containerd/config.toml"#,
     );
-    lab.must("another", "apart c sleep 1000");
-    lab.step(
-        "containerd is killed: its next finds the task",
-        "kill -KILL $(pidof containerd); eventually 'systemctl is-active -q containerd || systemctl start containerd' 0.5
-         eventually 'ctr version' 0.2 > /dev/null 2>&1; ctr task exec --exec-id x c echo in",
+    lab.step_with(
+        "ten containers: eight run, one is paused, and one is not started for its hook",
+        r#"for i in $(seq 0 8); do apart n$i sh -c "trap 'exit 4$i' TERM; sleep 1000 & wait"; done
+           ctr oci spec | jq '.root.path = "/root/tree" | .linux.cgroupsPath = "/default/n9" | .process.terminal = false | .process.args = ["/bin/true"] | .hooks = {startContainer: [{path: "/bin/sleep", args: ["sleep", "1000"]}]}' > created.json
+           ctr run -d $S --config created.json n9 < /dev/null > started 2>&1 &
+           ctr task pause n7; eventually 'states | grep -q "n9 CREATED"' 0.2; states; ctr task ls > tasks"#,
+        |command| command.timeout(LONG),
     )
     .code(0)
-    .out("in\n");
+    .out("n0 RUNNING\nn1 RUNNING\nn2 RUNNING\nn3 RUNNING\nn4 RUNNING\nn5 RUNNING\nn6 RUNNING\nn7 PAUSED\nn8 RUNNING\nn9 CREATED\n");
+    lab.must("containerd is killed, and away", "kill -KILL $(pidof containerd); systemctl stop containerd");
+    lab.step(
+        "meanwhile a VMM is killed; shims are killed, and their containers run on or end; a container ends",
+        "kill -KILL $(task n0); for i in 1 2 3 6; do unshim n$i; done; for i in 2 6 8; do kill -TERM $(task n$i); done; for i in 0 2 6 8; do over n$i; done; kill -0 $(task n1) $(task n3)",
+    )
+    .code(0);
+    lab.step(
+        "what removes a task without its shim knows how it ended",
+        "by_hand n2 delete | od -An -v -tu1 | tr -s ' \\n' ' ' | grep -o ' 16 42 '",
+    )
+    .out(" 16 42 \n");
+    lab.step(
+        "another shim takes over what runs, and what has ended",
+        "for i in 3 6; do by_hand n$i start | grep -c ^unix:///run/containerd/s/; done",
+    )
+    .out("1\n1\n");
+    lab.step_with(
+        "containerd is back: each is what has become of it, and what nobody serves is removed",
+        "systemctl start containerd; eventually 'ctr version' 0.2 > /dev/null 2>&1; states; eventually \"! kill -0 $(task n1)\" 0.2 2> /dev/null",
+        |command| command.timeout(LONG),
+    )
+    .code(0)
+    .out("n0 STOPPED\nn3 RUNNING\nn4 RUNNING\nn5 RUNNING\nn6 STOPPED\nn7 PAUSED\nn8 STOPPED\nn9 CREATED\n");
+    lab.step(
+        "those that run are of use, also to the other shim",
+        "for i in 3 4; do ctr task exec --exec-id x n$i echo in n$i; done; ctr task ps n3 | tail -n +2 | wc -l",
+    )
+    .code(0)
+    .out("in n3\nin n4\n2\n");
+    lab.step(
+        "no exit code is lost",
+        "ctr task kill -s TERM n3; kill -KILL $(task n7) $(task n9); for i in 3 6 7 8 9; do ended n$i; done 2>&1 | grep -o 'exit code [0-9]*'",
+    )
+    .out("exit code 43\nexit code 46\nexit code 137\nexit code 48\nexit code 137\n");
+    lab.step(
+        "the shims of one that has ended, of one that is paused and of one that runs are killed: nothing of them is left",
+        "ctr task pause n4; for i in 0 4 5; do unshim n$i; done; for i in 4 5; do over n$i; done; eventually '[ -z \"$(states)\" ]' 0.2; for i in 0 1 2 4 5; do ctr container rm n$i; done; rm -r /run/containerd/fifo/*
+         ps -eo args= | grep '^msb-runtime\\|^containerd-shim'; ls /run/containerd/msb/default",
+    )
+    .out("");
     lab.step(
         "a root in a file",
         "run --snapshotter blockfile docker.io/library/busybox:latest a sh -c 'echo kept > /w; cat /w'; losetup -a",
     )
     .code(0)
     .out("kept\n");
-    lab.step("the VMM is killed", "pkill -KILL -f '^msb-runtime vmm'; ended c")
-        .code(0)
-        .err_has("exit code 137");
-    lab.step(
-        "containerd is away while a task ends",
-        "apart c sh -c 'sleep 3; exit 5'; systemctl stop containerd; eventually '! pgrep -f \"^msb-runtime vmm\"' 0.2 > /dev/null
-         systemctl start containerd; ended c",
-    )
-    .code(0)
-    .err_has("exit code 5");
 }
 
 fn by_docker(lab: &mut Lab) {

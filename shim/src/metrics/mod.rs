@@ -3,7 +3,8 @@
 //! Enters: what the guest has counted of the container, and the processor time that the host has counted of its machine.
 //! Leaves: one message. Memory, processes and disks are the guest's, whose limits are the container's: a machine's own memory
 //! is beyond them, and in the cgroup on the host (for a pod: in the pod's). Processor time is all that the machine took:
-//! the guest's, and above it what the VMM did for it, which is the kernel's work in the container's eyes.
+//! the guest's, and above it what the VMM did for it, which is the kernel's work in the container's eyes. Of a pod's machine
+//! the first container has what the VMM did for all of them, and each the guest's time of its own.
 
 mod v1;
 mod v2;

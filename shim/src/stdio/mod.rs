@@ -18,6 +18,7 @@ use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
     libc::O_NONBLOCK,
 };
+use serde::{Deserialize, Serialize};
 
 /// Why they can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +59,7 @@ pub struct Owner<'a> {
 }
 
 /// As containerd names them; empty: none.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Paths {
     /// Read from.
     pub stdin: String,

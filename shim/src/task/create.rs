@@ -23,7 +23,11 @@ use msb_runtime::{
     },
 };
 
-use super::{Process, Shim, Task};
+use super::{
+    Process, Shim, Task,
+    take_over::{self, is_pods},
+    watch::Life,
+};
 use crate::{
     failure::Failure,
     mounts,
@@ -73,7 +77,7 @@ impl Shim {
             ..TaskCreate::default()
         });
         let (shim, pid) = (Arc::clone(self), task.pid);
-        thread::spawn(move || shim.watch(&task, process));
+        thread::spawn(move || shim.watch(&task, Life::Child(process)));
         Ok(pid)
     }
 
@@ -91,13 +95,16 @@ impl Shim {
             stdin: has_stdin,
             announce: Announce::default(),
         };
-        let Created { entry, process, .. } =
+        let Created { entry, process, record } =
             create::create(request, &context).map_err(Failure::oci("create"))?;
+        // For a shim that may have to take it over; without, it has its container all the same.
+        let _ = entry.save(take_over::STREAMS, &paths);
         let init = Process::new(paths);
         init.keep_input(input);
         let task = Task {
             id,
             bundle: bundle.to_owned(),
+            pods: is_pods(&record),
             pid: process.pid(),
             init,
             execs: Mutex::new(BTreeMap::new()),

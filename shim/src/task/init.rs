@@ -6,12 +6,13 @@ use containerd_shim_protos::{
 };
 use msb_agent::protocol::{ProcessId, ProcessInfo, TerminalSize};
 use msb_runtime::{
+    host::{cgroup::CpuTime, guest_time},
     state::{StateError, Status},
     verbs::{VerbError, delete, kill, pause, resume, start, update},
 };
 use oci_spec::runtime::LinuxResources;
 
-use super::{Exit, Shim, Task};
+use super::{Exit, Phase, Shim, Task};
 use crate::{events::timestamp, failure::Failure, metrics, mounts};
 
 /// Docker's namespace. Its `top` looks at processes of the host.
@@ -100,16 +101,27 @@ impl Shim {
             Some(cgroup) if !cgroup.is_version_2() => metrics::Version::One,
             _ => metrics::Version::Two,
         };
-        let machine = cgroup.and_then(|cgroup| cgroup.cpu_time());
-        Ok(metrics::any(task.control().statistics()?, machine, version))
+        let mut machine = cgroup.and_then(|cgroup| cgroup.cpu_time());
+        let found = task.control().statistics()?;
+        if task.pods {
+            // All containers' work is the machine's, and is told of each: here its own, and what the VMM did for all.
+            let guests = guest_time::of(task.pid)
+                .map_or(0, |time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+            machine = machine.map(|CpuTime { usage, user, system }| CpuTime {
+                usage: found.cpu.usage.saturating_add(usage.saturating_sub(guests)),
+                user,
+                system,
+            });
+        }
+        Ok(metrics::any(found, machine, version))
     }
 
     /// The pids of its processes: those of the guest, the first one first. Docker keeps the lines of the host's `ps(1)` that
     /// have these pids, and the guest's mean nothing there: it is given what stands for all of them on the host. So is who
-    /// asks of a task that has ended: a containerd that was restarted throws away shims that have no pids, and with them
-    /// exit codes that nobody has seen.
+    /// asks of a task that has ended, or does not run yet and may be busy with its hooks: a containerd that was restarted
+    /// throws away shims that do not tell pids at once, and with them exit codes that nobody has seen.
     pub fn pids(&self, task: &Task) -> Result<Vec<u32>, Failure> {
-        if self.namespace == DOCKER || task.init.exit().is_some() {
+        if self.namespace == DOCKER || matches!(task.phase(self)?, Phase::Created | Phase::Stopped) {
             return Ok(vec![task.pid]);
         }
         Ok(task.control().processes()?.iter().map(|ProcessInfo { pid, .. }| *pid).collect())

@@ -2,12 +2,13 @@
 //!
 //! A task is a container and its processes. The first one's life is that of a process here (the VMM, or in a pod what stands
 //! for one of its containers); an exec's is told by the guest on a channel of
-//! its own. Each process has its end told once, after its start and, for the first one, after all execs' ends.
+//! its own. What a shim that was killed has left is taken over by the next one ([`take_over`]). Each process has its end told once, after its start and, for the first one, after all execs' ends.
 
 mod create;
 mod exec;
 mod init;
 mod process;
+mod take_over;
 mod watch;
 
 use std::{
@@ -52,6 +53,8 @@ pub struct Task {
     pub id: Id,
     /// Its bundle.
     pub bundle: PathBuf,
+    /// Whether its machine is a pod's, whose other containers have processes of their own.
+    pub pods: bool,
     /// The pid of the process that stands for it: the VMM, or in a pod another one.
     pub pid: u32,
     /// Its first process.

@@ -23,6 +23,8 @@ pub struct Exit {
 impl Exit {
     /// The exit code of a process that was lost.
     pub const LOST: u32 = 255;
+    /// Of one that left nothing, as only SIGKILL makes it.
+    pub const KILLED: u32 = 137;
 
     /// Now.
     pub fn now(code: u32) -> Self {

@@ -6,6 +6,7 @@ use containerd_shim_protos::events::task::{TaskExit, TaskOOM};
 use msb_runtime::{
     host::{cgroup::Cgroup, pidfd},
     sandbox::child::Released,
+    state::Process,
     verbs::Lent,
 };
 use nix::{
@@ -19,11 +20,26 @@ use crate::events::timestamp;
 /// How long the ends of execs are waited for, when their machine has gone.
 const EXECS: Duration = Duration::from_secs(5);
 
+/// The process that stands for a container.
+#[derive(Debug)]
+pub(super) enum Life {
+    /// Of this shim's.
+    Child(Released),
+    /// Of an earlier shim's.
+    Stranger(Process),
+}
+
 impl Shim {
     /// Waits for the end of the process that stands for it, and tells the container's end after those of its execs.
-    pub(super) fn watch(&self, task: &Task, process: Released) {
+    pub(super) fn watch(&self, task: &Task, process: Life) {
         self.watch_memory(task);
-        let code = process.wait().map_or(Exit::LOST, u32::from);
+        let exit = match process {
+            Life::Child(child) => Exit::now(child.wait().map_or(Exit::LOST, u32::from)),
+            Life::Stranger(other) => {
+                wait(other);
+                self.kept(task)
+            }
+        };
         let execs: Vec<_> =
             lock(&task.execs).values().filter(|exec| exec.is_started()).map(Arc::clone).collect();
         let ends = async {
@@ -33,7 +49,6 @@ impl Shim {
         };
         // One whose output nobody takes is told later.
         let _ = self.runtime.block_on(async { tokio::time::timeout(EXECS, ends).await });
-        let exit = Exit::now(code);
         let _order = task.init.in_order();
         self.events.publish(&TaskExit {
             container_id: task.id.to_string(),
@@ -44,6 +59,12 @@ impl Shim {
             ..TaskExit::default()
         });
         task.init.set_exit(exit);
+    }
+
+    /// How a process ended that is nobody's child here.
+    fn kept(&self, task: &Task) -> Exit {
+        let kept = self.look(task).ok().and_then(|entry| entry.exit().ok().flatten());
+        kept.map_or_else(|| Exit::now(Exit::KILLED), |exit| Exit { code: exit.code.into(), at: exit.at })
     }
 
     /// Until that process's end, tells each time that the guest's kernel has killed for want of memory, which is made known
@@ -78,5 +99,17 @@ impl Shim {
     /// Its cgroup on the host.
     pub(super) fn cgroup(&self, task: &Task) -> Option<Cgroup> {
         Lent::load(&self.look(task).ok()?).ok()??.cgroup().ok()?
+    }
+}
+
+/// Returns once it has ended.
+fn wait(process: Process) {
+    let Ok(descriptor) = pidfd::open(process.pid.unsigned_abs()) else { return };
+    // The descriptor may be of a later process of that pid.
+    while process.is_alive() {
+        let mut fds = [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)];
+        if !matches!(poll(&mut fds, PollTimeout::NONE), Ok(_) | Err(Errno::EINTR)) {
+            return;
+        }
     }
 }

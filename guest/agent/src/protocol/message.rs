@@ -203,13 +203,19 @@ impl ExitStatus {
     }
 }
 
-/// The first frame of a stdio stream, from host to agent.
+/// The first frame of a stream that is no channel, from host to agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StreamHello {
-    /// Whose stream.
-    pub process: ProcessId,
-    /// Which one.
-    pub stream: Stream,
+pub enum StreamHello {
+    /// A process's stdio.
+    Stdio {
+        /// Whose stream.
+        process: ProcessId,
+        /// Which one.
+        stream: Stream,
+    },
+    /// A TCP port at the guest's localhost. The agent says [`CONNECTED`](super::CONNECTED) when somebody listens there, and
+    /// then both ways are its bytes; else it closes the stream.
+    Port(u16),
 }
 
 /// The streams of a process. With a terminal there is just [`Stream::Terminal`], both ways.

@@ -8,6 +8,7 @@
 //!  boot      agent ── connects ──▶ host port 1024      the sandbox's channel; agent says Hello first
 //!  later     host  ── connects ──▶ guest port 1024     one more channel (an exec, a container of a pod); agent says Hello first
 //!  stdio     host  ── connects ──▶ guest port 1025     StreamHello, then raw bytes
+//!  a port    host  ── connects ──▶ guest port 1025     StreamHello, then CONNECTED from the agent, then raw bytes
 //!  names     agent ── connects ──▶ host port 1026      one question about a name, and its answer
 //! ```
 //!
@@ -60,5 +61,8 @@ pub const CHANNEL_PORT: u32 = 1024;
 /// back, each behind its length in two bytes, most significant first.
 pub const NAMES_PORT: u32 = 1026;
 
-/// vsock port on which the agent accepts stdio streams.
+/// vsock port on which the agent accepts streams: of stdio, and to ports of the guest.
 pub const STREAM_PORT: u32 = 1025;
+
+/// The agent's only byte of its own on a stream to a port: somebody listens there.
+pub const CONNECTED: u8 = 1;

@@ -23,7 +23,7 @@ use crate::agent::Agent;
 use crate::container::made::Made;
 use crate::process::record::Record;
 use crate::transport::{self, Listener};
-use crate::{log, network, signals, slots};
+use crate::{forward, log, network, signals, slots};
 
 /// Stack of a channel's thread: decoding a container needs more than a relay.
 const CHANNEL_STACK: usize = 256 << 10;
@@ -153,7 +153,7 @@ pub fn channels(agent: &Arc<Agent>, listener: &Listener) -> ! {
     }
 }
 
-/// Accepts stdio streams for ever.
+/// Accepts streams for ever.
 pub fn streams(agent: &Arc<Agent>, listener: &Listener) -> ! {
     loop {
         let agent = Arc::clone(agent);
@@ -169,11 +169,20 @@ fn stream(agent: &Agent, mut connection: File) {
     }
     // Without a hello, or for a process that is gone, the stream is closed.
     let Ok(hello) = protocol::read::<StreamHello>(&mut connection) else { return };
-    let record = agent.registry().find(hello.process).map(Arc::clone);
-    if let Some(record) = record {
-        let streams = Arc::clone(&record.streams);
-        drop(record);
-        streams.attach(hello.stream, &connection);
+    match hello {
+        StreamHello::Stdio { process, stream } => {
+            let record = agent.registry().find(process).map(Arc::clone);
+            if let Some(record) = record {
+                let streams = Arc::clone(&record.streams);
+                drop(record);
+                streams.attach(stream, &connection);
+            }
+        }
+        StreamHello::Port(port) => {
+            if setsockopt(&connection, sockopt::ReceiveTimeout, &TimeVal::new(0, 0)).is_ok() {
+                forward::join(&connection, port);
+            }
+        }
     }
 }
 

@@ -251,7 +251,7 @@ impl Sandbox {
 
     pub fn stream(&self, process: ProcessId, stream: Stream) -> UnixStream {
         let mut connection = self.connect("1025");
-        protocol::write(&mut connection, &StreamHello { process, stream }).unwrap();
+        protocol::write(&mut connection, &StreamHello::Stdio { process, stream }).unwrap();
         connection
     }
 

@@ -1,6 +1,6 @@
 //! Pods of each kind that Kubernetes makes, each the least that shows it.
 
-use integration::check::{Lab, Runtime};
+use integration::check::Lab;
 
 pub fn of_kubernetes(lab: &mut Lab) {
     lab.must(
@@ -47,14 +47,14 @@ pub fn of_kubernetes(lab: &mut Lab) {
          eventually 'echo \"GET /index.html HTTP/1.0\n\" | nc -q 5 -w 5 $(ip -4 -o addr show cni0 | grep -o \"10.77.0.[0-9]*\" | head -n1) 8123 | tail -n1 | grep hello' 0.3",
     )
     .out("hello\n");
-    // containerd looks for the port in the pod's network namespace on the node, where a machine's is not.
-    if lab.runtime() == Runtime::Runc {
-        lab.step(
-            "forwarded",
-            r#"url=$(ask PortForward all '. + {port: [80]}' | jq -r .url); printf 'GET /index.html HTTP/1.0\r\n\r\n' | host-cri forward $url | tail -n1"#,
-        )
-        .out("hello\n");
-    }
+    lab.step(
+        "forwarded, to what listens on all addresses and to what listens on localhost alone",
+        r#"url=$(ask PortForward all '. + {port: [80]}' | jq -r .url); printf 'GET /index.html HTTP/1.0\r\n\r\n' | host-cri forward $url | tail -n1
+        con all local '. + {command: ["httpd", "-f", "-p", "127.0.0.1:81", "-h", "/etc"]}'
+        again() { url=$(ask PortForward all '. + {port: [81]}' | jq -r .url); printf 'GET /hostname HTTP/1.0\r\n\r\n' | host-cri forward $url | tail -n1; }
+        eventually '[ "$(again)" = all ] && echo all'"#,
+    )
+    .out("hello\nall\n");
     lab.step("a container that is out of its memory", r#"con all fat '. + {command: ["tail", "/dev/zero"], linux: {resources: {memory_limit_in_bytes: 33554432}, security_context: {namespace_options: {pid: "POD"}}}}'
         eventually 'state all.fat | grep -v RUNNING' 0.2; state all.main"#)
         .out("CONTAINER_EXITED 137 OOMKilled\nCONTAINER_RUNNING 0 \n");
