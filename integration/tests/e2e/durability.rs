@@ -13,7 +13,7 @@ fn killed_while_it_writes(lab: &mut Lab) {
     lab.must(
         "a bundle with a root of its own",
         r#"bundle c sh -c '
-            (n=0; while :; do n=$((n+1)); head -c $((n % 7 * 40000)) /dev/urandom > /noise$((n % 9)); mkdir -p /t/$n; rm -rf /t/$((n-3)); done) &
+            (n=0; while :; do n=$((n+1)); head -c $((n % 7 * 40000)) /bin/busybox > /noise$((n % 9)); mkdir -p /t/$n; rm -rf /t/$((n-3)); done) &
             mkdir -p /one; touch /records; i=$(wc -l < /records)
             while :; do
                 i=$((i+1)); echo "record $i" | dd of=/records conv=notrunc,fsync oflag=append 2>/dev/null || exit 1
