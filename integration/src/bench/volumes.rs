@@ -15,7 +15,7 @@ pub const PLACES: [(&str, &str); 3] = [
     ("own disk, msb", "msb-runtime disk"),
 ];
 
-/// What a container does in its directory of work. `/read` is a file of 16 MiB.
+/// What a container does in its directory of work. `/read` and `/random` are files of 16 MiB.
 const WORK: &str = r#"
 set -e; cd /work
 timed() { began=$(/bin/now +%s%N); eval "$3"; echo "VOL $1 $2 $(($(/bin/now +%s%N) - began))"; }
@@ -24,6 +24,7 @@ timed small-files-read 200 'cat * > /dev/null'
 timed small-files-list 200 'ls -l > /dev/null'
 timed small-files-remove 200 'rm *'
 timed write-and-sync-16m 256 'dd if=/dev/zero of=big bs=64k count=256 conv=fsync 2> /dev/null'; rm big
+guest-io files /random /work
 timed read-16m 256 'dd if=/read of=/dev/null bs=64k 2> /dev/null'
 "#;
 
@@ -41,11 +42,12 @@ mkdir /bench/root/work
 cp /usr/bin/date /bench/root/bin/now
 ldd /usr/bin/date | awk '{for (i = 1; i <= NF; i++) if ($i ~ /^\//) print $i}' | xargs cp -L --parents -t /bench/root
 head -c 16M /dev/urandom > /bench/read
-cp /bench/read /bench/root/read
+cp /bench/read /bench/random; cp /bench/read /bench/root/read; cp /bench/read /bench/root/random
+cp /usr/local/bin/guest-io /bench/root/bin/
 cd /opt/busybox/bundle
 jq --arg work "$WORK" '.process.args = ["sh", "-c", $work] | .root.path = "/bench/root"' config.json > /bench/disk/config.json
 jq '.mounts += [{destination: "/work", type: "bind", source: "/bench/work", options: ["rbind"]},
-    {destination: "/read", type: "bind", source: "/bench/read", options: ["rbind"]}]' /bench/disk/config.json > /bench/volume/config.json
+    ({destination: ("/read", "/random"), type: "bind", options: ["rbind"]} | .source = "/bench" + .destination)]' /bench/disk/config.json > /bench/volume/config.json
 "#;
 
 /// Measures all cases in all places.

@@ -1,5 +1,6 @@
 //! A clean virtual host with one runtime under test.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::{Runtime, Snapshot, Step};
@@ -64,7 +65,16 @@ impl Lab {
 
     /// Puts the program `name` of this package into the host's `PATH`.
     pub fn bring(&mut self, name: &str) {
-        let program = Project::here().host_program(name).expect("the test's own program can be built");
+        self.put(name, Project::here().host_program(name));
+    }
+
+    /// Puts `guest-posix` there, which runs in any container.
+    pub fn bring_guest_posix(&mut self) {
+        self.put("guest-posix", Project::here().guest_posix());
+    }
+
+    fn put(&self, name: &str, program: anyhow::Result<PathBuf>) {
+        let program = program.expect("the test's own program can be built");
         let program = std::fs::read(program).expect("it was built just now");
         let script = format!("cat > /usr/local/bin/{name} && chmod 755 /usr/local/bin/{name}");
         let brought = self.host.sh(&script).stdin(program).run().expect("the host takes it");

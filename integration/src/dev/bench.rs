@@ -160,10 +160,12 @@ fn by_instructions(project: &Project, build: &Build, bench: &Bench, report: &mut
 fn by_the_wall(project: &Project, build: &Build, bench: &Bench, report: &mut Report) -> Result<Outcome> {
     let item = |source, target: &str, mode| Item { source, target: target.into(), mode };
     let (guest_net, net) = project.guest_net()?;
+    let (guest_io, io) = project.guest_io()?;
     let mut payload = build.payload();
     payload.extend([
         item(project.machine_program()?, "/usr/local/bin/boot", 0o755),
-        item(project.guest_io()?, "/usr/lib/msb/guest-io", 0o644),
+        item(guest_io, "/usr/lib/msb/guest-io", 0o644),
+        item(io, "/usr/local/bin/guest-io", 0o755),
         item(guest_net, "/usr/lib/msb/guest-net", 0o644),
         item(net, "/usr/local/bin/guest-net", 0o755),
     ]);

@@ -142,9 +142,15 @@ impl Project {
         self.program("msb-rootfs", &[], &["--release", "--package", "rootfs-builder"])
     }
 
-    /// The first file system of a guest that only measures its disks.
-    pub fn guest_io(&self) -> Result<PathBuf> {
-        self.initramfs("guest-io-initramfs", &self.guest("guest-io")?)
+    /// What asks a file system for what POSIX promises.
+    pub fn guest_posix(&self) -> Result<PathBuf> {
+        self.guest("guest-posix")
+    }
+
+    /// The first file system of a guest that only measures its disks, and the same program for files.
+    pub fn guest_io(&self) -> Result<(PathBuf, PathBuf)> {
+        let program = self.guest("guest-io")?;
+        Ok((self.initramfs("guest-io-initramfs", &program)?, program))
     }
 
     /// The first file system of a guest that only measures its network, and the same program for beside it.
@@ -153,7 +159,7 @@ impl Project {
         Ok((self.initramfs("guest-net-initramfs", &program)?, program))
     }
 
-    /// A program that is all there is in a guest.
+    /// A program that needs nothing else in a guest.
     fn guest(&self, name: &str) -> Result<PathBuf> {
         let inputs = self.tools()?.tree(&self.root.join("integration/guests"))?;
         let arguments = ["--profile=guest", "--package", "guests", "--bin", name];

@@ -181,6 +181,13 @@ fn usual_files(lab: &mut Lab) {
         .err("");
     }
     lab.step(
+        "the servers of names, of both",
+        "for name in box1 box2; do echo '# later' >> $(docker inspect -f '{{.ResolvConfPath}}' $name); done; sleep 2
+         for name in box1 box2; do docker exec $name tail -n 1 /etc/resolv.conf; done",
+    )
+    .code(0)
+    .out("# later\n# later\n");
+    lab.step(
         "written while it is paused",
         "docker pause box1 >&2; f=$(docker inspect -f '{{.HostsPath}}' box1); echo 5.6.7.8 late >> $f; sleep 1
          docker unpause box1 >&2; sleep 1; docker exec box1 grep late /etc/hosts; docker rm -f box1 box2 >&2",
@@ -450,7 +457,23 @@ fn lost_daemon(lab: &mut Lab) {
     lab.step("it is stopped as any other", "docker stop -t 1 box1 >&2; docker rm box1; cat /root/v/f")
         .code(0)
         .out("box1\nhost\n");
-    lab.nothing_left("after a lost daemon", &before);
+    lab.must(
+        "one that may do what it likes to its kernel, and reads all the time",
+        "docker run -d $N $D --privileged --name box1 -v /root/v:/data busybox sh -c '
+            (while cat /data/f; do :; done; echo reader ended) > /read 2>&1 & sleep 10000' >&2",
+    );
+    lab.step(
+        "it takes its file system's device from the driver in the midst of that: errors, and it goes on",
+        r#"docker exec box1 sh -c 'cd /sys/bus/virtio/drivers/virtio*fs; for device in virtio*; do echo $device > unbind; done
+               i=0; until grep -q "reader ended" /read || [ $i = 50 ]; do i=$((i+1)); sleep 0.2; done
+               tail -n 1 /read; cat /data/f 2> /dev/null || echo error; for device in virtio*; do echo $device; done; echo here'"#,
+    )
+    .code(0)
+    .out("reader ended\nerror\nvirtio*\nhere\n");
+    lab.step("it is stopped as any other", "docker stop -t 1 box1 >&2; docker rm box1; cat /root/v/f")
+        .code(0)
+        .out("box1\nhost\n");
+    lab.nothing_left("after a lost daemon and a lost device", &before);
 }
 
 fn refused(lab: &mut Lab) {

@@ -5,14 +5,18 @@
 //! case on the console, `IO name operations nanoseconds`, and the end of the machine.
 //! `bench/disks.rs` starts it and reads them.
 //!
+//! As `guest-io files FILE DIRECTORY` it is an ordinary program instead, which reads FILE and writes a file in DIRECTORY
+//! at random places, through the cache as programs do; its lines begin with `VOL`, for `bench/volumes.rs`.
+//!
 //! Not fio: Debian's needs some hundred MB of libraries (Ceph's among them), and a root to run from.
 
 use std::{
+    env,
     fs::{self, File, OpenOptions},
     io::Write,
     os::{
         fd::AsRawFd,
-        unix::fs::{MetadataExt, OpenOptionsExt},
+        unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     },
     path::Path,
     time::Instant,
@@ -21,6 +25,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use io_uring::{IoUring, opcode, types};
 use nix::{
+    fcntl::{PosixFadviseAdvice, posix_fadvise},
     libc::O_DIRECT,
     mount::{MsFlags, mount},
     sys::reboot::{RebootMode, reboot},
@@ -29,7 +34,13 @@ use nix::{
 /// Of each disk; they are larger.
 const AREA: u64 = 128 << 20;
 
-fn main() {
+fn main() -> Result<()> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    if let [files, file, directory] = arguments.as_slice()
+        && files == "files"
+    {
+        return at_random(Path::new(file), Path::new(directory));
+    }
     let mut console = OpenOptions::new().write(true).open("/dev/console").ok();
     let mut say = |line: &str| {
         if let Some(console) = &mut console {
@@ -41,6 +52,36 @@ fn main() {
     }
     // The VMM decides what a restart is: here its end.
     let _ = reboot(RebootMode::RB_AUTOBOOT);
+    Ok(())
+}
+
+/// Transfers of 4 KiB, each in a place of its own, so that no cache has it: one after the other, as most programs have
+/// them.
+fn at_random(file: &Path, directory: &Path) -> Result<()> {
+    const COUNT: u64 = 1024;
+    let mut block = [0x5a; 4096];
+    // Odd, so that each multiple of it is another block of a power of two of them.
+    let place = |number: u64, blocks: u64| number * 2_654_435_761 % blocks * 4096;
+    let source = File::open(file)?;
+    let blocks = source.metadata()?.len() / 4096;
+    // Nothing is read ahead: it would be for nothing, and is no part of what is asked.
+    posix_fadvise(&source, 0, 0, PosixFadviseAdvice::POSIX_FADV_RANDOM)?;
+    let began = Instant::now();
+    (0..COUNT).try_for_each(|number| source.read_exact_at(&mut block, place(number, blocks)))?;
+    println!("VOL random-read-4k {COUNT} {}", began.elapsed().as_nanos());
+    let path = directory.join("random");
+    let target = File::create_new(&path)?;
+    target.set_len(COUNT * 4096)?;
+    let began = Instant::now();
+    (0..COUNT).try_for_each(|number| target.write_all_at(&block, place(number, COUNT)))?;
+    println!("VOL random-write-4k {COUNT} {}", began.elapsed().as_nanos());
+    let began = Instant::now();
+    for number in 0..64 {
+        target.write_all_at(&block, place(number, COUNT))?;
+        target.sync_data()?;
+    }
+    println!("VOL write-4k-and-sync 64 {}", began.elapsed().as_nanos());
+    Ok(fs::remove_file(path)?)
 }
 
 fn measure(say: &mut dyn FnMut(&str)) -> Result<()> {
