@@ -49,7 +49,9 @@ pub fn serve(flags: &Flags) -> anyhow::Result<()> {
     };
     let runtime = Builder::new_current_thread().enable_all().build().context("No runtime can be had")?;
     let served = runtime.block_on(run(flags, listener, log));
-    address::forget(flags);
+    if served.is_err() {
+        address::forget(flags);
+    }
     // What still waits, such as a thread that nobody answers, must not keep it.
     runtime.shutdown_background();
     served
@@ -127,7 +129,8 @@ async fn run(flags: &Flags, listener: UnixListener, log: Log) -> anyhow::Result<
     tokio::task::spawn_blocking(move || taking.take_over(&id))
         .await
         .context("What was left can't be taken over")?;
-    let service = Arc::new(Service { shim: Arc::clone(&shim), over: Arc::clone(&over) });
+    let socket = address::socket(flags);
+    let service = Arc::new(Service { shim: Arc::clone(&shim), over: Arc::clone(&over), socket });
     let listener = Listener::try_from(listener).context("The shim can't listen")?;
     let mut server = Server::new().add_listener(listener).register_service(services(&service));
     server.start().await.context("The shim can't serve")?;
@@ -161,7 +164,7 @@ mod tests {
         let events = Events::to("/nowhere".into(), "test".into(), log.clone());
         let runtime = tokio::runtime::Handle::current();
         let shim = Arc::new(Shim::new(dir.path().to_owned(), "test".into(), events, log, runtime));
-        let service = Arc::new(Service { shim, over: Arc::new(Notify::new()) });
+        let service = Arc::new(Service { shim, over: Arc::new(Notify::new()), socket: path.clone() });
         let mut server = Server::new().add_listener(listener).register_service(services(&service));
         server.start().await.unwrap();
         let client = Client::connect(&format!("unix://{}", path.display())).await.unwrap();
@@ -177,6 +180,14 @@ mod tests {
             let answer = ConnectResponse::parse_from_bytes(&answer.await.unwrap().payload).unwrap();
             assert_eq!(answer.shim_pid, std::process::id(), "{version}");
         }
+        let asked = client.request(Request {
+            service: "containerd.task.v2.Task".into(),
+            method: "Shutdown".into(),
+            timeout_nano: 5_000_000_000,
+            ..Request::default()
+        });
+        asked.await.unwrap();
+        assert!(!path.exists(), "the next shim of the same task would be taken for this one");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! What has begun is done to its end, also when the caller has hung up meanwhile.
 
-use std::sync::Arc;
+use std::{fs, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use containerd_shim_protos::{
@@ -34,6 +34,8 @@ pub struct Service {
     pub shim: Arc<Shim>,
     /// Told when the shim is not needed any more.
     pub over: Arc<Notify>,
+    /// Where it listens.
+    pub socket: PathBuf,
 }
 
 impl Service {
@@ -242,6 +244,8 @@ impl TaskService for Service {
 
     async fn shutdown(&self, _: &TtrpcContext, _: ShutdownRequest) -> ttrpc::Result<Empty> {
         if self.shim.is_idle() {
+            // Before the answer: a task of the same id may come at once, whose shim must not be found to be this one.
+            let _ = fs::remove_file(&self.socket);
             self.over.notify_one();
         }
         Ok(Empty::default())

@@ -17,7 +17,7 @@ use crate::host::VirtualHost;
 const RUNS: usize = 11;
 
 /// Guest memory of every machine here, as in the published numbers of the peers.
-const GUEST_MIB: u64 = 128;
+pub(super) const GUEST_MIB: u64 = 128;
 
 /// How long one case may take by the clock on the wall: a host that hangs must not hang its user.
 pub(super) const PATIENCE: Duration = Duration::from_secs(300);

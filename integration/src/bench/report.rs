@@ -40,6 +40,8 @@ pub struct Report {
     pub volumes: Vec<(String, Vec<u64>)>,
     /// Of an idle sandbox.
     pub memory: Option<Memory>,
+    /// What one sandbox keeps with each of containerd's shims, in KiB.
+    pub shims_kib: Vec<(String, u64)>,
     /// Sizes of what is shipped, in bytes.
     pub sizes: BTreeMap<String, u64>,
 }
@@ -168,6 +170,9 @@ impl fmt::Display for Report {
                 "\nIdle sandbox: {} KiB PSS without guest RAM ({} KiB anonymous), {} KiB of guest RAM, {} threads",
                 memory.overhead_kib, memory.anonymous_kib, memory.guest_kib, memory.threads
             )?;
+        }
+        for (name, kib) in &self.shims_kib {
+            writeln!(f, "Idle sandbox, {name}: {kib} KiB PSS of its shim, and of its VMM without guest RAM")?;
         }
         writeln!(f, "\n{:<42} {:>12}", "file", "bytes")?;
         for (name, size) in &self.sizes {
