@@ -1,4 +1,5 @@
-//! The root's mounts, which containerd leaves to the shim: made in the bundle's `rootfs`, and unmade.
+//! The root's mounts, which containerd leaves to the shim: made in the bundle's `rootfs`, and unmade; or not made at all,
+//! where the root is one image that is only read ([`image`]).
 
 use std::{
     env, fs, io,
@@ -7,7 +8,7 @@ use std::{
 };
 
 use containerd_shim_protos::types::mount::Mount;
-use msb_runtime::host::apart::apart;
+use msb_runtime::{host::apart::apart, image::RootImage};
 use nix::{
     errno::Errno,
     mount::{MntFlags, MsFlags, mount, umount2},
@@ -57,6 +58,17 @@ pub enum MountError {
         /// How many.
         bytes: usize,
     },
+    /// An image that is not there.
+    #[error("The {kind} {from} can't be read")]
+    Image {
+        /// Type of file system.
+        kind: String,
+        /// What.
+        from: String,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
     /// It is in use.
     #[error("The root {} can't be unmounted", path.display())]
     Unmount {
@@ -93,6 +105,9 @@ const USUAL: [&str; 9] =
 
 /// What is to be mounted is in a file.
 const LOOP: &str = "loop";
+
+/// Types of file systems that are on a device or in a file, and that the guest knows.
+const IMAGES: [&str; 2] = ["erofs", "ext4"];
 
 /// mount(2) reads one page of options, with the zero at their end.
 const PAGE: usize = 4096;
@@ -164,12 +179,38 @@ fn mount_file(one: &Mount, path: &Path) -> Result<(), MountError> {
     }
 }
 
+/// The image that a machine can have as it is instead of these mounts: the only one, all of it, and not to be written to,
+/// which its own options say or else the configuration (`read_only`).
+pub fn image(mounts: &[Mount], read_only: bool) -> Result<Option<RootImage>, MountError> {
+    let [one] = mounts else { return Ok(None) };
+    let (flags, data) = understood(&one.options);
+    let plain = one.target.trim_matches('/').is_empty()
+        && !flags.intersects(MsFlags::MS_BIND)
+        && data.split(',').all(|option| option.is_empty() || option == LOOP);
+    if !plain || !(read_only || flags.contains(MsFlags::MS_RDONLY)) {
+        return Ok(None);
+    }
+    if !IMAGES.contains(&one.type_.as_str()) {
+        return Ok(None);
+    }
+    RootImage::of(Path::new(&one.source), &one.type_).map_err(|source| MountError::Image {
+        kind: one.type_.clone(),
+        from: one.source.clone(),
+        source,
+    })
+}
+
+/// The directory for them, or for none.
+pub fn make(root: &Path) -> Result<(), MountError> {
+    fs::create_dir_all(root).map_err(|source| MountError::Directory { path: root.to_owned(), source })
+}
+
 /// Mounts all of them at `root`, in order. What was mounted when one fails is unmounted.
 pub fn mount_all(mounts: &[Mount], root: &Path) -> Result<(), MountError> {
     if mounts.is_empty() {
         return Ok(());
     }
-    fs::create_dir_all(root).map_err(|source| MountError::Directory { path: root.to_owned(), source })?;
+    make(root)?;
     let done = mounts.iter().try_for_each(|one| mount_one(one, root));
     if done.is_err() {
         // The first failure is the one to tell.
@@ -243,6 +284,33 @@ mod tests {
         one.options = ["loop", "ro", "X-containerd.x=y"].map(str::to_owned).into();
         let error = mount_all(&[one], dir.path()).unwrap_err().to_string();
         assert!(error.contains("/no/such/image"), "{error}");
+    }
+
+    #[test]
+    fn one_image_that_is_only_read_needs_no_mount() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("image");
+        fs::write(&file, "an image").unwrap();
+        let mount = |kind: &str, options: &[&str], target: &str| {
+            let mut one = Mount::new();
+            (one.type_, one.source, one.target) = (kind.into(), file.display().to_string(), target.into());
+            one.options = options.iter().map(|option| (*option).to_owned()).collect();
+            one
+        };
+        let direct = |mounts: &[Mount], read_only| image(mounts, read_only).unwrap().is_some();
+        let one = mount("erofs", &["ro", "loop", "X-containerd.x=y"], "");
+        assert!(direct(std::slice::from_ref(&one), false));
+        assert!(direct(&[mount("erofs", &["rw"], "/")], true));
+        assert!(!direct(&[mount("erofs", &["rw"], "")], false), "it may be written to");
+        assert!(!direct(&[one.clone(), one], true), "there is more to it");
+        assert!(!direct(&[mount("erofs", &["ro"], "/sub")], true), "it is a part");
+        assert!(!direct(&[mount("erofs", &["ro", "device=/dev/x"], "")], true), "it has more devices");
+        assert!(!direct(&[mount("ext4", &["ro"], "")], true), "it is no ext4");
+        assert!(!direct(&[mount("xfs", &["ro"], "")], true), "the guest does not know it");
+        assert!(!direct(&[mount("erofs", &["ro", "bind"], "")], true), "it is a directory");
+        let mut none = mount("erofs", &["ro"], "");
+        none.source = "/no/such/image".into();
+        assert!(matches!(image(&[none], true), Err(MountError::Image { .. })));
     }
 
     #[test]

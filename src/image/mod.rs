@@ -4,6 +4,8 @@
 //! empty ext4 for what is written, which the guest joins by overlayfs; files in a directory of the sandbox's own, and what
 //! removes them. At pause and at the end: what was written, in the root again. It never knows KVM or the agent.
 //!
+//! A root that is one image and only read needs neither: a caller that has not mounted it hands it over ([`RootImage`]).
+//!
 //! No data is copied: a layer's disk is a composition (`rootfs_builder::composed`), whose data are the layer's own files.
 //!
 //! **A root that is shared live** (`dev.msb.root=shared`) has no disks, and nothing of this module is made for it. The root
@@ -15,6 +17,7 @@
 //! caller's files, and overlayfs inside of the container finds no upper directory (`trusted.*` attributes stay the
 //! host's). It is for those who must see files at once.
 
+mod attached;
 mod lower;
 mod writeback;
 
@@ -27,6 +30,7 @@ use std::{
 use rootfs_builder::{cache::CacheError, composed::ComposeError, ext4, layers::LayersError};
 
 use crate::config::{DiskConfig, RootDisks};
+pub use attached::RootImage;
 pub use writeback::{BringBackError, Moment, Root, bring_back, keep, rescue};
 
 /// Whose disks they are, in the directory of disks: the root's path.
@@ -81,17 +85,23 @@ pub enum ImageError {
     },
 }
 
-/// Makes the disks in `dir`, which must not exist; the writable one has `scratch_bytes`. On failure nothing is left.
+/// Makes the disks in `dir`, which must not exist: those of `image`, or else of what is in `root`; the writable one has
+/// `scratch_bytes`. On failure nothing is left.
 ///
 /// # Errors
 /// [`ImageError`].
-pub fn prepare(dir: &Path, root: &Path, scratch_bytes: u64) -> Result<RootDisks, ImageError> {
+pub fn prepare(
+    dir: &Path,
+    root: &Path,
+    image: Option<&RootImage>,
+    scratch_bytes: u64,
+) -> Result<RootDisks, ImageError> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(dir)
         .map_err(|source| ImageError::Directory { path: dir.to_owned(), source })?;
-    let made = build(dir, root, scratch_bytes);
+    let made = build(dir, root, image, scratch_bytes);
     if made.is_err() {
         // The first failure is the one to tell.
         let _ = remove(dir);
@@ -99,13 +109,23 @@ pub fn prepare(dir: &Path, root: &Path, scratch_bytes: u64) -> Result<RootDisks,
     made
 }
 
-fn build(dir: &Path, root: &Path, scratch_bytes: u64) -> Result<RootDisks, ImageError> {
-    let layers = lower::layers(dir, root)?;
+fn build(
+    dir: &Path,
+    root: &Path,
+    image: Option<&RootImage>,
+    scratch_bytes: u64,
+) -> Result<RootDisks, ImageError> {
+    let layers = match image {
+        Some(RootImage { path, filesystem }) => {
+            vec![(DiskConfig::Raw { path: path.clone(), read_only: true }, *filesystem)]
+        }
+        None => lower::layers(dir, root)?,
+    };
     fs::write(dir.join(OWNER), root.as_os_str().as_bytes())
         .map_err(|source| ImageError::Directory { path: dir.to_owned(), source })?;
     let scratch = dir.join(SCRATCH);
     ext4::create_scratch(&scratch, scratch_bytes).map_err(|source| ImageError::Scratch(Box::new(source)))?;
-    let read_only = writeback::is_read_only(root);
+    let read_only = image.is_some() || writeback::is_read_only(root);
     Ok(RootDisks { layers, scratch: DiskConfig::Raw { path: scratch, read_only: false }, read_only })
 }
 
@@ -136,7 +156,7 @@ mod tests {
         fs::create_dir(&root).unwrap();
         fs::write(root.join("file"), "content").unwrap();
         let disks = dir.path().join("disks/one");
-        let made = prepare(&disks, &root, 1 << 30).unwrap().disks();
+        let made = prepare(&disks, &root, None, 1 << 30).unwrap().disks();
         assert_eq!(made.iter().map(DiskConfig::is_read_only).collect::<Vec<_>>(), [true, false]);
         assert_eq!(fs::metadata(disks.join(SCRATCH)).unwrap().len(), 1 << 30);
         remove(&disks).unwrap();
@@ -148,7 +168,7 @@ mod tests {
     fn a_failure_leaves_nothing_and_names_the_root() {
         let dir = tempfile::tempdir().unwrap();
         let disks = dir.path().join("disks");
-        let error = prepare(&disks, &dir.path().join("none"), 1 << 30).unwrap_err();
+        let error = prepare(&disks, &dir.path().join("none"), None, 1 << 30).unwrap_err();
         assert!(error.to_string().contains("none"));
         assert!(!disks.exists());
     }

@@ -34,6 +34,9 @@ pub struct Root {
     path: PathBuf,
     device: u64,
     inode: u64,
+    /// It is not there, but on an image that the machine reads.
+    #[serde(default)]
+    image: bool,
 }
 
 impl Root {
@@ -43,7 +46,13 @@ impl Root {
     /// The kernel's.
     pub fn of(path: &Path) -> io::Result<Self> {
         let metadata = fs::metadata(path)?;
-        Ok(Self { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
+        Ok(Self { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino(), image: false })
+    }
+
+    /// The same, for one whose content is on a [`super::RootImage`]: nothing is ever brought there.
+    #[must_use]
+    pub fn on_image(self) -> Self {
+        Self { image: true, ..self }
     }
 
     fn is_there(&self) -> bool {
@@ -159,6 +168,10 @@ fn apply(
         durability: if moment == Moment::Ended { Durability::Durable } else { Durability::Throwaway },
         limits: Limits::default(),
     };
+    if root.image {
+        // As below.
+        return Ok(true);
+    }
     if !root.is_there() {
         return writeback::is_empty(disk, &options.limits);
     }
@@ -208,7 +221,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (root, disks) = (directory.path().join("root"), directory.path().join("disks/one"));
         fs::create_dir(&root).unwrap();
-        prepare(&disks, &root, 64 << 20).unwrap();
+        prepare(&disks, &root, None, 64 << 20).unwrap();
         let root = Root::of(&root).unwrap();
         (directory, disks, root)
     }
@@ -240,7 +253,7 @@ mod tests {
 
         let elsewhere = directory.path().join("elsewhere");
         fs::create_dir(&elsewhere).unwrap();
-        prepare(&disks, &elsewhere, 64 << 20).unwrap();
+        prepare(&disks, &elsewhere, None, 64 << 20).unwrap();
         rescue(&disks, &root, &[]).unwrap();
         assert!(!disks.exists() && directory.path().join("disks/kept/one.ext4").exists());
     }

@@ -15,7 +15,7 @@ use crate::{
     bundle::Spec,
     config::{Assets, Config, Role, SPARE_DISKS},
     host::{hooks, inherited, shm},
-    image,
+    image::{self, RootImage},
     sandbox::{
         SandboxConfig,
         child::{Released, Starting, Word},
@@ -33,6 +33,8 @@ pub struct Request {
     pub bundle: PathBuf,
     /// What the bundle says.
     pub spec: Spec,
+    /// The root, where it is an image that is not mounted; it can't be shared live then.
+    pub image: Option<RootImage>,
     /// The first process's three descriptors.
     pub stdio: [Stdio; 3],
     /// Whether there is anything to read from the first.
@@ -58,7 +60,7 @@ pub struct Created {
 /// # Errors
 /// Of every part, [`VerbError`]; then nothing is left.
 pub fn create(request: Request, context: &Context) -> Result<Created, VerbError> {
-    let Request { id, bundle, spec, stdio, stdin, announce } = request;
+    let Request { id, bundle, spec, image, stdio, stdin, announce } = request;
     let reservation = context.store.reserve(&id)?;
     let entry = reservation.entry();
     let settings = context.settings.as_deref().map_or_else(settings::load, settings::load_from)?;
@@ -69,11 +71,16 @@ pub fn create(request: Request, context: &Context) -> Result<Created, VerbError>
     };
     let Config { role, joined, size, disk, kernel_args, host, plan } = config;
     let lent = Lent::new(entry, &host, spec.root(), plan.has_start_hooks(), context.systemd_cgroup)?;
+    let lent = if image.is_some() { lent.on_image() } else { lent };
     let lent = lent.in_pod(pod.as_ref().map(|pod| pod.directory.clone()), &id);
     lent.save(entry)?;
     lent.rescue()?;
     let guard = Guard::new(lent.clone());
-    let disks = disk.map(|size| image::prepare(&lent.disks, spec.root(), size.0)).transpose()?;
+    if image.is_some() && disk.is_none() {
+        return Err(VerbError::SharedImage);
+    }
+    let disks =
+        disk.map(|size| image::prepare(&lent.disks, spec.root(), image.as_ref(), size.0)).transpose()?;
     let (mut container, binds, images) = plan.complete(disks.as_ref(), shm::size);
     container.start_hooks.state = hook_state::of_start(&spec, &id, &bundle);
     if pod.is_none() && container.hostname.is_none() && !container.namespaces.contains(&Namespace::Uts) {

@@ -120,6 +120,9 @@ pub enum VerbError {
         /// The id of its sandbox.
         sandbox: String,
     },
+    /// An image has no directory to share.
+    #[error("dev.msb.root=shared is for a root that is mounted on the host: leave it out")]
+    SharedImage,
     /// A machine for one.
     #[error(
         "The network is that of container {sandbox}, which has its machine for itself: start that one with the annotation \

@@ -76,6 +76,12 @@ impl Lent {
         })
     }
 
+    /// The same for a root that is on an image.
+    #[must_use]
+    pub(super) fn on_image(self) -> Self {
+        Self { root: self.root.on_image(), ..self }
+    }
+
     /// The same for container `id` of the pod whose first container has the directory `sandbox`.
     #[must_use]
     pub(super) fn in_pod(self, sandbox: Option<PathBuf>, id: &Id) -> Self {

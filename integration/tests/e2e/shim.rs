@@ -172,6 +172,16 @@ fn killed(lab: &mut Lab) {
     )
     .code(0)
     .out("kept\n");
+    lab.step(
+        "one that is only read is the machine's disk as it is, and not mounted on the host",
+        "ctr run -d $S --read-only --snapshotter blockfile docker.io/library/busybox:latest a sh -c 'echo in > /w; sleep 1000' < /dev/null
+         ctr task exec --exec-id x a sh -c 'cat /sys/block/vda/size; grep -c root /etc/passwd; touch /w 2>&1'; losetup -a; grep -c io.containerd.runtime.v2.task /proc/mounts
+         stat -c %s $(ls -t /root/blocks/snapshots/* | head -1) | awk '{print $1 / 512}'; ctr task kill -s KILL a; ended a",
+    )
+    .out_is("the disk's size, twice, and no mount", |out| {
+        let lines: Vec<&str> = out.lines().collect();
+        lines.len() == 5 && lines[0] == lines[4] && lines[2].contains("Read-only file system") && lines[3] == "0"
+    });
 }
 
 fn by_docker(lab: &mut Lab) {

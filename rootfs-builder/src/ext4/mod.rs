@@ -21,3 +21,4 @@ mod spec;
 
 pub use build::{ScratchError, create_scratch, create_scratch_with};
 pub use geometry::{SIZE_MAX, SIZE_MIN};
+pub use reader::needs_no_recovery;

@@ -15,6 +15,7 @@ use containerd_shim_protos::{
 };
 use msb_runtime::{
     bundle::Spec,
+    image::RootImage,
     sandbox::child::Released,
     state::Id,
     verbs::{
@@ -59,8 +60,17 @@ impl Shim {
         let bundle = fs::canonicalize(&new.bundle)
             .map_err(|error| Failure::wrong("The bundle can't be opened", error))?;
         let root = bundle.join(mounts::ROOT);
-        mounts::mount_all(&new.rootfs, &root)?;
-        let made = self.make(id, &bundle, &new);
+        let spec = Spec::load(&bundle).map_err(VerbError::from).map_err(Failure::oci("create"))?;
+        let image = match is_shared(&spec) {
+            true => None,
+            false => mounts::image(&new.rootfs, spec.root_readonly())?,
+        };
+        match &image {
+            // What containerd has made already, for who looks for it.
+            Some(_) => mounts::make(&root)?,
+            None => mounts::mount_all(&new.rootfs, &root)?,
+        }
+        let made = self.make(id, &bundle, spec, image, &new);
         if made.is_err() && !new.rootfs.is_empty() {
             // The first failure is the one to tell.
             let _ = mounts::unmount_all(&root);
@@ -81,8 +91,14 @@ impl Shim {
         Ok(pid)
     }
 
-    fn make(&self, id: Id, bundle: &Path, new: &NewTask) -> Result<(Task, Released), Failure> {
-        let spec = Spec::load(bundle).map_err(VerbError::from).map_err(Failure::oci("create"))?;
+    fn make(
+        &self,
+        id: Id,
+        bundle: &Path,
+        spec: Spec,
+        image: Option<RootImage>,
+        new: &NewTask,
+    ) -> Result<(Task, Released), Failure> {
         let systemd = spec.linux().cgroups_path().as_deref().is_some_and(in_systemds_form);
         let paths = Paths { terminal: spec.process().terminal(), ..new.paths.clone() };
         let Streams { descriptors, has_stdin, input } = paths.open(&self.owner(&id))?;
@@ -91,6 +107,7 @@ impl Shim {
             id: id.clone(),
             bundle: bundle.to_owned(),
             spec,
+            image,
             stdio: descriptors.map(Stdio::from),
             stdin: has_stdin,
             announce: Announce::default(),
@@ -112,6 +129,11 @@ impl Shim {
         };
         Ok((task, process))
     }
+}
+
+/// Whether the root is to be shared live, which it is from the directory where it is mounted.
+fn is_shared(spec: &Spec) -> bool {
+    spec.annotations().get("dev.msb.root").is_some_and(|how| how == "shared")
 }
 
 /// `slice:prefix:name`. Of `cgroupsPath` in that form no other meaning is possible: a path has slashes.

@@ -64,7 +64,7 @@ pub fn launch(
         console::prepare(spec.process().terminal(), detached, options.console_socket.as_deref())?;
     let announce =
         Announce { pid_file: options.pid_file.clone(), pidfd_socket: options.pidfd_socket.clone() };
-    let created = create::create(Request { id, bundle, spec, stdio, stdin, announce }, context)?;
+    let created = create::create(Request { id, bundle, spec, image: None, stdio, stdin, announce }, context)?;
     Ok((created, master))
 }
 

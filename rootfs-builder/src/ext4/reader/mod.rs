@@ -28,7 +28,9 @@ mod journal;
 mod spec;
 
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use zerocopy::IntoBytes;
@@ -54,6 +56,24 @@ pub struct Scratch {
     geometry: Geometry,
     errors: bool,
     written_at: u32,
+}
+
+/// Whether at `path` there is an ext4, of whoever's making, that can be mounted where nothing can be written: its journal, if
+/// it has one, has nothing to be replayed.
+///
+/// # Errors
+/// The kernel's, but for what is too short.
+pub fn needs_no_recovery(path: &Path) -> io::Result<bool> {
+    let mut block: SuperBlock = parse(&[0; size_of::<SuperBlock>()]).expect("as many bytes as it has");
+    let offset = u64::try_from(SUPER_OFFSET).expect("a small constant");
+    match File::open(path)?.read_exact_at(block.as_mut_bytes(), offset) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+        Ok(()) => {
+            let recover = block.s_feature_incompat.get() & spec::INCOMPAT_RECOVER != 0;
+            Ok(block.s_magic.get() == SUPER_MAGIC && !recover)
+        }
+    }
 }
 
 impl Scratch {
