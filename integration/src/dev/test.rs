@@ -41,7 +41,8 @@ impl Totals {
 pub fn run(project: &Project, arguments: &Test) -> Result<i32> {
     thread::scope(|scope| {
         // Much of their making keeps one processor busy, or none: the checks and unit tests fill the rest.
-        let products: [(&str, ScopedJoinHandle<'_, Result<()>>); 2] = [
+        let products: [(&str, ScopedJoinHandle<'_, Result<()>>); 3] = [
+            ("the guest kernel", scope.spawn(|| project.guest_kernel().map(drop))),
             ("the virtual KVM host", scope.spawn(|| project.host(Fixture::Plain).map(drop))),
             ("the programs under test", scope.spawn(|| project.payload().map(drop))),
         ];

@@ -24,11 +24,7 @@ use msb_runtime::{
     },
 };
 
-use super::{
-    Process, Shim, Task,
-    take_over::{self, is_pods},
-    watch::Life,
-};
+use super::{Process, Shim, Task, take_over, watch::Life};
 use crate::{
     failure::Failure,
     mounts,
@@ -121,7 +117,7 @@ impl Shim {
         let task = Task {
             id,
             bundle: bundle.to_owned(),
-            pods: is_pods(&record),
+            pods: record.takes_in,
             pid: process.pid(),
             init,
             execs: Mutex::new(BTreeMap::new()),

@@ -11,10 +11,7 @@ use std::{
     thread,
 };
 
-use msb_runtime::{
-    config::Role,
-    state::{Entry, Id, Record, Stage, Store},
-};
+use msb_runtime::state::{Entry, Id, Record, Stage, Store};
 
 use super::{Process, Shim, Task, watch::Life};
 use crate::{group, stdio::Paths};
@@ -45,7 +42,7 @@ impl Shim {
         let paths = entry.load::<Paths>(STREAMS).ok().flatten().unwrap_or_default();
         let (id, process) = (record.id.to_string(), record.vmm);
         let task = Arc::new(Task {
-            pods: is_pods(&record),
+            pods: record.takes_in,
             id: record.id,
             bundle: record.bundle,
             pid: process.pid.unsigned_abs(),
@@ -63,9 +60,4 @@ impl Shim {
             self.watch(&task, Life::Stranger(process));
         }
     }
-}
-
-/// Whether it is the first container of a pod.
-pub(super) fn is_pods(record: &Record) -> bool {
-    Role::of(&record.annotations).is_ok_and(|role| role == Role::Sandbox)
 }
