@@ -27,7 +27,7 @@ pub fn state(flags: &Flags) -> PathBuf {
     Path::new(STATE).join(&flags.namespace)
 }
 
-/// Removes the socket; it may have gone.
-pub fn forget(flags: &Flags) {
-    let _ = fs::remove_file(socket(flags));
+/// Removes a shim's socket; it may have gone.
+pub fn forget(socket: &Path) {
+    let _ = fs::remove_file(socket);
 }

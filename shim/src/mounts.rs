@@ -106,9 +106,6 @@ const USUAL: [&str; 9] =
 /// What is to be mounted is in a file.
 const LOOP: &str = "loop";
 
-/// Types of file systems that are on a device or in a file, and that the guest knows.
-const IMAGES: [&str; 2] = ["erofs", "ext4"];
-
 /// mount(2) reads one page of options, with the zero at their end.
 const PAGE: usize = 4096;
 
@@ -188,9 +185,6 @@ pub fn image(mounts: &[Mount], read_only: bool) -> Result<Option<RootImage>, Mou
         && !flags.intersects(MsFlags::MS_BIND)
         && data.split(',').all(|option| option.is_empty() || option == LOOP);
     if !plain || !(read_only || flags.contains(MsFlags::MS_RDONLY)) {
-        return Ok(None);
-    }
-    if !IMAGES.contains(&one.type_.as_str()) {
         return Ok(None);
     }
     RootImage::of(Path::new(&one.source), &one.type_).map_err(|source| MountError::Image {

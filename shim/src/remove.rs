@@ -26,15 +26,13 @@ pub fn remove(flags: &Flags) -> anyhow::Result<()> {
     let entry = store.look(&id);
     let pid = entry.as_ref().map_or(0, |entry| entry.record().map_or(0, |record| record.vmm.pid));
     // It may have ended by itself, with nobody there to see it. Otherwise it ends now, by SIGKILL.
-    let exit = entry.ok().and_then(|entry| entry.exit().ok().flatten());
-    let exit =
-        exit.map_or_else(|| Exit::now(Exit::KILLED), |exit| Exit { code: exit.code.into(), at: exit.at });
+    let exit = Exit::kept(entry.ok().as_ref());
     let context = Context { store, systemd_cgroup: false, settings: None, tell: Box::new(log) };
     let deleted = delete::delete(&id, true, &context);
     mounts::unmount_all(&bundle.join(mounts::ROOT))?;
     // A shim that serves others still removes its socket itself.
     if !group::is_served(flags) {
-        address::forget(flags);
+        address::forget(&address::socket(flags));
     }
     let response = DeleteResponse {
         pid: pid.cast_unsigned(),

@@ -50,7 +50,7 @@ pub fn serve(flags: &Flags) -> anyhow::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build().context("No runtime can be had")?;
     let served = runtime.block_on(run(flags, listener, log));
     if served.is_err() {
-        address::forget(flags);
+        address::forget(&address::socket(flags));
     }
     // What still waits, such as a thread that nobody answers, must not keep it.
     runtime.shutdown_background();

@@ -2,7 +2,7 @@
 //!
 //! What has begun is done to its end, also when the caller has hung up meanwhile.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use containerd_shim_protos::{
@@ -20,6 +20,7 @@ use msb_agent::protocol::TerminalSize;
 use tokio::sync::Notify;
 
 use crate::{
+    address,
     events::timestamp,
     failure::Failure,
     options,
@@ -245,7 +246,7 @@ impl TaskService for Service {
     async fn shutdown(&self, _: &TtrpcContext, _: ShutdownRequest) -> ttrpc::Result<Empty> {
         if self.shim.is_idle() {
             // Before the answer: a task of the same id may come at once, whose shim must not be found to be this one.
-            let _ = fs::remove_file(&self.socket);
+            address::forget(&self.socket);
             self.over.notify_one();
         }
         Ok(Empty::default())

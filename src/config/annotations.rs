@@ -22,6 +22,9 @@ use super::{
 /// All names of ours begin with it.
 const PREFIX: &str = "dev.msb.";
 
+/// As `dev.msb.root`.
+const SHARED: &str = "shared";
+
 /// What was asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wishes {
@@ -72,7 +75,7 @@ impl Wishes {
                 Annotation::DiskSize => wishes.disk = Some(size(MIN_DISK, MAX_DISK)?),
                 Annotation::Root => {
                     wishes.shared_root = match value.as_str() {
-                        "shared" => true,
+                        SHARED => true,
                         "disks" => false,
                         _ => return Err(wrong("`shared` or `disks`".into())),
                     };
@@ -93,6 +96,12 @@ impl Wishes {
             }),
             wishes => Ok(wishes),
         }
+    }
+
+    /// Whether these ask for a root that is shared live, for who has to know before all else is read.
+    #[must_use]
+    pub fn share_root(annotations: &BTreeMap<String, String>) -> bool {
+        annotations.get("dev.msb.root").is_some_and(|value| value == SHARED)
     }
 
     /// Whether they can be had by a container in that role.

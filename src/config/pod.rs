@@ -48,7 +48,7 @@ impl Role {
     ///
     /// # Errors
     /// [`ConfigError::NoSandbox`].
-    pub fn of(annotations: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
+    fn of(annotations: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
         let either = |names: [&str; 2]| names.into_iter().find_map(|name| annotations.get(name));
         match either(KIND).map(String::as_str) {
             Some("sandbox") => Ok(Self::Sandbox),

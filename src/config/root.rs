@@ -13,6 +13,24 @@ pub enum FileSystem {
     Ext4,
 }
 
+impl FileSystem {
+    const ALL: [Self; 2] = [Self::Erofs, Self::Ext4];
+
+    /// What mount(8) calls so, if the guest knows it.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.name() == name)
+    }
+
+    /// As mount(8) names it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Erofs => "erofs",
+            Self::Ext4 => "ext4",
+        }
+    }
+}
+
 /// The disks of one root. They are the machine's first, so that the guest's names for them are known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RootDisks {
@@ -35,10 +53,7 @@ impl RootDisks {
     pub(super) fn guest_layers(&self) -> Vec<Layer> {
         let layer = |((_, filesystem), device): (&(DiskConfig, FileSystem), String)| Layer {
             device,
-            filesystem: match filesystem {
-                FileSystem::Erofs => "erofs".into(),
-                FileSystem::Ext4 => "ext4".into(),
-            },
+            filesystem: filesystem.name().into(),
         };
         self.layers.iter().zip(names()).map(layer).collect()
     }

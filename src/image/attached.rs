@@ -29,17 +29,12 @@ impl RootImage {
     /// # Errors
     /// The kernel's.
     pub fn of(path: &Path, kind: &str) -> io::Result<Option<Self>> {
+        let Some(filesystem) = FileSystem::named(kind) else { return Ok(None) };
         let path = fs::canonicalize(path)?;
         let place = fs::metadata(&path)?.file_type();
-        if !place.is_file() && !place.is_block_device() {
-            return Ok(None);
-        }
-        let filesystem = match kind {
-            "erofs" => FileSystem::Erofs,
-            "ext4" if ext4::needs_no_recovery(&path)? => FileSystem::Ext4,
-            _ => return Ok(None),
-        };
-        Ok(Some(Self { path, filesystem }))
+        let can = (place.is_file() || place.is_block_device())
+            && (filesystem != FileSystem::Ext4 || ext4::needs_no_recovery(&path)?);
+        Ok(can.then_some(Self { path, filesystem }))
     }
 }
 

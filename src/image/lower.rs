@@ -40,12 +40,7 @@ pub(super) fn layers(dir: &Path, root: &Path) -> Result<Layers, ImageError> {
             }
         }
         Source::Image { device, filesystem } => {
-            let known = match &*filesystem {
-                "erofs" => Some(FileSystem::Erofs),
-                "ext4" => Some(FileSystem::Ext4),
-                _ => None,
-            };
-            if let Some(filesystem) = known {
+            if let Some(filesystem) = FileSystem::named(&filesystem) {
                 return Ok(vec![(DiskConfig::Raw { path: device, read_only: true }, filesystem)]);
             }
         }

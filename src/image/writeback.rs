@@ -160,6 +160,10 @@ fn apply(
     nodes: &[NodeRule],
     moment: Moment,
 ) -> Result<bool, WritebackError> {
+    if root.image {
+        // The container could not write: what is there are the agent's mount points.
+        return Ok(true);
+    }
     let options = Options {
         devices: nodes.iter().map(rule).collect(),
         manifest: Some(dir.join(MANIFEST)),
@@ -168,15 +172,11 @@ fn apply(
         durability: if moment == Moment::Ended { Durability::Durable } else { Durability::Throwaway },
         limits: Limits::default(),
     };
-    if root.image {
-        // As below.
-        return Ok(true);
-    }
     if !root.is_there() {
         return writeback::is_empty(disk, &options.limits);
     }
     if is_read_only(&root.path) {
-        // The container could not write either: what is there are the agent's mount points.
+        // As above.
         return Ok(true);
     }
     writeback::apply(disk, &root.path, &options)?;

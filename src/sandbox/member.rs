@@ -28,7 +28,7 @@ use nix::{errno::Errno, unistd};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    LOST, Log, chain,
+    Log, chain,
     child::{Parent, Word},
     control::{self, Admission, Admitted, Control, ControlError},
     images, keep_exit,
@@ -139,9 +139,7 @@ pub fn run(fd: RawFd, warn: &dyn Fn(&Log, &str)) -> Result<u8, MemberError> {
             warn(log, text);
         }
     };
-    let ended = supervise(member, &tell).map(ExitStatus::exit_code);
-    keep_exit(&config.dir, *ended.as_ref().unwrap_or(&LOST));
-    ended
+    keep_exit(&config.dir, supervise(member, &tell))
 }
 
 /// What lives as long as the container.

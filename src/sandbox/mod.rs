@@ -32,7 +32,7 @@ use std::{
     time::SystemTime,
 };
 
-use msb_agent::protocol::Container;
+use msb_agent::protocol::{Container, ExitStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -80,10 +80,12 @@ pub struct Log {
 /// The exit code of a process whose machine was lost.
 const LOST: u8 = 255;
 
-/// Keeps a container's end for who is not the parent of this process.
-fn keep_exit(dir: &Path, code: u8) {
+/// The exit code of a container that has ended, kept in its directory for who is not the parent of this process.
+fn keep_exit<E>(dir: &Path, ended: Result<ExitStatus, E>) -> Result<u8, E> {
+    let ended = ended.map(ExitStatus::exit_code);
     // Its directory may be gone: then nobody asks any more.
-    let _ = Exit { code, at: SystemTime::now() }.save(dir);
+    let _ = Exit { code: *ended.as_ref().unwrap_or(&LOST), at: SystemTime::now() }.save(dir);
+    ended
 }
 
 /// An error with all its causes, in one line as far as they are.

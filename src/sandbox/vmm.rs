@@ -15,7 +15,7 @@ use msb_agent::protocol::{
 use nix::{errno::Errno, unistd};
 
 use super::{
-    LOST, Log, SandboxConfig, chain,
+    Log, SandboxConfig, chain,
     child::{Moments, Parent, Word},
     control, forward, keep_exit,
     members::Members,
@@ -133,9 +133,7 @@ pub fn run(fd: RawFd, warn: &dyn Fn(&Log, &str)) -> Result<u8, VmmError> {
             warn(log, text);
         }
     };
-    let ended = supervise(sandbox, session, &tell).map(ExitStatus::exit_code);
-    keep_exit(&config.dir, *ended.as_ref().unwrap_or(&LOST));
-    ended
+    keep_exit(&config.dir, supervise(sandbox, session, &tell))
 }
 
 /// What lives as long as the container.

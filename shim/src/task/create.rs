@@ -15,6 +15,7 @@ use containerd_shim_protos::{
 };
 use msb_runtime::{
     bundle::Spec,
+    config::Wishes,
     image::RootImage,
     sandbox::child::Released,
     state::Id,
@@ -57,7 +58,8 @@ impl Shim {
             .map_err(|error| Failure::wrong("The bundle can't be opened", error))?;
         let root = bundle.join(mounts::ROOT);
         let spec = Spec::load(&bundle).map_err(VerbError::from).map_err(Failure::oci("create"))?;
-        let image = match is_shared(&spec) {
+        // It is shared from where it is mounted.
+        let image = match Wishes::share_root(&spec.annotations()) {
             true => None,
             false => mounts::image(&new.rootfs, spec.root_readonly())?,
         };
@@ -125,11 +127,6 @@ impl Shim {
         };
         Ok((task, process))
     }
-}
-
-/// Whether the root is to be shared live, which it is from the directory where it is mounted.
-fn is_shared(spec: &Spec) -> bool {
-    spec.annotations().get("dev.msb.root").is_some_and(|how| how == "shared")
 }
 
 /// `slice:prefix:name`. Of `cgroupsPath` in that form no other meaning is possible: a path has slashes.

@@ -6,6 +6,7 @@ use std::{
     time::SystemTime,
 };
 
+use msb_runtime::state::Entry;
 use tokio::sync::watch;
 
 use super::lock;
@@ -24,11 +25,17 @@ impl Exit {
     /// The exit code of a process that was lost.
     pub const LOST: u32 = 255;
     /// Of one that left nothing, as only SIGKILL makes it.
-    pub const KILLED: u32 = 137;
+    const KILLED: u32 = 137;
 
     /// Now.
     pub fn now(code: u32) -> Self {
         Self { code, at: SystemTime::now() }
+    }
+
+    /// As the container of `entry` has kept it; one that has not was killed, or is now.
+    pub fn kept(entry: Option<&Entry>) -> Self {
+        let kept = entry.and_then(|entry| entry.exit().ok().flatten());
+        kept.map_or_else(|| Self::now(Self::KILLED), |exit| Self { code: exit.code.into(), at: exit.at })
     }
 }
 

@@ -37,7 +37,7 @@ impl Shim {
             Life::Child(child) => Exit::now(child.wait().map_or(Exit::LOST, u32::from)),
             Life::Stranger(other) => {
                 wait(other);
-                self.kept(task)
+                Exit::kept(self.look(task).ok().as_ref())
             }
         };
         let execs: Vec<_> =
@@ -59,12 +59,6 @@ impl Shim {
             ..TaskExit::default()
         });
         task.init.set_exit(exit);
-    }
-
-    /// How a process ended that is nobody's child here.
-    fn kept(&self, task: &Task) -> Exit {
-        let kept = self.look(task).ok().and_then(|entry| entry.exit().ok().flatten());
-        kept.map_or_else(|| Exit::now(Exit::KILLED), |exit| Exit { code: exit.code.into(), at: exit.at })
     }
 
     /// Until that process's end, tells each time that the guest's kernel has killed for want of memory, which is made known

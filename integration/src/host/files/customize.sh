@@ -76,7 +76,8 @@ cp -rL "$root/usr/share/qemu" "$MSB_OUT/qemu/firmware"
 cp -rL "$root"/usr/share/seabios/* "$MSB_OUT/qemu/firmware/"
 chmod -R a+rX "$MSB_OUT/qemu"
 
-# The disk, without checksums: each is a long loop in the emulator. Through a bind mount, which leaves out what is mounted in the tree for the package scripts.
+# The disk. Through a bind mount, which leaves out what is mounted in the tree for the package scripts; without checksums,
+# each of which is a long loop in the emulator.
 mkdir -p "$MSB_OUT/root"
 truncate -s 12G "$MSB_OUT/root.img"
 unshare --mount sh -euc '
