@@ -7,7 +7,7 @@ pub const FUNCTIONS: &str = r#"
 pod() { podman --runtime "$P" "$@"; }
 look() {
     podman inspect box | jq -cS '.[0] | {State: (.State | del(.Pid, .ConmonPid, .StartedAt, .FinishedAt, .CheckpointedAt, .RestoredAt, .Health)),
-        Path, Args, RestartCount, EffectiveCaps, BoundingCaps, Mounts: [.Mounts[]?.Destination], Config: (.Config | del(.CreateCommand, .Hostname) | .Env |= sort)}'
+        Path, Args, RestartCount, EffectiveCaps, BoundingCaps, Mounts: ([.Mounts[]?.Destination] | sort), Config: (.Config | del(.CreateCommand, .Hostname) | .Env |= sort)}'
 }
 events() { podman events --stream=false --since $began --filter type=container --format '{{.Status}}' | grep -vxE 'stop|died|cleanup' | sort -u; }
 clear() { podman rm -f -t 0 box; }
