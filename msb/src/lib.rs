@@ -9,5 +9,6 @@
 //! A package of its own and no part of the runtime, because it brings what must not get near a VMM: HTTP, TLS, archives,
 //! and with them an executor. Everything it knows is below one directory, the [`home`].
 
+pub mod home;
 pub mod name;
 pub mod sandbox;
