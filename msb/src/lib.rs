@@ -12,3 +12,4 @@
 pub mod home;
 pub mod name;
 pub mod sandbox;
+pub mod server;

@@ -1,0 +1,52 @@
+//! What is known of a sandbox.
+
+use std::time::SystemTime;
+
+use super::{Exit, Key, Request};
+
+/// A sandbox as it is now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Info {
+    /// Which one.
+    pub key: Key,
+    /// What it was asked to be. Its ports are those that it has.
+    pub request: Request,
+    /// What it does.
+    pub state: State,
+    /// When it was made.
+    pub created: SystemTime,
+    /// When it was started the last time.
+    pub started: Option<SystemTime>,
+    /// When it ended the last time.
+    pub ended: Option<SystemTime>,
+}
+
+/// What a sandbox does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Nothing yet: it was never started.
+    Created,
+    /// It runs.
+    Running,
+    /// It ran; how its first process ended, where somebody saw it.
+    Stopped(Option<Exit>),
+}
+
+impl Info {
+    /// Whether it runs.
+    #[must_use]
+    pub fn running(&self) -> bool {
+        self.state == State::Running
+    }
+}
+
+/// What a sandbox uses at this moment. What is not known of one that does not run is none.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Usage {
+    /// Of one processor, in percent: 150 is one and a half.
+    pub cpu: Option<f64>,
+    /// Bytes of the host's memory.
+    pub memory: Option<u64>,
+    /// Bytes of its writable layer on the host's disk.
+    pub disk: Option<u64>,
+}

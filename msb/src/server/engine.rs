@@ -1,0 +1,82 @@
+//! What the server needs of sandboxes. It knows nothing else of them: neither how they are run nor where they are kept.
+//!
+//! All of it blocks, and is called from threads that may.
+
+use std::{os::fd::OwnedFd, sync::Arc};
+
+use crate::{
+    name::Name,
+    sandbox::{Exec, Exit, Failure, Info, Key, Logs, Request, Since, Usage},
+};
+
+/// Who has sandboxes.
+pub trait Engine: Send + Sync + 'static {
+    /// Makes a sandbox and does not start it.
+    ///
+    /// # Errors
+    /// [`Failure::Exists`], or that it can't be made; nothing is left then.
+    fn create(&self, key: &Key, request: Request) -> Result<(), Failure>;
+
+    /// With a request: makes the sandbox anew, as one of this name or as what takes the place of one; the writable layer of
+    /// one that was there stays. Without: the sandbox as it was made. Starts it; one that runs as it is asked for is left
+    /// alone. Returns when processes can be begun in it.
+    ///
+    /// # Errors
+    /// [`Failure::NoSandbox`] without a request, or that it can't be started: what was not there before is not there then,
+    /// and nothing of it runs.
+    fn start(&self, key: &Key, request: Option<Request>) -> Result<(), Failure>;
+
+    /// Ends what runs in it; its writable layer and its request stay. One that does not run is left alone.
+    ///
+    /// # Errors
+    /// [`Failure::NoSandbox`], [`Failure::NoNamespace`], or that it can't be stopped.
+    fn stop(&self, key: &Key) -> Result<(), Failure>;
+
+    /// Stops it, and removes all that is its own.
+    ///
+    /// # Errors
+    /// [`Failure::NoSandbox`], [`Failure::NoNamespace`], or that it can't be removed.
+    fn remove(&self, key: &Key) -> Result<(), Failure>;
+
+    /// All sandboxes, or those of a namespace, by namespace and name.
+    ///
+    /// # Errors
+    /// [`Failure::NoNamespace`], or that they can't be read.
+    fn list(&self, namespace: Option<&Name>) -> Result<Vec<Info>, Failure>;
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// [`Failure::NoSandbox`], [`Failure::NoNamespace`], or that it can't be read.
+    fn info(&self, key: &Key) -> Result<Info, Failure>;
+
+    /// What it uses. Asked for often, so it should take no longer than to read a few small files.
+    ///
+    /// # Errors
+    /// As for [`Engine::info`].
+    fn usage(&self, key: &Key) -> Result<Usage, Failure>;
+
+    /// What its first process wrote, now and before. Returns at once: who follows asks again.
+    ///
+    /// # Errors
+    /// As for [`Engine::info`].
+    fn logs(&self, key: &Key, since: Since) -> Result<Logs, Failure>;
+
+    /// Begins a process in it, whose stdin, stdout and stderr these are.
+    ///
+    /// # Errors
+    /// [`Failure::NotRunning`], [`Failure::NoProgram`], [`Failure::NoSandbox`], or that it can't be begun.
+    fn exec(&self, key: &Key, exec: &Exec, stdio: [OwnedFd; 3]) -> Result<Arc<dyn Running>, Failure>;
+}
+
+/// A process in a sandbox. Who drops it leaves it running.
+pub trait Running: Send + Sync {
+    /// Sends it a signal; one that ended gets none.
+    fn signal(&self, number: i32);
+
+    /// Tells its terminal how large it is.
+    fn resize(&self, rows: u16, columns: u16);
+
+    /// Waits for its end, and for all that it wrote to be written to its descriptors. Others may send it signals meanwhile.
+    fn wait(&self) -> Exit;
+}
