@@ -2,8 +2,9 @@
 
 use super::Difference;
 
-/// Ours below runc's shim, and by our own as well.
+/// Ours: below runc's shim, by our own, and by each of them.
 const MSB: &[&str] = &["msb"];
+const SHIM: &[&str] = &["shim"];
 const BOTH: &[&str] = &["msb", "shim"];
 
 /// Each step, once.
@@ -21,13 +22,22 @@ pub const DIFFERENCES: &[Difference] = &[
   ours docker: not created: The host's own network can't be given to a machine: use a network of its own and publish its ports (--network bridge -p …), or none (--network none): unknown.
 ",
             ),
+            (
+                SHIM,
+                "  runc 0
+  runc start
+  runc die
+  ours 125
+  ours docker: not created: The host's own network can't be given to a machine: use a network of its own and publish its ports (--network bridge -p …), or none (--network none): invalid argument.
+",
+            ),
         ],
     },
     Difference {
         step: "hidden and read-only paths",
         reason: "`/proc` and `/sys` have what the guest's kernel has",
         lines: &[(
-            MSB,
+            BOTH,
             "  runc /proc/acpi:
   runc 
   runc sh: can't create /proc/sysrq-trigger: Read-only file system

@@ -1,6 +1,11 @@
 //! The steps and options of each caller with runc and with ours, in one host: output, exit code, what the caller knows of
 //! its container and the events that it tells of are the same, but for the differences that the README lists. A
 //! difference that is not listed fails; so does one that is listed and no longer there.
+//!
+//! Ours has two callers: runc's shim, which runs `msb-runtime`, and our own. What each of them does itself (lives, failures,
+//! what is done later) is compared by both. What comes after them is the same code for both: who the process is, its
+//! options, namespaces, volumes and networks are compared by one and the other in turn, step by step, which costs what one
+//! of them does and has both in each list.
 
 mod ctr;
 mod differences;
@@ -66,22 +71,21 @@ plain() {
 }
 "#;
 
-/// What the agent decides is not compared by our shim once more.
 fn process(lab: &mut Lab) {
-    compare(lab, &[MSB], docker::FUNCTIONS, docker::PROCESS);
+    in_turn(lab, docker::FUNCTIONS, docker::PROCESS);
 }
 
 fn options(lab: &mut Lab) {
-    compare(lab, &[MSB], docker::FUNCTIONS, docker::OPTIONS);
+    in_turn(lab, docker::FUNCTIONS, docker::OPTIONS);
 }
 
 fn namespaces(lab: &mut Lab) {
-    compare(lab, &[MSB], docker::FUNCTIONS, shares::NAMESPACES);
+    in_turn(lab, docker::FUNCTIONS, shares::NAMESPACES);
 }
 
 fn shared(lab: &mut Lab) {
     lab.define(shares::FUNCTIONS);
-    compare(lab, &[MSB, SHIM], docker::FUNCTIONS, shares::SHARED);
+    in_turn(lab, docker::FUNCTIONS, shares::SHARED);
 }
 
 fn lifecycle(lab: &mut Lab) {
@@ -109,43 +113,51 @@ fn by_ctr(lab: &mut Lab) {
     compare(lab, &[MSB, SHIM], ctr::FUNCTIONS, ctr::STEPS);
 }
 
-/// `functions`: those that the steps use, `events`, and `clear`, which leaves none of their containers.
+/// Each step by all of `ours`. `functions`: those that the steps use, `events`, and `clear`, which leaves none of their
+/// containers.
 fn compare(lab: &mut Lab, ours: &[Named], functions: &str, steps: &[Step]) {
     lab.define(PLAIN);
     lab.define(functions);
+    steps.iter().for_each(|step| one(lab, ours, step));
+}
+
+/// The same with every other step below runc's shim, and the others by our own.
+fn in_turn(lab: &mut Lab, functions: &str, steps: &[Step]) {
+    lab.define(PLAIN);
+    lab.define(functions);
+    steps.iter().zip([MSB, SHIM].iter().cycle()).for_each(|(step, ours)| one(lab, &[*ours], step));
+}
+
+fn one(lab: &mut Lab, ours: &[Named], (name, script): &Step) {
+    let mut told = |runtime: &Named| {
+        let whole = format!(
+            r#"{}; began=$(date +%s.%N)
+            ( {script}
+            ) > /root/stdout 2> /root/stderr; code=$?
+            events > /root/events
+            for file in stdout stderr events; do echo "== $file"; plain < /root/$file; done; echo "== code $code"
+            clear > /dev/null 2>&1; true"#,
+            runtime.script
+        );
+        lab.step(&format!("{name}, {}", runtime.name), &whole).code(0).stdout()
+    };
+    let reference = told(&RUNC);
+    let all: Vec<_> = ours.iter().map(|one| (one.name, told(one))).collect();
+    if reference.contains("waited in vain") {
+        lab.fail(&format!("{name}: runc itself does not come to it:\n{reference}"));
+    }
+    let meant = DIFFERENCES.iter().find(|difference| difference.step == *name);
+    for (who, ours) in all {
+        let found = if ours == reference { String::new() } else { apart(&reference, &ours) };
+        let lines = meant.map_or([].as_slice(), |difference| difference.lines);
+        let listed = lines.iter().find(|(whose, _)| whose.contains(&who)).map_or("", |(_, lines)| *lines);
+        if found != listed {
+            lab.fail(&format!("{name}, {who}: not as with runc:\n{found}\nbut the lists have:\n{listed}"));
+        }
+    }
     let readme = README.split_whitespace().collect::<Vec<_>>().join(" ");
-    for (name, script) in steps {
-        let mut told = |runtime: &Named| {
-            let whole = format!(
-                r#"{}; began=$(date +%s.%N)
-                ( {script}
-                ) > /root/stdout 2> /root/stderr; code=$?
-                events > /root/events
-                for file in stdout stderr events; do echo "== $file"; plain < /root/$file; done; echo "== code $code"
-                clear > /dev/null 2>&1; true"#,
-                runtime.script
-            );
-            lab.step(&format!("{name}, {}", runtime.name), &whole).code(0).stdout()
-        };
-        let reference = told(&RUNC);
-        let all: Vec<_> = ours.iter().map(|one| (one.name, told(one))).collect();
-        if reference.contains("waited in vain") {
-            lab.fail(&format!("{name}: runc itself does not come to it:\n{reference}"));
-        }
-        let meant = DIFFERENCES.iter().find(|difference| difference.step == *name);
-        for (who, ours) in all {
-            let found = if ours == reference { String::new() } else { apart(&reference, &ours) };
-            let lines = meant.map_or([].as_slice(), |difference| difference.lines);
-            let listed = lines.iter().find(|(whose, _)| whose.contains(&who)).map_or("", |(_, lines)| *lines);
-            if found != listed {
-                lab.fail(&format!(
-                    "{name}, {who}: not as with runc:\n{found}\nbut the lists have:\n{listed}"
-                ));
-            }
-        }
-        if let Some(Difference { reason, .. }) = meant.filter(|meant| !readme.contains(meant.reason)) {
-            lab.fail(&format!("{name}: the README does not say {reason:?}"));
-        }
+    if let Some(Difference { reason, .. }) = meant.filter(|meant| !readme.contains(meant.reason)) {
+        lab.fail(&format!("{name}: the README does not say {reason:?}"));
     }
 }
 
