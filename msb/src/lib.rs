@@ -10,6 +10,7 @@
 //! and with them an executor. Everything it knows is below one directory, the [`home`].
 
 pub mod home;
+pub mod image;
 pub mod name;
 pub mod sandbox;
 pub mod server;

@@ -1,0 +1,143 @@
+//! Images: what a sandbox's root is made of.
+//!
+//! ```text
+//!  load (archives, directories) ─┐
+//!  pull (registries)            ─┴─▶ store: blobs by digest ─▶ unpack ─▶ layers ─▶ Image
+//!                                    index: which name is which
+//! ```
+//!
+//! In: names, archives, answers of registries; nobody vouches for any of them. Out: an [`Image`], whose layers are directories
+//! that nobody changes. All content is what its digest says before it counts. It must never know what a sandbox is.
+
+mod decompress;
+mod digest;
+mod error;
+mod index;
+mod layers;
+mod load;
+mod manifest;
+mod progress;
+mod reference;
+mod store;
+#[cfg(test)]
+mod tests;
+mod unpack;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+pub use digest::{BadDigest, Digest};
+pub use error::ImageError;
+pub use oci_spec::image::ImageConfiguration;
+pub use progress::{Event, Progress, Stage};
+pub use store::Lock;
+pub use unpack::{Limits, UnpackError};
+
+use crate::home::Home;
+use index::{Entry, Index};
+use load::Members;
+use manifest::Whole;
+use store::Store;
+
+/// All images of a home.
+#[derive(Debug, Clone)]
+pub struct Images {
+    store: Store,
+    limits: Limits,
+}
+
+/// One that can be run.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// Its whole name, such as `docker.io/library/busybox:latest`.
+    pub reference: String,
+    /// Of its manifest for this machine.
+    pub digest: Digest,
+    /// Of its configuration: what Docker calls its ID.
+    pub id: Digest,
+    /// What it is run with.
+    pub config: ImageConfiguration,
+    /// Directories as overlayfs has its lower layers, the lowest first. All are in one directory, and their names are short.
+    pub layers: Vec<PathBuf>,
+}
+
+impl Images {
+    /// Those of `home`.
+    ///
+    /// # Errors
+    /// [`ImageError::Store`].
+    pub fn open(home: &Home) -> Result<Self, ImageError> {
+        Ok(Self { store: Store::open(home.images())?, limits: Limits::default() })
+    }
+
+    /// The same, with other limits on what a layer may hold.
+    #[must_use]
+    pub fn limited(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// Keeps all images from being removed as long as it lives: to be held from before an image is asked for until it is
+    /// noted somewhere that it is in use.
+    ///
+    /// # Errors
+    /// [`ImageError::Store`].
+    pub fn hold(&self) -> Result<Lock, ImageError> {
+        self.store.shared()
+    }
+
+    /// An image that is here: by its name, its ID or the beginning of that. No registry is asked.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub fn local(&self, reference: &str, progress: &dyn Progress) -> Result<Image, ImageError> {
+        let _hold = self.hold()?;
+        let index = Index::read(&self.store)?;
+        match index.find(reference)? {
+            Some((name, entry)) => self.image(name, entry, progress),
+            None => Err(self.not_here(reference, &index)),
+        }
+    }
+
+    /// Loads the images of a file (`docker save`, OCI archives, compressed or not) or of an OCI layout's directory. Their names;
+    /// the manifest's digest for one that has none.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub fn load(&self, from: &Path, progress: &dyn Progress) -> Result<Vec<String>, ImageError> {
+        if from.is_dir() {
+            let _hold = self.hold()?;
+            let members = Members::Directory { path: from.to_owned(), store: &self.store };
+            return load::load(&self.store, members, self.limits, progress);
+        }
+        self.load_archive(File::open(from).map_err(error::store("open", from))?, progress)
+    }
+
+    /// As [`Self::load`], of an archive that comes from anywhere.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub fn load_archive(&self, from: impl Read, progress: &dyn Progress) -> Result<Vec<String>, ImageError> {
+        let _hold = self.hold()?;
+        let members = Members::of_archive(from, &self.store, progress)?;
+        load::load(&self.store, members, self.limits, progress)
+    }
+
+    fn image(&self, name: &str, entry: &Entry, progress: &dyn Progress) -> Result<Image, ImageError> {
+        let whole = Whole::read(&self.store, &entry.manifest)?;
+        let layers = layers::ensure(&self.store, &whole, self.limits, progress)?;
+        Ok(Image {
+            reference: name.to_owned(),
+            digest: whole.digest,
+            id: whole.manifest.config.digest,
+            config: whole.config,
+            layers,
+        })
+    }
+
+    fn not_here(&self, reference: &str, index: &Index) -> ImageError {
+        let reference =
+            reference::parse(reference).map_or_else(|_| reference.to_owned(), |whole| whole.whole());
+        ImageError::NotHere { reference, known: index.images.keys().take(10).cloned().collect() }
+    }
+}
