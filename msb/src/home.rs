@@ -17,7 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::sandbox::Key;
+use crate::{name::Name, sandbox::Key};
 
 /// The directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +94,12 @@ impl Home {
     #[must_use]
     pub fn volumes(&self) -> PathBuf {
         self.0.join("volumes")
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn volume(&self, name: &Name) -> PathBuf {
+        self.volumes().join(name.as_str())
     }
 
     /// The records of those that run.

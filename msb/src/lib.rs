@@ -9,8 +9,10 @@
 //! A package of its own and no part of the runtime, because it brings what must not get near a VMM: HTTP, TLS, archives,
 //! and with them an executor. Everything it knows is below one directory, the [`home`].
 
+mod engine;
 pub mod home;
 pub mod image;
 pub mod name;
+pub mod network;
 pub mod sandbox;
 pub mod server;

@@ -7,6 +7,7 @@
 //! | `dev.msb.disk-size` | size of the disk for what the container writes |
 //! | `dev.msb.root` | `shared`: the root is the host's own directory, live ([`crate::image`]); `disks` is the default |
 //! | `dev.msb.pod` | `true`: containers that join this one's network come into its machine ([`super::pod`]) |
+//! | `dev.msb.network` | `public`: the machine can reach the Internet alone ([`Reach`]); `open` is the default |
 //! | `dev.msb.kernel-args` | words at the end of the guest kernel's command line |
 //!
 //! One that isn't in this table, or that the owner of the host does not allow ([`Settings::annotations`]), is refused:
@@ -15,7 +16,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Bytes, ConfigError, Role, Settings,
+    Bytes, ConfigError, Reach, Role, Settings,
     settings::{Annotation, MAX_DISK, MIN_DISK, MIN_MEMORY},
 };
 
@@ -38,6 +39,8 @@ pub struct Wishes {
     pub shared_root: bool,
     /// Others may come into the machine.
     pub pod: Option<bool>,
+    /// Whom it can reach.
+    pub reach: Option<Reach>,
     /// For the guest's kernel.
     pub kernel_args: Vec<String>,
 }
@@ -83,6 +86,9 @@ impl Wishes {
                 Annotation::Pod => {
                     wishes.pod = Some(value.parse().map_err(|_| wrong("`true` or `false`".into()))?);
                 }
+                Annotation::Network => {
+                    wishes.reach = Some(value.parse().map_err(|()| wrong(Reach::EXPECTED.into()))?);
+                }
                 Annotation::KernelArgs => {
                     wishes.kernel_args = value.split_ascii_whitespace().map(str::to_owned).collect();
                 }
@@ -115,6 +121,7 @@ impl Wishes {
         let of_machine = [
             ("dev.msb.vcpus", self.vcpus.is_some()),
             ("dev.msb.memory", self.memory.is_some()),
+            ("dev.msb.network", self.reach.is_some()),
             ("dev.msb.kernel-args", !self.kernel_args.is_empty()),
         ];
         match of_machine.into_iter().find(|(_, wished)| *wished) {
@@ -131,6 +138,7 @@ fn known(short: &str) -> Option<Annotation> {
         "disk-size" => Some(Annotation::DiskSize),
         "root" => Some(Annotation::Root),
         "pod" => Some(Annotation::Pod),
+        "network" => Some(Annotation::Network),
         "kernel-args" => Some(Annotation::KernelArgs),
         _ => None,
     }

@@ -112,7 +112,14 @@ impl Config {
         };
         let size = Size::of(resources.as_ref(), &settings.machine, &wishes)?;
         let in_pod = role.is_in_pod();
-        let host = host::host(spec, &role, size, settings.machine.overhead, network)?;
+        let host = host::host(
+            spec,
+            &role,
+            size,
+            settings.machine.overhead,
+            network,
+            wishes.reach.unwrap_or_default(),
+        )?;
         Ok(Self {
             role,
             joined,

@@ -6,7 +6,7 @@ use msb_agent::protocol::{StartHook, StartHooks};
 use oci_spec::runtime::{Hook as OciHook, Hooks as OciHooks, Linux};
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, ConfigError, Limits, NodeRule, Role, Room, Size, nodes::nodes};
+use super::{Bytes, ConfigError, Limits, NodeRule, Reach, Role, Room, Size, nodes::nodes};
 use crate::bundle::Spec;
 
 /// The network namespace of the VMM.
@@ -38,6 +38,8 @@ pub struct HostConfig {
     pub cgroup: CgroupConfig,
     /// Which network it has.
     pub network: NetworkNamespace,
+    /// Whom it can reach there.
+    pub reach: Reach,
     /// What else the caller wants run.
     pub hooks: Hooks,
     /// Device nodes that may appear in the root.
@@ -78,10 +80,12 @@ pub(super) fn host(
     size: Size,
     overhead: Bytes,
     network: NetworkNamespace,
+    reach: Reach,
 ) -> Result<HostConfig, ConfigError> {
     Ok(HostConfig {
         cgroup: cgroup(spec.linux(), role, size)?,
         network,
+        reach,
         hooks: spec.hooks().map(hooks).unwrap_or_default(),
         nodes: nodes(spec.linux()),
         room: Room::of(size, overhead, spec.linux().resources().as_ref()),

@@ -79,6 +79,8 @@ pub enum Annotation {
     Root,
     /// `dev.msb.pod`
     Pod,
+    /// `dev.msb.network`
+    Network,
     /// `dev.msb.kernel-args`
     KernelArgs,
 }
@@ -160,6 +162,7 @@ impl Default for Settings {
                 Annotation::DiskSize,
                 Annotation::Root,
                 Annotation::Pod,
+                Annotation::Network,
             ],
             machine: Machine::default(),
             disk: Disk::default(),

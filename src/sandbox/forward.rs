@@ -54,13 +54,17 @@ pub(super) enum ForwardError {
 
 /// Why one connection came to nothing.
 #[derive(Debug, thiserror::Error)]
-enum Broken {
+pub enum Broken {
+    /// The machine is gone, or has too many.
     #[error("The machine takes no stream")]
     Machine(#[from] ConnectError),
+    /// The agent is gone.
     #[error("The agent is not told")]
     Hello(#[from] FrameError),
+    /// One of both sides.
     #[error("A stream broke")]
     Stream(#[from] io::Error),
+    /// Nobody serves that port.
     #[error("Nobody listens")]
     Refused,
 }
@@ -92,7 +96,7 @@ fn begin(machine: &MachineHandle, client: TcpStream, port: u16, count: &Arc<Atom
     }
     let (machine, shared) = (machine.clone(), Arc::clone(count));
     let begun = thread::Builder::new().name("forwarded".into()).stack_size(STACK).spawn(move || {
-        if join(&machine, &client, port).is_err() {
+        if offer(&machine, &client, port).is_err() {
             break_off(&client);
         }
         shared.fetch_sub(1, Ordering::Relaxed);
@@ -103,10 +107,18 @@ fn begin(machine: &MachineHandle, client: TcpStream, port: u16, count: &Arc<Atom
     }
 }
 
-/// Both ways, each until its own end.
-fn join(machine: &MachineHandle, client: &TcpStream, port: u16) -> Result<(), Broken> {
-    let (mut guest, theirs) = UnixStream::pair()?;
+fn offer(machine: &MachineHandle, client: &TcpStream, port: u16) -> Result<(), Broken> {
+    let (guest, theirs) = UnixStream::pair()?;
     machine.connect(STREAM_PORT, theirs)?;
+    join(guest, client, port)
+}
+
+/// Offers a connection to whoever serves `port` in the guest, by a stream to its agent ([`STREAM_PORT`]), and copies both ways,
+/// each until its own end.
+///
+/// # Errors
+/// [`Broken`]; nothing was read from the client then.
+pub fn join(mut guest: UnixStream, client: &TcpStream, port: u16) -> Result<(), Broken> {
     protocol::write(&mut guest, &StreamHello::Port(port))?;
     guest.set_read_timeout(Some(PATIENCE))?;
     let mut listens = [0];
@@ -135,7 +147,7 @@ fn pass(mut from: impl Read, mut to: impl io::Write) {
 }
 
 /// The other side learns that it was not heard, as far as TCP can tell after an accept: by a reset.
-fn break_off(client: &TcpStream) {
+pub fn break_off(client: &TcpStream) {
     // Without it, the connection ends in order, with nothing said.
     let _ = setsockopt(client, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 });
 }

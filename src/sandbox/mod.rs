@@ -15,7 +15,8 @@
 
 pub mod child;
 pub mod control;
-mod forward;
+pub mod forward;
+pub mod hidden;
 mod images;
 pub mod member;
 mod members;
@@ -36,7 +37,7 @@ use msb_agent::protocol::{Container, ExitStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{MachineConfig, NetworkNamespace, PlacedBind, PlacedImage},
+    config::{MachineConfig, NetworkNamespace, PlacedBind, PlacedImage, Reach},
     host::cgroup::Place,
     state::Exit,
 };
@@ -54,6 +55,8 @@ pub struct SandboxConfig {
     pub log: Option<Log>,
     /// The network namespace that the VMM lives in.
     pub network: NetworkNamespace,
+    /// Whom the machine can reach there.
+    pub reach: Reach,
     /// What the agent makes of it, but for its root if that is shared, and its bind mounts.
     pub container: Container,
     /// The root on the host, if it is shared live.

@@ -19,6 +19,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{chain, names};
 use crate::{
+    config::Reach,
     host::network::{self as host, Link, Netlink, NetlinkError, Tap, TapError, Watch},
     machine::{ConnectError, MachineHandle, NIC_HEADER, Nic, SlotError},
     process::agent::{Agent, AgentError, PATIENCE},
@@ -90,6 +91,7 @@ pub enum NetworkError {
 #[derive(Debug)]
 pub(super) struct Network {
     machine: MachineHandle,
+    reach: Reach,
     netlink: Netlink,
     watch: Watch,
     /// By slot.
@@ -113,10 +115,11 @@ impl Network {
     /// Of the namespace of the calling thread; the guest has none yet.
     pub(super) fn new(
         machine: MachineHandle,
+        reach: Reach,
         questions: Option<Receiver<UnixStream>>,
     ) -> Result<Self, NetworkError> {
         let (netlink, watch) = (Netlink::open()?, Watch::new()?);
-        Ok(Self { machine, netlink, watch, attached: BTreeMap::new(), questions })
+        Ok(Self { machine, reach, netlink, watch, attached: BTreeMap::new(), questions })
     }
 
     /// Makes the guest's interfaces those of the namespace.
@@ -179,6 +182,10 @@ impl Network {
             Tap::new(NIC_HEADER).map_err(|source| NetworkError::Tap { name: link.name.clone(), source })?;
         let index = tap.index;
         host::join(&mut self.netlink, &link, index)?;
+        // Before the guest has the interface.
+        if let Reach::Public { resolver } = self.reach {
+            host::public_only(&mut self.netlink, index, resolver)?;
+        }
         if self.questions.is_none() {
             host::share_answers(&mut self.netlink, link.index, index)?;
         }

@@ -216,7 +216,7 @@ fn create(config: &SandboxConfig, parent: &mut Parent) -> Result<(Sandbox, Sessi
             };
             // The container's place may be wrong in ways that its create finds out first.
             let oom = Showing::new(config.cgroup.as_ref().and_then(|place| place.cgroup().ok()));
-            let network = Some(Network::new(handle.clone(), questions)?);
+            let network = Some(Network::new(handle.clone(), config.reach, questions)?);
             if config.pod
                 && let Err(error) = forward::serve(handle.clone())
             {

@@ -15,6 +15,9 @@ use super::StateError;
 const FILE_MAX: u64 = 8 << 20;
 
 /// Replaces `directory/name` as a whole: temporary file, fsync, rename.
+///
+/// # Errors
+/// [`StateError::File`]
 pub fn save(directory: &Path, name: &str, value: &impl Serialize) -> Result<(), StateError> {
     let path = directory.join(name);
     // One writer at a time holds the container's lock or its reservation; the pid keeps even others apart.
@@ -36,6 +39,9 @@ pub fn save(directory: &Path, name: &str, value: &impl Serialize) -> Result<(), 
 }
 
 /// Reads one back; `None` if there is none.
+///
+/// # Errors
+/// [`StateError::File`], [`StateError::Damaged`]
 pub fn load<T: DeserializeOwned>(directory: &Path, name: &str) -> Result<Option<T>, StateError> {
     let path = directory.join(name);
     let failed = |source| StateError::File { action: "read", path: path.clone(), source };

@@ -24,6 +24,7 @@ mod store;
 
 pub use error::StateError;
 pub use exit::Exit;
+pub use file::{load, save};
 pub use id::{BadId, Id};
 pub use liveness::Process;
 pub use record::{Pod, Record, Stage, Status, VERSION};

@@ -118,6 +118,7 @@ pub fn create(request: Request, context: &Context) -> Result<Created, VerbError>
             cgroup: lent.place(),
             log: context.tell.log(),
             network: host.network,
+            reach: host.reach,
             container,
             shared_root,
             binds,

@@ -12,6 +12,7 @@ mod announce;
 pub mod clock;
 pub mod create;
 pub mod delete;
+pub mod doctor;
 mod error;
 pub mod exec;
 mod hook_state;

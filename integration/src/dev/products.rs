@@ -95,7 +95,15 @@ impl Project {
         let name = "containerd-shim-msb-v2";
         let source = self.program(name, &["src", "shim"], &["--release", "--package", name])?;
         payload.push(Item { source, target: format!("/usr/local/bin/{name}"), mode: 0o755 });
+        payload.push(Item { source: self.msb()?, target: "/usr/local/bin/msb".into(), mode: 0o755 });
         Ok(payload)
+    }
+
+    /// The product's command line. It asks the system for names, which a static program can't.
+    pub fn msb(&self) -> Result<PathBuf> {
+        let inputs = self.sources(&["src", "msb"])?.text("dynamic");
+        self.cargo("msb", inputs, &["--profile=product", "--package", "msb"], Link::Dynamic)
+            .map(|folder| folder.join("msb"))
     }
 
     /// The guest kernel; some minutes the first time.
@@ -194,14 +202,15 @@ impl Project {
     /// the agent has no libraries in its guest, and the runtime is executed twice for each container, of which the
     /// loading and linking of libraries would be a noticeable part.
     fn program(&self, name: &str, also: &[&str], arguments: &[&str]) -> Result<PathBuf> {
-        let mut inputs = self.tools()?;
-        for folder in ["Cargo.toml", "guest/agent", "rootfs-builder/Cargo.toml", "rootfs-builder/src"]
-            .iter()
-            .chain(also)
-        {
-            inputs = inputs.tree(&self.root.join(folder))?;
-        }
-        Ok(self.cargo(name, inputs.text("static"), arguments, Link::Static)?.join(name))
+        let inputs = self.sources(also)?.text("static");
+        Ok(self.cargo(name, inputs, arguments, Link::Static)?.join(name))
+    }
+
+    /// The folders `also` and those that all of our programs are built from.
+    fn sources(&self, also: &[&str]) -> Result<Inputs> {
+        let common = ["Cargo.toml", "guest/agent", "rootfs-builder/Cargo.toml", "rootfs-builder/src"];
+        let all = common.iter().chain(also);
+        all.map(|folder| self.root.join(folder)).try_fold(self.tools()?, |inputs, path| inputs.tree(&path))
     }
 
     /// Compiler, the flags and profile that the environment gives it, and every dependency.

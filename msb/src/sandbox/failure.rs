@@ -2,6 +2,14 @@
 
 use std::error::Error;
 
+use msb_agent::protocol::Failure as GuestFailure;
+use msb_runtime::{
+    process::{agent::AgentError, attach::AttachError},
+    sandbox::{child::ChildError, control::ControlError},
+    state::StateError,
+    verbs::VerbError,
+};
+
 use super::Key;
 use crate::name::Name;
 
@@ -53,5 +61,31 @@ impl Failure {
             next = source.source();
         }
         text
+    }
+}
+
+impl From<VerbError> for Failure {
+    /// What the guest says of a program stays typed.
+    fn from(error: VerbError) -> Self {
+        match error {
+            VerbError::Child(ChildError::Guest(GuestFailure::Command { command, problem }))
+            | VerbError::Control(ControlError::Guest(GuestFailure::Command { command, problem }))
+            | VerbError::Attach(AttachError::Agent(AgentError::Failed(GuestFailure::Command {
+                command,
+                problem,
+            }))) => Self::NoProgram { program: command, reason: problem.to_string() },
+            VerbError::Config(error) => Self::Bad(msb_runtime::verbs::words::chain(&error)),
+            other => Self::other(other),
+        }
+    }
+}
+
+/// The same, where the sandbox may have ended.
+pub(super) fn not_running(error: VerbError, key: &Key) -> Failure {
+    match error {
+        VerbError::ExecStopped | VerbError::State(StateError::DoesNotExist | StateError::NotRunning) => {
+            Failure::NotRunning(key.clone())
+        }
+        other => other.into(),
     }
 }

@@ -1,11 +1,26 @@
 //! Sandboxes: a microVM each, with a name in a namespace.
+//!
+//! ```text
+//!  request ─▶ create ─▶ sandbox.json ─▶ keep: root, network, streams ─▶ msb_runtime::verbs ─▶ the machine
+//!             exec, logs, usage, stop, remove ── by the runtime's record of the machine, and by what is stored
+//! ```
 
+mod beneath;
+mod bundle;
 mod exec;
 mod failure;
 mod info;
+pub mod keep;
 mod key;
 mod log;
 pub mod request;
+mod root;
+mod running;
+mod sandboxes;
+pub mod signal;
+mod stored;
+mod usage;
+mod user;
 
 pub use exec::{Exec, Exit};
 pub use failure::Failure;
@@ -13,3 +28,6 @@ pub use info::{Info, State, Usage};
 pub use key::Key;
 pub use log::{Line, Logs, Since, Stream};
 pub use request::{BadRequest, Network, Port, Protocol, Pull, Request, Volume, Where};
+pub use running::Running;
+pub use sandboxes::{GRACE, Sandboxes};
+pub use stored::{Ended, Place, Stored, random_id};

@@ -87,6 +87,18 @@ impl Request {
     }
 }
 
+impl Request {
+    /// Whether a sandbox of the one is a sandbox of the other. Ports that are left open are as good as those that it got.
+    #[must_use]
+    pub fn same(&self, asked: &Self) -> bool {
+        let ports = self.ports.len() == asked.ports.len()
+            && self.ports.iter().zip(&asked.ports).all(|(has, wants)| {
+                *has == Port { host: if wants.host == 0 { has.host } else { wants.host }, ..*wants }
+            });
+        ports && Self { ports: Vec::new(), ..self.clone() } == Self { ports: Vec::new(), ..asked.clone() }
+    }
+}
+
 /// When an image is asked for from its registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -11,6 +11,7 @@
 mod link;
 mod netlink;
 mod probe;
+mod reach;
 mod redirect;
 mod share;
 mod tap;
@@ -19,6 +20,7 @@ mod watch;
 pub use link::{Address, Addressing, Link, Neighbour, Route, links};
 pub use netlink::{Netlink, NetlinkError};
 pub use probe::{ProbeError, probe};
+pub use reach::public_only;
 pub use redirect::{join, part};
 pub use share::{confine_ports, share_answers};
 pub use tap::{Tap, TapError};

@@ -1,0 +1,102 @@
+//! `ps`
+
+use std::process::ExitCode;
+
+use clap::Args;
+use msb::sandbox::{Exit, Info, State};
+use serde_json::{Value, json};
+
+use crate::{
+    Scope,
+    format::{self, Format},
+};
+
+/// List sandboxes.
+#[derive(Debug, Args)]
+pub struct Ps {
+    /// Those that have ended as well.
+    #[arg(short, long)]
+    all: bool,
+    /// Names alone.
+    #[arg(short, long)]
+    quiet: bool,
+    /// Of all namespaces.
+    #[arg(long)]
+    all_namespaces: bool,
+    /// How.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+impl Ps {
+    /// Prints them.
+    pub fn run(self, scope: &Scope) -> anyhow::Result<ExitCode> {
+        let known = scope.sandboxes.home().namespaces().join(scope.namespace.as_str()).is_dir();
+        let namespace = Some(&scope.namespace).filter(|_| !self.all_namespaces);
+        let mut all =
+            if known || namespace.is_none() { scope.sandboxes.list(namespace)? } else { Vec::new() };
+        all.retain(|info| self.all || info.running());
+        if self.quiet {
+            all.iter().for_each(|info| println!("{}", info.key.name));
+        } else if self.format == Format::Json {
+            format::json(&all.iter().map(told).collect::<Vec<_>>())?;
+        } else {
+            let rows: Vec<Vec<String>> = all.iter().map(row).collect();
+            format::table(&["NAME", "NAMESPACE", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS"], &rows)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn row(info: &Info) -> Vec<String> {
+    let ports: Vec<String> = info.request.ports.iter().map(ToString::to_string).collect();
+    let command = info.request.command.as_ref().map(|words| words.join(" ")).unwrap_or_default();
+    vec![
+        info.key.name.to_string(),
+        info.key.namespace.to_string(),
+        format::plain(&info.request.image),
+        format::plain(&command).chars().take(30).collect(),
+        format::ago(info.created),
+        status(info),
+        ports.join(", "),
+    ]
+}
+
+fn status(info: &Info) -> String {
+    match info.state {
+        State::Created => "Created".into(),
+        State::Running => match info.started {
+            Some(at) => format!("Up {}", format::span(at.elapsed().unwrap_or_default())),
+            None => "Up".into(),
+        },
+        State::Stopped(exit) => {
+            let code = exit.map_or_else(|| "unknown".into(), |exit| exit.code().to_string());
+            format!(
+                "Exited ({code}){}",
+                info.ended.map(|at| format!(" {}", format::ago(at))).unwrap_or_default()
+            )
+        }
+    }
+}
+
+/// As `ps` and `inspect` tell it to programs.
+pub fn told(info: &Info) -> Value {
+    let (state, exit) = match info.state {
+        State::Created => ("created", None),
+        State::Running => ("running", None),
+        State::Stopped(exit) => ("stopped", exit.map(Exit::code)),
+    };
+    let time = |time: std::time::SystemTime| {
+        time.duration_since(std::time::UNIX_EPOCH).map(|since| since.as_secs()).unwrap_or_default()
+    };
+    json!({
+        "name": info.key.name,
+        "namespace": info.key.namespace,
+        "state": state,
+        "exit_code": exit,
+        "created": time(info.created),
+        "started": info.started.map(time),
+        "ended": info.ended.map(time),
+        "request": info.request,
+    })
+}

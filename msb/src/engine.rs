@@ -1,0 +1,83 @@
+//! The server's sandboxes are those of a home, the same as the command line's.
+
+use std::{os::fd::OwnedFd, sync::Arc};
+
+use crate::{
+    name::Name,
+    sandbox::{
+        Exec, Exit, Failure, GRACE, Info, Key, Logs, Request, Running, Sandboxes, Since, State, Usage,
+    },
+    server::engine,
+};
+
+impl engine::Engine for Sandboxes {
+    fn create(&self, key: &Key, request: Request) -> Result<(), Failure> {
+        Self::create(self, key, request, &())
+    }
+
+    fn start(&self, key: &Key, request: Option<Request>) -> Result<(), Failure> {
+        let Some(request) = request else { return Self::start(self, key) };
+        match self.find(key) {
+            Err(Failure::NoSandbox(_) | Failure::NoNamespace(_)) => {
+                Self::create(self, key, request, &())?;
+                Self::start(self, key).inspect_err(|_| {
+                    // What was not there before is not there then; the first failure is the one to tell.
+                    let _ = Self::remove(self, key);
+                })
+            }
+            Err(other) => Err(other),
+            Ok((_, stored)) => {
+                if self.info(key)?.state == State::Running {
+                    if stored.request.same(&request) {
+                        return Ok(());
+                    }
+                    Self::stop(self, key, GRACE)?;
+                }
+                self.remake(key, request, &())?;
+                Self::start(self, key)
+            }
+        }
+    }
+
+    fn stop(&self, key: &Key) -> Result<(), Failure> {
+        Self::stop(self, key, GRACE)
+    }
+
+    fn remove(&self, key: &Key) -> Result<(), Failure> {
+        Self::remove(self, key)
+    }
+
+    fn list(&self, namespace: Option<&Name>) -> Result<Vec<Info>, Failure> {
+        Self::list(self, namespace)
+    }
+
+    fn info(&self, key: &Key) -> Result<Info, Failure> {
+        Self::info(self, key)
+    }
+
+    fn usage(&self, key: &Key) -> Result<Usage, Failure> {
+        Self::usage(self, key)
+    }
+
+    fn logs(&self, key: &Key, since: Since) -> Result<Logs, Failure> {
+        Self::logs(self, key, since)
+    }
+
+    fn exec(&self, key: &Key, exec: &Exec, stdio: [OwnedFd; 3]) -> Result<Arc<dyn engine::Running>, Failure> {
+        Ok(Arc::new(self.begin(key, exec, stdio, true, None)?))
+    }
+}
+
+impl engine::Running for Running {
+    fn signal(&self, number: i32) {
+        Self::signal(self, number);
+    }
+
+    fn resize(&self, rows: u16, columns: u16) {
+        Self::resize(self, rows, columns);
+    }
+
+    fn wait(&self) -> Exit {
+        Self::wait(self)
+    }
+}

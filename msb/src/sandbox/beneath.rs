@@ -1,0 +1,131 @@
+//! Files in a sandbox's root, as the host reads and writes them while nothing runs in it: what a sandbox left there is hostile,
+//! and no link of it leads out of the root.
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    os::fd::OwnedFd,
+    path::Path,
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{OFlag, OpenHow, RenameFlags, ResolveFlag, open, openat, openat2, renameat2},
+    sys::stat::{Mode, fchmod},
+    unistd::{UnlinkatFlags, unlinkat},
+};
+
+/// The root.
+#[derive(Debug)]
+pub struct Beneath(OwnedFd);
+
+/// openat2(2) says EAGAIN where something was renamed meanwhile.
+const RETRIES: usize = 16;
+
+impl Beneath {
+    /// Of the directory `root`.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn new(root: &Path) -> io::Result<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        Ok(Self(open(root, flags, Mode::empty())?))
+    }
+
+    /// The beginning of a file, at most so many bytes; none where there is no regular file.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn read(&self, path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
+        // Not to be held up by a pipe that nobody writes to.
+        let file = match self.open(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY) {
+            Ok(file) => File::from(file),
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ENXIO) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        if !file.metadata()?.is_file() {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        file.take(most).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    }
+
+    /// Replaces what is called `name` in `directory`, but for a directory. Where `directory` is none, nothing is done.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn replace(&self, directory: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+        let directory = match self.open(directory, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
+            Ok(directory) => directory,
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Ok(()),
+            Err(errno) => return Err(errno.into()),
+        };
+        let temporary = format!(".{name}.msb");
+        match unlinkat(&directory, temporary.as_str(), UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = openat(&directory, temporary.as_str(), flags, Mode::from_bits_truncate(0o644))?;
+        let mut file = File::from(file);
+        fchmod(&file, Mode::from_bits_truncate(0o644))?;
+        file.write_all(content)?;
+        let renamed = renameat2(&directory, temporary.as_str(), &directory, name, RenameFlags::empty());
+        if renamed.is_err() {
+            // The first error is the one to tell.
+            let _ = unlinkat(&directory, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
+        }
+        Ok(renamed?)
+    }
+
+    fn open(&self, path: &Path, flags: OFlag) -> Result<OwnedFd, Errno> {
+        let how = OpenHow::new()
+            .flags(flags | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        for _ in 0..RETRIES {
+            match openat2(&self.0, path, how) {
+                Err(Errno::EAGAIN) => {}
+                done => return done,
+            }
+        }
+        Err(Errno::EAGAIN)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    #[test]
+    fn no_link_leads_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let (outside, root) = (dir.path().join("outside"), dir.path().join("root"));
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("hosts"), "theirs").unwrap();
+        fs::create_dir_all(root.join("real")).unwrap();
+        symlink(&outside, root.join("etc")).unwrap();
+        let beneath = Beneath::new(&root).unwrap();
+        assert_eq!(beneath.read(Path::new("etc/hosts"), 100).unwrap(), None);
+        beneath.replace(Path::new("etc"), "hosts", b"ours").unwrap();
+        assert_eq!(fs::read_to_string(outside.join("hosts")).unwrap(), "theirs");
+        symlink(outside.join("hosts"), root.join("real/hosts")).unwrap();
+        beneath.replace(Path::new("/real"), "hosts", b"ours").unwrap();
+        assert_eq!(fs::read_to_string(outside.join("hosts")).unwrap(), "theirs");
+        assert_eq!(beneath.read(Path::new("real/hosts"), 2).unwrap(), Some(b"ou".to_vec()));
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        nix::unistd::mkfifo(&dir.path().join("pipe"), Mode::S_IRWXU).unwrap();
+        symlink("/dev/zero", dir.path().join("zero")).unwrap();
+        symlink("loop", dir.path().join("loop")).unwrap();
+        let beneath = Beneath::new(dir.path()).unwrap();
+        for name in ["pipe", "zero", "loop", "none", "."] {
+            assert_eq!(beneath.read(Path::new(name), 10).unwrap(), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! From what was asked and what the image says to a `config.json` that the runtime takes, as Docker would write it.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::image::ImageConfiguration;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{Key, Network, Request, Where, stored::Place, user::User};
+use crate::{home::Home, network};
+
+/// Of who sets none.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// What Docker gives to who asks for nothing.
+const CAPABILITIES: [&str; 14] = [
+    "CAP_AUDIT_WRITE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_MKNOD",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_RAW",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+];
+/// Files of the kernel that tell of more than the container.
+const MASKED: [&str; 9] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/timer_list",
+    "/sys/firmware",
+];
+/// Those that change more than the container.
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+/// Length of the period of a limit of processors, in microseconds, as Docker has it.
+const PERIOD: u32 = 100_000;
+/// Of who asks for no memory: what a sandbox of the published clients gets.
+pub const MEMORY: u64 = 512 << 20;
+
+/// What an image says of how it is run.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Defaults {
+    /// Before the command.
+    pub entrypoint: Vec<String>,
+    /// Where none is given.
+    pub command: Vec<String>,
+    /// `KEY=VALUE`
+    pub env: Vec<String>,
+    /// Empty: `/`.
+    pub workdir: String,
+    /// Empty: root.
+    pub user: String,
+    /// A name or a number; empty: SIGTERM.
+    pub stop_signal: String,
+}
+
+impl Defaults {
+    /// Of an image's configuration.
+    #[must_use]
+    pub fn of(image: &ImageConfiguration) -> Self {
+        let Some(config) = image.config() else { return Self::default() };
+        Self {
+            entrypoint: config.entrypoint().clone().unwrap_or_default(),
+            command: config.cmd().clone().unwrap_or_default(),
+            env: config.env().clone().unwrap_or_default(),
+            workdir: config.working_dir().clone().unwrap_or_default(),
+            user: config.user().clone().unwrap_or_default(),
+            stop_signal: config.stop_signal().clone().unwrap_or_default(),
+        }
+    }
+}
+
+/// What to run: with an entry point of its own a request does not get the image's command, as with Docker. Empty: nothing.
+#[must_use]
+pub fn arguments(request: &Request, image: &Defaults) -> Vec<String> {
+    let (entrypoint, fallback) = match &request.entrypoint {
+        Some(own) => (own, &[][..]),
+        None => (&image.entrypoint, image.command.as_slice()),
+    };
+    let command = request.command.as_deref().unwrap_or(fallback);
+    entrypoint.iter().chain(command).cloned().collect()
+}
+
+/// The image's variables, and over them those of the request; the last of a name counts.
+fn environment(request: &Request, image: &Defaults, user: &User, key: &Key) -> Vec<String> {
+    let mut all: Vec<String> = vec![PATH.into(), format!("HOSTNAME={}", key.name)];
+    if request.terminal {
+        all.push("TERM=xterm".into());
+    }
+    all.push(format!("HOME={}", user.home.as_deref().unwrap_or("/")));
+    let mut merged: Vec<String> = Vec::new();
+    for variable in all.iter().chain(&image.env).chain(&request.env) {
+        let name = variable.split('=').next().unwrap_or_default();
+        merged.retain(|old| old.split('=').next() != Some(name));
+        merged.push(variable.clone());
+    }
+    merged
+}
+
+/// The whole `config.json`.
+#[must_use]
+pub fn config(
+    request: &Request,
+    image: &Defaults,
+    user: &User,
+    key: &Key,
+    home: &Home,
+    place: &Place,
+) -> Value {
+    let workdir = match &request.workdir {
+        Some(own) => own.clone(),
+        None if image.workdir.is_empty() => "/".into(),
+        None => Path::new("/").join(&image.workdir),
+    };
+    let mounts: Vec<Value> = fixed_mounts().into_iter().chain(volumes(request, home)).collect();
+    let namespace = match request.network {
+        Network::None => json!({ "type": "network" }),
+        Network::Public | Network::Open => json!({ "type": "network", "path": place.network() }),
+    };
+    json!({
+        "ociVersion": "1.2.0",
+        "process": {
+            "terminal": request.terminal,
+            "user": { "uid": user.uid, "gid": user.gid, "additionalGids": user.groups },
+            "args": arguments(request, image),
+            "env": environment(request, image, user, key),
+            "cwd": workdir,
+            "capabilities": {
+                "bounding": CAPABILITIES,
+                // A program of an unprivileged user has none that it did not get from its file.
+                "effective": if user.uid == 0 { &CAPABILITIES[..] } else { &[] },
+                "permitted": if user.uid == 0 { &CAPABILITIES[..] } else { &[] },
+            },
+            "oomScoreAdj": 0,
+        },
+        "root": { "path": place.root(), "readonly": false },
+        "hostname": key.name,
+        "mounts": mounts,
+        "annotations": annotations(request),
+        "linux": {
+            "resources": resources(request),
+            "namespaces": [
+                { "type": "pid" }, { "type": "ipc" }, { "type": "uts" }, { "type": "mount" }, { "type": "cgroup" }, namespace,
+            ],
+            "maskedPaths": MASKED,
+            "readonlyPaths": READ_ONLY,
+        },
+    })
+}
+
+/// As Docker's `--cpus` and `--memory`, which size the machine as well.
+fn resources(request: &Request) -> Value {
+    let mut resources = json!({
+        "devices": [{ "allow": false, "access": "rwm" }],
+        "memory": { "limit": request.memory.unwrap_or(MEMORY) },
+    });
+    if let Some(cpus) = request.cpus {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "checked to be finite and positive; a huge one is cut"
+        )]
+        let quota = (cpus * f64::from(PERIOD)) as i64;
+        resources["cpu"] = json!({ "quota": quota.max(1000), "period": PERIOD });
+    }
+    resources
+}
+
+fn annotations(request: &Request) -> Value {
+    match request.network {
+        Network::Public => json!({ "dev.msb.network": format!("public,{}", network::RESOLVER) }),
+        Network::None | Network::Open => json!({}),
+    }
+}
+
+fn fixed_mounts() -> Vec<Value> {
+    let mount = |destination: &str, kind: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": kind, "options": options });
+    vec![
+        mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
+        mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount(
+            "/dev/pts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
+        mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+        mount("/sys/fs/cgroup", "cgroup", &["ro", "nosuid", "noexec", "nodev"]),
+        mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+        mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=67108864"]),
+    ]
+}
+
+fn volumes(request: &Request, home: &Home) -> Vec<Value> {
+    let volume = |volume: &super::Volume| {
+        let source: PathBuf = match &volume.source {
+            Where::Host(path) => path.clone(),
+            Where::Named(name) => home.volume(name),
+        };
+        let access = if volume.read_only { "ro" } else { "rw" };
+        json!({ "destination": volume.target, "type": "bind", "source": source, "options": ["rbind", "rprivate", access] })
+    };
+    request.volumes.iter().map(volume).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user() -> User {
+        User { uid: 0, gid: 0, groups: vec![], home: Some("/root".into()) }
+    }
+
+    fn words(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn entry_points_and_commands_as_with_docker() {
+        let image =
+            Defaults { entrypoint: words("/entry"), command: words("serve -a"), ..Defaults::default() };
+        let request = Request::of("i");
+        assert_eq!(arguments(&request, &image), words("/entry serve -a"));
+        let own = Request { command: Some(words("x y")), ..request.clone() };
+        assert_eq!(arguments(&own, &image), words("/entry x y"));
+        let entry = Request { entrypoint: Some(words("sh")), ..request.clone() };
+        assert_eq!(arguments(&entry, &image), words("sh"));
+        let none = Request { entrypoint: Some(vec![]), command: Some(words("x")), ..request };
+        assert_eq!(arguments(&none, &image), words("x"));
+    }
+
+    #[test]
+    fn the_last_of_a_variable_counts() {
+        let image = Defaults { env: words("PATH=/image A=1"), ..Defaults::default() };
+        let request = Request { env: words("A=2 B=3"), ..Request::of("i") };
+        let key = Key::of("box".parse().unwrap());
+        let found = environment(&request, &image, &user(), &key);
+        assert_eq!(found, words("HOSTNAME=box HOME=/root PATH=/image A=2 B=3"));
+    }
+
+    #[test]
+    fn the_runtime_takes_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().to_owned()).unwrap();
+        let place = Place(dir.path().to_owned());
+        std::fs::create_dir(place.root()).unwrap();
+        let request = Request {
+            cpus: Some(1.5),
+            command: Some(words("true")),
+            volumes: vec![super::super::Volume::parse("/etc:/host:ro", Path::new("/")).unwrap()],
+            ..Request::of("i")
+        };
+        let key = Key::of("box".parse().unwrap());
+        let config = config(&request, &Defaults::default(), &user(), &key, &home, &place);
+        std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
+        let spec = msb_runtime::bundle::Spec::load(dir.path()).unwrap();
+        let settings = msb_runtime::config::Settings::default();
+        let config = msb_runtime::config::Config::new(&spec, &settings, false, |_| None).unwrap();
+        assert_eq!(config.size.vcpus, 2);
+    }
+}

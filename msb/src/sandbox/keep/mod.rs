@@ -1,0 +1,189 @@
+//! Keeping a sandbox: from what is stored of it to a machine that runs, and to its end.
+//!
+//! Each sandbox that runs has a keeper, the parent of its VMM: it mounts the root, lends the network, copies what the first
+//! process writes to the log, forwards ports, and when the machine ends brings all of it to rest. A sandbox in the foreground
+//! is kept by the command itself, another one by a process of its own ([`detached`]), so that neither a server that is
+//! stopped nor a terminal that is closed takes it along.
+//!
+//! ```text
+//!  lock ▸ mount ▸ files ▸ network ▸ streams ▸ create ▸ start ▸ [ready] ▸ wait ▸ delete ▸ network ▸ unmount ▸ stored
+//! ```
+
+mod deadline;
+pub mod detached;
+mod files;
+mod log;
+mod ports;
+mod signals;
+mod streams;
+
+use std::{fs, io, path::PathBuf, time::SystemTime};
+
+use msb_runtime::{
+    bundle::Spec,
+    verbs::{
+        Announce, Context,
+        create::{self, Created, Request as Creation},
+        delete, start,
+    },
+};
+
+pub(super) use log::read as read_log;
+pub use signals::{held as held_signals, hold as hold_signals};
+pub use streams::Front;
+
+use super::{
+    Failure, Sandboxes,
+    beneath::Beneath,
+    bundle, root,
+    stored::{Ended, Place, Stored, random_id},
+    user,
+};
+use crate::network;
+
+/// What has been done for a sandbox, undone when this goes.
+struct Begun<'a> {
+    sandboxes: &'a Sandboxes,
+    place: &'a Place,
+    container: Option<msb_runtime::state::Id>,
+    network: Option<network::Attached>,
+}
+
+impl Begun<'_> {
+    /// In the reverse order; all of it is tried, and the first error told.
+    fn end(&mut self) -> Result<(), Failure> {
+        let context = self.sandboxes.context(self.place);
+        let deleted = match self.container.take() {
+            Some(id) => delete::delete(&id, true, &context).map_err(Failure::from),
+            None => Ok(()),
+        };
+        if let Some(network) = self.network.take() {
+            network.detach();
+        }
+        let unmounted = root::unmount_root(self.place).map_err(Failure::other);
+        deleted.and(unmounted)
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        // The first failure is the one to tell.
+        let _ = self.end();
+    }
+}
+
+impl Sandboxes {
+    /// Starts the sandbox at `place` and stays until it has ended. `front`: its streams are also this process's. `ready` is
+    /// called when it runs; a failure before that is the result.
+    ///
+    /// # Errors
+    /// Why it could not be started, or be brought to rest.
+    pub fn keep(
+        &self,
+        place: &Place,
+        front: Front,
+        ready: impl FnOnce(&Stored),
+    ) -> Result<(Stored, Ended), Failure> {
+        let lock = place.lock().map_err(Failure::other)?;
+        let Some(kept) = place.keep().map_err(Failure::other)? else {
+            return Err(Failure::Bad("The sandbox runs already".into()));
+        };
+        let mut stored = place.load().map_err(Failure::other)?.ok_or_else(|| missing(place))?;
+        self.settle(place, &stored)?;
+        // The machine of an earlier life may have left something by its name.
+        stored.id = random_id().map_err(Failure::other)?;
+        place.save(&stored).map_err(Failure::other)?;
+
+        let mut begun = Begun { sandboxes: self, place, container: None, network: None };
+        root::mount_root(self.home().path(), place, &stored.layers).map_err(Failure::other)?;
+        let beneath = Beneath::new(&place.root()).map_err(Failure::other)?;
+        let defaults = stored.defaults.clone();
+        let name = stored.request.user.as_deref().unwrap_or(&defaults.user);
+        let user = user::find(&beneath, name).map_err(|error| Failure::Bad(error.to_string()))?;
+        begun.network = network::attach(stored.request.network, &place.network()).map_err(Failure::other)?;
+        files::write(&beneath, &stored.key, begun.network.as_ref()).map_err(Failure::other)?;
+        let config = bundle::config(&stored.request, &defaults, &user, &stored.key, self.home(), place);
+        fs::write(place.bundle().join("config.json"), config.to_string()).map_err(Failure::other)?;
+        self.make_volumes(&stored.request).map_err(Failure::other)?;
+
+        let context = self.context(place);
+        let log = log::Log::open(&place.log()).map_err(Failure::other)?;
+        let streams = streams::Streams::open(&stored.request, front, log).map_err(Failure::other)?;
+        let (stdio, joined) = streams.split();
+        let ports = ports::Listeners::bind(&mut stored.request.ports)
+            .map_err(|error| Failure::Bad(error.to_string()))?;
+        let id = stored.id().map_err(Failure::other)?;
+        begun.container = Some(id.clone());
+        let created = create_and_start(place, id.clone(), stdio, &context)?;
+        stored.started = Some(SystemTime::now());
+        stored.ended = None;
+        place.save(&stored).map_err(Failure::other)?;
+        drop(lock);
+
+        let Created { entry, process, .. } = created;
+        let directory = entry.directory().to_owned();
+        drop(entry);
+        let front = joined.serve(process.pid()).map_err(Failure::other)?;
+        ports.serve(&directory).map_err(Failure::other)?;
+        if let Some(time) = stored.request.timeout {
+            deadline::after(time, id, self.store().clone());
+        }
+        ready(&stored);
+        let code = process.wait().map_err(Failure::other)?;
+        front.finish();
+
+        let _lock = place.lock().map_err(Failure::other)?;
+        let ended = Ended { code: Some(code), at: SystemTime::now() };
+        begun.end()?;
+        drop(begun);
+        stored.ended = Some(ended);
+        place.save(&stored).map_err(Failure::other)?;
+        drop(kept);
+        if stored.request.remove {
+            fs::remove_dir_all(&place.0).map_err(Failure::other)?;
+        }
+        Ok((stored, ended))
+    }
+
+    /// Brings to rest what a keeper that was killed has left of an earlier life. Nobody keeps the sandbox.
+    ///
+    /// # Errors
+    /// What can't be brought to rest.
+    pub(super) fn settle(&self, place: &Place, stored: &Stored) -> Result<(), Failure> {
+        let id = stored.id().map_err(Failure::other)?;
+        delete::delete(&id, true, &self.context(place))?;
+        network::forget(&place.network());
+        root::unmount_root(place).map_err(Failure::other)
+    }
+}
+
+fn missing(place: &Place) -> Failure {
+    let path: PathBuf = place.0.clone();
+    Failure::Bad(format!("There is no sandbox in {}: it was removed meanwhile", path.display()))
+}
+
+fn create_and_start(
+    place: &Place,
+    id: msb_runtime::state::Id,
+    stdio: streams::Stdio,
+    context: &Context,
+) -> Result<Created, Failure> {
+    let spec = Spec::load(place.bundle()).map_err(msb_runtime::verbs::VerbError::from)?;
+    let creation = Creation {
+        id,
+        bundle: place.bundle().to_owned(),
+        spec,
+        image: None,
+        stdio: stdio.descriptors,
+        stdin: stdio.has_input,
+        announce: Announce::default(),
+    };
+    let created = create::create(creation, context)?;
+    start::start(&created.entry, created.record.clone(), context)?;
+    Ok(created)
+}
+
+/// A thread of which nobody needs the end.
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    std::thread::Builder::new().name(name.into()).stack_size(256 << 10).spawn(work).map(drop)
+}

@@ -1,0 +1,139 @@
+//! Processes that are begun in a sandbox that runs: joined with their caller's descriptors, and waited for by a thread.
+
+use std::{
+    io,
+    os::fd::OwnedFd,
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    thread,
+};
+
+use msb_agent::protocol::{ExitStatus, ProcessId, TerminalSize};
+use msb_runtime::{
+    bundle::{Process, Spec},
+    config,
+    process::attach::{self, Attached},
+    sandbox::control::Control,
+    verbs::{VerbError, create, exec, pod},
+};
+
+use super::{
+    Exec, Exit, Failure, Key, Sandboxes, beneath::Beneath, failure::not_running, stored::Place, user,
+};
+
+/// Of a terminal whose size nobody has told.
+const SIZE: TerminalSize = TerminalSize { rows: 24, columns: 80 };
+
+/// A process in a sandbox. Who drops it leaves it running.
+#[derive(Debug)]
+pub struct Running {
+    control: Control,
+    process: ProcessId,
+    end: Arc<(Mutex<Option<Exit>>, Condvar)>,
+}
+
+impl Sandboxes {
+    /// Begins a process whose stdin, stdout and stderr these are; `has_input`: whether anything comes from the first.
+    ///
+    /// # Errors
+    /// [`Failure::NotRunning`], [`Failure::NoProgram`], [`Failure::NoSandbox`], or that it can't be begun.
+    pub fn begin(
+        &self,
+        key: &Key,
+        wanted: &Exec,
+        stdio: [OwnedFd; 3],
+        has_input: bool,
+        size: Option<TerminalSize>,
+    ) -> Result<Running, Failure> {
+        let (place, stored) = self.find(key)?;
+        let entry = self.entry(&stored).ok_or_else(|| Failure::NotRunning(key.clone()))?;
+        let record = exec::ready(&entry, false).map_err(|error| not_running(error, key))?;
+        let process = process(&place, wanted)?;
+        let mut process = config::process(&process, has_input, None).map_err(VerbError::from)?;
+        if wanted.terminal {
+            process.terminal = Some(size.unwrap_or(SIZE));
+        }
+        create::inherit(&mut process);
+        let guest = pod::guest(&entry, &record);
+        let control = Control::of(guest.control.directory());
+        let door = |port| guest.control.open(port);
+        let created = attach::create(&door, guest.container, process, stdio, None);
+        let mut attached = created.map_err(VerbError::from)?;
+        let id = attached.process();
+        attached.release().map_err(VerbError::from)?;
+        Running::watch(control, id, attached).map_err(Failure::other)
+    }
+}
+
+/// The sandbox's own process with another command, and what is asked for beside it.
+fn process(place: &Place, wanted: &Exec) -> Result<Process, Failure> {
+    let spec = Spec::load(place.bundle()).map_err(VerbError::from)?;
+    let mut process = spec.process().as_oci().clone();
+    process.set_args(Some(wanted.args.clone())).set_terminal(Some(wanted.terminal));
+    if let Some(workdir) = &wanted.workdir {
+        process.set_cwd(workdir.clone());
+    }
+    let env = process.env_mut().get_or_insert_default();
+    if wanted.terminal && !env.iter().any(|variable| variable.starts_with("TERM=")) {
+        env.push("TERM=xterm".into());
+    }
+    for variable in &wanted.env {
+        let name = variable.split('=').next();
+        env.retain(|old| old.split('=').next() != name);
+        env.push(variable.clone());
+    }
+    if let Some(name) = &wanted.user {
+        let root = Beneath::new(&place.root()).map_err(Failure::other)?;
+        let user = user::find(&root, name).map_err(|error| Failure::Bad(error.to_string()))?;
+        process.user_mut().set_uid(user.uid).set_gid(user.gid).set_additional_gids(Some(user.groups));
+        if user.uid != 0 {
+            // A program of an unprivileged user has none that it did not get from its file.
+            if let Some(mut sets) = process.capabilities().clone() {
+                sets.set_effective(None).set_permitted(None);
+                process.set_capabilities(Some(sets));
+            }
+        }
+    }
+    Ok(Process::check(process).map_err(VerbError::from)?)
+}
+
+impl Running {
+    fn watch(control: Control, process: ProcessId, attached: Attached) -> io::Result<Self> {
+        let end = Arc::new((Mutex::new(None), Condvar::new()));
+        let shared = Arc::clone(&end);
+        thread::Builder::new().name("exec".into()).stack_size(256 << 10).spawn(move || {
+            // Lost with its sandbox, as if it had been killed.
+            let exit = match attached.wait().unwrap_or(attach::KILLED) {
+                ExitStatus::Code(code) => Exit::Code(code.into()),
+                ExitStatus::Signal(number) => Exit::Signal(number.into()),
+            };
+            *shared.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(exit);
+            shared.1.notify_all();
+        })?;
+        Ok(Self { control, process, end })
+    }
+
+    /// Sends it a signal; one that ended gets none.
+    pub fn signal(&self, number: i32) {
+        // It has ended, or its sandbox has.
+        let _ = self.control.signal_process(self.process, number);
+    }
+
+    /// Tells its terminal how large it is.
+    pub fn resize(&self, rows: u16, columns: u16) {
+        // As above.
+        let _ = self.control.resize(self.process, TerminalSize { rows, columns });
+    }
+
+    /// Waits for its end, and for all that it wrote to be written to its descriptors.
+    #[must_use]
+    pub fn wait(&self) -> Exit {
+        let (exit, ended) = &*self.end;
+        let mut exit = exit.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match *exit {
+                Some(exit) => return exit,
+                None => exit = ended.wait(exit).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! All sandboxes of a home: made, found, stopped, removed. What runs is kept elsewhere ([`super::keep`]).
+
+use std::{
+    collections::BTreeSet,
+    error::Error,
+    fs::{self, DirBuilder, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use msb_runtime::{
+    sandbox::{Log, child::Moments},
+    state::{Entry, Status, Store},
+    verbs::{Context, Tell, kill, words},
+};
+use nix::libc::{SIGKILL, SIGTERM};
+
+use super::{
+    Failure, Info, Key, Logs, Request, Since, State, Where,
+    bundle::{Defaults, arguments},
+    keep,
+    stored::{Place, Stored},
+    usage::Readings,
+};
+use crate::{
+    home::Home,
+    image::{Image, Images, Progress},
+    name::Name,
+};
+
+/// How long a sandbox has to end by itself.
+pub const GRACE: Duration = Duration::from_secs(10);
+/// How long one that was killed has: what it wrote is brought back then.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often an end is looked for.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// The sandboxes of a home.
+#[derive(Debug, Clone)]
+pub struct Sandboxes {
+    home: Home,
+    store: Store,
+    readings: Arc<Readings>,
+}
+
+/// What the runtime says beside its results goes into a file of the sandbox's.
+#[derive(Debug)]
+struct Warnings(PathBuf);
+
+impl Tell for Warnings {
+    fn warn(&self, problem: &(dyn Error + 'static)) {
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.0);
+        // There is nowhere else to tell it.
+        let _ = file.and_then(|mut file| writeln!(file, "{}", words::chain(problem)));
+    }
+
+    fn log(&self) -> Option<Log> {
+        Some(Log { path: self.0.clone(), json: false })
+    }
+
+    fn moments(&self, _: &Moments) {}
+}
+
+impl Sandboxes {
+    /// Of that home.
+    #[must_use]
+    pub fn new(home: Home) -> Self {
+        let store = Store::new(home.run());
+        Self { home, store, readings: Arc::default() }
+    }
+
+    /// Where they are.
+    #[must_use]
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// The runtime's records of those that run.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(super) fn readings(&self) -> &Readings {
+        &self.readings
+    }
+
+    /// The directory of one.
+    #[must_use]
+    pub fn place(&self, key: &Key) -> Place {
+        Place(self.home.sandbox(key))
+    }
+
+    /// As a caller of the runtime's verbs.
+    pub(super) fn context(&self, place: &Place) -> Context {
+        Context {
+            store: self.store.clone(),
+            systemd_cgroup: false,
+            settings: None,
+            tell: Box::new(Warnings(place.warnings())),
+        }
+    }
+
+    /// Makes a sandbox of an image and does not start it.
+    ///
+    /// # Errors
+    /// [`Failure::Exists`], [`Failure::Bad`]; nothing is left then.
+    pub fn create(&self, key: &Key, request: Request, progress: &dyn Progress) -> Result<(), Failure> {
+        let image = self.image(&request, progress)?;
+        let place = self.place(key);
+        let parent = place.0.parent().unwrap_or(&place.0).to_owned();
+        directories().create(&parent).map_err(Failure::other)?;
+        match DirBuilder::new().mode(0o700).create(&place.0) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                // Half a sandbox is what a create that was killed has left.
+                let _lock = place.lock().map_err(Failure::other)?;
+                if place.load().map_err(Failure::other)?.is_some() {
+                    return Err(Failure::Exists(key.clone()));
+                }
+                return self.store_new(key, request, image, &place);
+            }
+            made => made.map_err(Failure::other)?,
+        }
+        let made = self.store_new(key, request, image, &place);
+        if made.is_err() {
+            // The first failure is the one to tell.
+            let _ = fs::remove_dir_all(&place.0);
+        }
+        made
+    }
+
+    /// What is made of it the next time it is started; what it wrote stays.
+    ///
+    /// # Errors
+    /// [`Failure::NoSandbox`], [`Failure::Bad`]; it is as it was then.
+    pub fn remake(&self, key: &Key, request: Request, progress: &dyn Progress) -> Result<(), Failure> {
+        let image = self.image(&request, progress)?;
+        let (place, _) = self.find(key)?;
+        let _lock = place.lock().map_err(Failure::other)?;
+        self.store_new(key, request, image, &place)
+    }
+
+    fn image(&self, request: &Request, progress: &dyn Progress) -> Result<Image, Failure> {
+        let images = Images::open(&self.home).map_err(Failure::other)?;
+        let image = images.local(&request.image, progress).map_err(Failure::other)?;
+        if arguments(request, &Defaults::of(&image.config)).is_empty() {
+            let text = format!("The image {} says nothing of what to run: give a command", request.image);
+            return Err(Failure::Bad(text));
+        }
+        Ok(image)
+    }
+
+    fn store_new(&self, key: &Key, request: Request, image: Image, place: &Place) -> Result<(), Failure> {
+        let defaults = Defaults::of(&image.config);
+        let stored = Stored::new(key.clone(), request, image.digest.to_string(), image.layers, defaults);
+        place.save(&stored.map_err(Failure::other)?).map_err(Failure::other)
+    }
+
+    /// Starts one that does not run, and returns when it does.
+    ///
+    /// # Errors
+    /// [`Failure::NoSandbox`], and why it can't be started.
+    pub fn start(&self, key: &Key) -> Result<(), Failure> {
+        let (place, stored) = self.find(key)?;
+        match self.state(&place, &stored)? {
+            State::Running => Ok(()),
+            State::Created | State::Stopped(_) => keep::detached::start(self, key),
+        }
+    }
+
+    /// The sandbox and its directory.
+    ///
+    /// # Errors
+    /// [`Failure::NoNamespace`], [`Failure::NoSandbox`]
+    pub fn find(&self, key: &Key) -> Result<(Place, Stored), Failure> {
+        let place = self.place(key);
+        match place.load().map_err(Failure::other)? {
+            Some(stored) => Ok((place, stored)),
+            None if !self.home.namespaces().join(key.namespace.as_str()).is_dir() => {
+                Err(Failure::NoNamespace(key.namespace.clone()))
+            }
+            None => Err(Failure::NoSandbox(key.clone())),
+        }
+    }
+
+    /// What a sandbox does. One whose keeper was killed runs for as long as its machine does.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn state(&self, place: &Place, stored: &Stored) -> Result<State, Failure> {
+        let ended = State::Stopped(stored.ended.and_then(super::stored::Ended::exit));
+        if place.keep().map_err(Failure::other)?.is_none() {
+            let runs = self.entry(stored).is_some_and(|entry| is_running(&entry));
+            return Ok(match stored.ended {
+                _ if runs => State::Running,
+                // Its keeper is at its beginning, or its end.
+                Some(_) => ended,
+                None if stored.started.is_none() => State::Created,
+                None => State::Running,
+            });
+        }
+        if self.entry(stored).is_some_and(|entry| is_running(&entry)) {
+            return Ok(State::Running);
+        }
+        Ok(if stored.started.is_none() { State::Created } else { ended })
+    }
+
+    /// The runtime's record of one that runs.
+    #[must_use]
+    pub fn entry(&self, stored: &Stored) -> Option<Entry> {
+        self.store.look(&stored.id().ok()?).ok()
+    }
+
+    /// Sends the first process of one a signal.
+    ///
+    /// # Errors
+    /// [`Failure::NotRunning`], [`Failure::NoSandbox`]
+    pub fn kill(&self, key: &Key, signal: i32) -> Result<(), Failure> {
+        let (_, stored) = self.find(key)?;
+        let entry = self.entry(&stored).ok_or_else(|| Failure::NotRunning(key.clone()))?;
+        kill::send(&entry, signal, false).map_err(Failure::from)
+    }
+
+    /// Ends what runs in it: by the image's signal, and after `grace` by force.
+    ///
+    /// # Errors
+    /// [`Failure::NoSandbox`], or that it can't be stopped.
+    pub fn stop(&self, key: &Key, grace: Duration) -> Result<(), Failure> {
+        let (place, stored) = self.find(key)?;
+        let signal = super::signal::parse(&stored.defaults.stop_signal).unwrap_or(SIGTERM);
+        for (signal, patience) in [(signal, grace), (SIGKILL, PATIENCE)] {
+            if self.state(&place, &stored)? == State::Running
+                && let Some(entry) = self.entry(&stored)
+            {
+                // It may end by itself just now.
+                let _ = kill::send(&entry, signal, false);
+            }
+            if self.await_rest(&place, &stored, patience)? {
+                return Ok(());
+            }
+        }
+        Err(Failure::other(Stuck { key: key.clone() }))
+    }
+
+    /// Whether it came to rest, or was brought to it, within that time.
+    fn await_rest(&self, place: &Place, stored: &Stored, patience: Duration) -> Result<bool, Failure> {
+        let until = Instant::now() + patience;
+        loop {
+            // Removed by its keeper.
+            if !place.0.exists() {
+                return Ok(true);
+            }
+            if let Some(kept) = place.keep().map_err(Failure::other)?
+                && !self.entry(stored).is_some_and(|entry| is_running(&entry))
+            {
+                let _lock = place.lock().map_err(Failure::other)?;
+                if place.load().map_err(Failure::other)?.is_some_and(|now| now.id == stored.id) {
+                    self.settle(place, stored)?;
+                }
+                drop(kept);
+                return Ok(true);
+            }
+            if Instant::now() >= until {
+                return Ok(false);
+            }
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// Stops it, and removes all that is its own.
+    ///
+    /// # Errors
+    /// [`Failure::NoSandbox`], or that it can't be removed.
+    pub fn remove(&self, key: &Key) -> Result<(), Failure> {
+        self.stop(key, Duration::ZERO)?;
+        let place = self.place(key);
+        let Ok(_lock) = place.lock() else { return Ok(()) };
+        match fs::remove_dir_all(&place.0) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::other(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// All of them, or those of a namespace, by namespace and name.
+    ///
+    /// # Errors
+    /// [`Failure::NoNamespace`], or that they can't be read.
+    pub fn list(&self, namespace: Option<&Name>) -> Result<Vec<Info>, Failure> {
+        let all = self.home.namespaces();
+        let namespaces = match namespace {
+            None => names(&all)?,
+            Some(one) if all.join(one.as_str()).is_dir() => BTreeSet::from([one.clone()]),
+            Some(one) => return Err(Failure::NoNamespace(one.clone())),
+        };
+        let mut found = Vec::new();
+        for namespace in namespaces {
+            for name in names(&all.join(namespace.as_str()))? {
+                match self.info(&Key { namespace: namespace.clone(), name }) {
+                    // Being made, or removed just now.
+                    Err(Failure::NoSandbox(_) | Failure::NoNamespace(_)) => {}
+                    info => found.push(info?),
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// What is known of one.
+    ///
+    /// # Errors
+    /// [`Failure::NoSandbox`], [`Failure::NoNamespace`], or that it can't be read.
+    pub fn info(&self, key: &Key) -> Result<Info, Failure> {
+        let (place, stored) = self.find(key)?;
+        let state = self.state(&place, &stored)?;
+        let Stored { request, created, started, ended, .. } = stored;
+        Ok(Info { key: key.clone(), request, state, created, started, ended: ended.map(|ended| ended.at) })
+    }
+
+    /// What its first process wrote.
+    ///
+    /// # Errors
+    /// As for [`Self::info`].
+    pub fn logs(&self, key: &Key, since: Since) -> Result<Logs, Failure> {
+        let (place, _) = self.find(key)?;
+        keep::read_log(&place.log(), since).map_err(Failure::other)
+    }
+
+    /// The volumes that a request names are made where they are not there; a path of the host must be there.
+    pub(super) fn make_volumes(&self, request: &Request) -> io::Result<()> {
+        for volume in &request.volumes {
+            if let Where::Named(name) = &volume.source {
+                directories().create(self.home.volume(name))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// It was killed and does not end.
+#[derive(Debug, thiserror::Error)]
+#[error("Sandbox {key} was killed and does not come to rest: is the host's disk full, or its I/O stuck?")]
+struct Stuck {
+    key: Key,
+}
+
+fn directories() -> DirBuilder {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    builder
+}
+
+fn is_running(entry: &Entry) -> bool {
+    let status = entry.record().map(|record| record.status());
+    matches!(status, Ok(Status::Running | Status::Paused | Status::Created | Status::Creating))
+}
+
+/// What in a directory can be a name. One that is not there has none.
+fn names(directory: &Path) -> Result<BTreeSet<Name>, Failure> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        entries => entries.map_err(Failure::other)?,
+    };
+    let name = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
+    Ok(entries.filter_map(name).collect())
+}

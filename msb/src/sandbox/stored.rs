@@ -1,0 +1,247 @@
+//! What is kept of a sandbox in its directory, beside its bundle.
+//!
+//! ```text
+//!  namespaces/NS/NAME/
+//!    sandbox.json   Stored, replaced as a whole
+//!    lock           held by who makes or removes it
+//!    kept           held by its keeper for as long as it runs
+//!    config.json    the bundle
+//!    rootfs/        where its root is mounted while it runs
+//!    upper/ work/   what it wrote, in overlayfs' form
+//!    log            what its first process wrote
+//! ```
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use msb_runtime::state::{self, Id};
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Exit, Key, Request, bundle::Defaults};
+
+/// Format of the file.
+const VERSION: u32 = 1;
+
+/// `sandbox.json`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stored {
+    version: u32,
+    /// What the runtime calls it; another one each time it is started.
+    pub id: String,
+    /// Which sandbox it is.
+    pub key: Key,
+    /// As it was asked for. Ports that were left open are those that it got.
+    pub request: Request,
+    /// Digest of the image's manifest.
+    pub digest: String,
+    /// The image's unpacked layers, the lowest first.
+    pub layers: Vec<PathBuf>,
+    /// What the image says of how it is run.
+    pub defaults: Defaults,
+    /// When it was made.
+    pub created: SystemTime,
+    /// When it was started the last time.
+    pub started: Option<SystemTime>,
+    /// How and when it ended since.
+    pub ended: Option<Ended>,
+}
+
+/// The end of a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// As a shell tells it; none: nobody saw it.
+    pub code: Option<u8>,
+    /// When.
+    pub at: SystemTime,
+}
+
+impl Ended {
+    /// As its callers see it.
+    #[must_use]
+    pub fn exit(self) -> Option<Exit> {
+        self.code.map(|code| Exit::Code(code.into()))
+    }
+}
+
+/// A sandbox's directory.
+#[derive(Debug, Clone)]
+pub struct Place(pub PathBuf);
+
+impl Place {
+    /// Where the runtime looks for its configuration.
+    #[must_use]
+    pub fn bundle(&self) -> &Path {
+        &self.0
+    }
+
+    /// Where its root is mounted.
+    #[must_use]
+    pub fn root(&self) -> PathBuf {
+        self.0.join("rootfs")
+    }
+
+    /// What it wrote.
+    #[must_use]
+    pub fn upper(&self) -> PathBuf {
+        self.0.join("upper")
+    }
+
+    /// What overlayfs needs beside that.
+    #[must_use]
+    pub fn work(&self) -> PathBuf {
+        self.0.join("work")
+    }
+
+    /// What its first process wrote to its streams.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.0.join("log")
+    }
+
+    /// What went wrong while it ran.
+    #[must_use]
+    pub fn warnings(&self) -> PathBuf {
+        self.0.join("warnings")
+    }
+
+    /// Its network namespace, while it runs.
+    #[must_use]
+    pub fn network(&self) -> PathBuf {
+        self.0.join("network")
+    }
+
+    /// What is kept of it; none: it is no sandbox, or only half of one.
+    ///
+    /// # Errors
+    /// Of reading, or of what was read.
+    pub fn load(&self) -> Result<Option<Stored>, state::StateError> {
+        state::load(&self.0, NAME)
+    }
+
+    /// Replaces that.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn save(&self, stored: &Stored) -> Result<(), state::StateError> {
+        state::save(&self.0, NAME, stored)
+    }
+
+    /// Whoever has this makes, starts or removes it, and nobody else.
+    ///
+    /// # Errors
+    /// The system's; that it is not there.
+    pub fn lock(&self) -> io::Result<Flock<File>> {
+        let file = open(&self.0.join("lock"))?;
+        Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
+    }
+
+    /// What its keeper holds; none: it has one.
+    ///
+    /// # Errors
+    /// The system's; that it is not there.
+    pub fn keep(&self) -> io::Result<Option<Flock<File>>> {
+        match Flock::lock(open(&self.0.join("kept"))?, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(lock)),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(errno.into()),
+        }
+    }
+}
+
+const NAME: &str = "sandbox.json";
+
+fn open(path: &Path) -> io::Result<File> {
+    fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)
+}
+
+impl Stored {
+    /// One that was never started.
+    ///
+    /// # Errors
+    /// Without a source of random numbers.
+    pub fn new(
+        key: Key,
+        request: Request,
+        digest: String,
+        layers: Vec<PathBuf>,
+        defaults: Defaults,
+    ) -> io::Result<Self> {
+        let created = SystemTime::now();
+        let id = random_id()?;
+        Ok(Self {
+            version: VERSION,
+            id,
+            key,
+            request,
+            digest,
+            layers,
+            defaults,
+            created,
+            started: None,
+            ended: None,
+        })
+    }
+
+    /// What the runtime calls it.
+    ///
+    /// # Errors
+    /// For one that this program did not write.
+    pub fn id(&self) -> Result<Id, state::BadId> {
+        self.id.parse()
+    }
+}
+
+/// 12 hexadecimal digits: short, because it is part of the paths of sockets (unix(7), `sun_path`).
+///
+/// # Errors
+/// The system's.
+pub fn random_id() -> io::Result<String> {
+    use std::io::Read;
+
+    let mut bytes = [0; 6];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place(dir.path().to_owned());
+        assert_eq!(place.load().unwrap(), None);
+        let key = Key::of("web".parse().unwrap());
+        let stored = Stored::new(
+            key,
+            Request::of("busybox"),
+            "sha256:0".into(),
+            vec!["/l/1".into()],
+            Defaults::default(),
+        )
+        .unwrap();
+        place.save(&stored).unwrap();
+        assert_eq!(place.load().unwrap(), Some(stored.clone()));
+        stored.id().unwrap();
+    }
+
+    #[test]
+    fn one_keeper_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place(dir.path().to_owned());
+        let kept = place.keep().unwrap();
+        assert!(kept.is_some() && place.keep().unwrap().is_none());
+        drop(kept);
+        assert!(place.keep().unwrap().is_some());
+    }
+}

@@ -1,0 +1,94 @@
+//! Whether this machine can run containers: one finding for each thing that they need, and what to do where it is missing.
+
+use std::{
+    fs::File,
+    io::{ErrorKind, Read},
+    path::Path,
+};
+
+use nix::{
+    sys::statfs::{CGROUP2_SUPER_MAGIC, statfs},
+    unistd::geteuid,
+};
+
+use super::{settings, words};
+use crate::{
+    config::Assets,
+    host::{network, volumes::daemon},
+    machine::{kvm, virtio::net},
+};
+
+/// What was found, or what to do about it.
+pub type Finding = Result<String, String>;
+
+/// All of them, each with its name.
+#[must_use]
+pub fn findings() -> Vec<(&'static str, Finding)> {
+    let settings = settings::load();
+    // What is wrong with the file is one finding; the others go on as if it were not there.
+    let found = settings.as_ref().cloned().unwrap_or_default();
+    let assets = Assets::of(&found, |name| std::env::var_os(name));
+    let settings = settings.map(|_| settings::path().display().to_string());
+    vec![
+        ("user", user()),
+        ("kvm", kvm()),
+        ("settings", settings.map_err(|error| words::chain(&error))),
+        ("kernel", asset(&assets.kernel, b"\x7fELF", Assets::KERNEL_VARIABLE)),
+        ("initramfs", asset(&assets.initramfs, b"070701", Assets::INITRAMFS_VARIABLE)),
+        ("virtiofsd", virtiofsd(&found.virtiofsd)),
+        ("network", network()),
+        ("cgroup", cgroup()),
+    ]
+}
+
+fn user() -> Finding {
+    if geteuid().is_root() { Ok("root".into()) } else { Err("not root: run it with sudo".into()) }
+}
+
+/// Also runs a few instructions: some hosts only emulate what a processor should do.
+fn kvm() -> Finding {
+    kvm::probe().map(|()| "/dev/kvm runs a machine".into()).map_err(|problem| problem.to_string())
+}
+
+/// A file that begins as it must.
+fn asset(path: &Path, magic: &[u8], variable: &str) -> Finding {
+    let shown = path.display();
+    let mut beginning = vec![0; magic.len()];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut beginning));
+    match read {
+        Ok(()) if beginning == magic => Ok(shown.to_string()),
+        Ok(()) => {
+            Err(format!("{shown} is not of the right kind: build it again, or name another with {variable}"))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(format!("{shown} is not there: install it, or name another with {variable}"))
+        }
+        Err(error) => Err(format!("{shown} can't be read ({error}): install it again")),
+    }
+}
+
+/// Only containers with volumes need it, which most have sooner or later.
+fn virtiofsd(path: &Path) -> Finding {
+    daemon::probe(path)
+        .map(|version| format!("{} is version {version}", path.display()))
+        .map_err(|problem| problem.to_string())
+}
+
+/// Taps and their redirection; that the kernel serves a machine's queues itself is a gain and no need.
+fn network() -> Finding {
+    network::probe().map_err(|problem| words::chain(&problem))?;
+    Ok(if net::has_vhost() {
+        "/dev/net/tun gives a container its links, /dev/vhost-net carries their packets".into()
+    } else {
+        "/dev/net/tun gives a container its links; `modprobe vhost_net` would make them faster".into()
+    })
+}
+
+fn cgroup() -> Finding {
+    let mount = "/sys/fs/cgroup";
+    match statfs(mount) {
+        Ok(found) if found.filesystem_type() == CGROUP2_SUPER_MAGIC => Ok("version 2".into()),
+        Ok(_) => Ok("version 1".into()),
+        Err(_) => Err(format!("{mount} is not mounted: mount a cgroup2 file system there")),
+    }
+}
