@@ -23,6 +23,8 @@ enum Verb {
     Soak(dev::soak::Soak),
     /// Measure start-up, memory and size beside runc and QEMU
     Bench(dev::bench::Bench),
+    /// Build everything and put it where Docker, containerd and a shell find it
+    Install(dev::install::Install),
     /// Build the guest kernel and print its path
     Kernel,
     /// Say what this machine can do
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Verb::Test(test) => dev::test::run(&project, test),
         Verb::Soak(soak) => dev::soak::run(&project, soak),
         Verb::Bench(bench) => dev::bench::run(&project, bench),
+        Verb::Install(install) => dev::install::run(&project, install),
         Verb::Kernel => dev::kernel::run(&project),
         Verb::Doctor => dev::doctor::run(&project),
         Verb::Clean => dev::clean::run(&project),

@@ -68,6 +68,11 @@ impl Lab {
         self.put(name, Project::here().host_program(name));
     }
 
+    /// Puts the product's command there.
+    pub fn bring_msb(&mut self) {
+        self.put("msb", Project::here().msb());
+    }
+
     /// Puts `guest-posix` there, which runs in any container.
     pub fn bring_guest_posix(&mut self) {
         self.put("guest-posix", Project::here().guest_posix());

@@ -29,7 +29,7 @@ pub struct Run {
 
 /// Runs the command in a clean host, with our standard streams, and gives its exit code.
 pub fn run(project: &Project, arguments: &Run) -> Result<i32> {
-    let mut payload = if arguments.bare { Vec::new() } else { project.payload()? };
+    let mut payload = if arguments.bare { Vec::new() } else { project.shipped()? };
     for file in &arguments.files {
         payload.push(item(file)?);
     }

@@ -6,6 +6,7 @@ pub mod clean;
 mod deny;
 pub mod doctor;
 pub mod host;
+pub mod install;
 pub mod kernel;
 pub mod kvm;
 pub mod packages;

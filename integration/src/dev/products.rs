@@ -95,6 +95,12 @@ impl Project {
         let name = "containerd-shim-msb-v2";
         let source = self.program(name, &["src", "shim"], &["--release", "--package", name])?;
         payload.push(Item { source, target: format!("/usr/local/bin/{name}"), mode: 0o755 });
+        Ok(payload)
+    }
+
+    /// All of it, and the product's own command, which few tests have to wait for.
+    pub fn shipped(&self) -> Result<Vec<Item>> {
+        let mut payload = self.payload()?;
         payload.push(Item { source: self.msb()?, target: "/usr/local/bin/msb".into(), mode: 0o755 });
         Ok(payload)
     }

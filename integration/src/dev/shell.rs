@@ -27,7 +27,7 @@ pub fn up(project: &Project) -> Result<i32> {
     let folder = folder(project);
     cache::remove(&folder)?;
     fs::create_dir_all(&folder).with_context(|| format!("Cannot make {}", folder.display()))?;
-    let payload = project.payload()?;
+    let payload = project.shipped()?;
     let pid = VirtualHost::start_to_stay(&folder, &project.host(Fixture::Plain)?, &payload)?;
     fs::write(folder.join("pid"), pid.to_string()).context("Cannot note the host's process id")?;
     eprintln!("The host is up (process {pid}). Its console: {}", folder.join(qemu::files::CONSOLE).display());

@@ -44,7 +44,7 @@ pub fn run(project: &Project, arguments: &Test) -> Result<i32> {
         let products: [(&str, ScopedJoinHandle<'_, Result<()>>); 3] = [
             ("the guest kernel", scope.spawn(|| project.guest_kernel().map(drop))),
             ("the virtual KVM host", scope.spawn(|| project.host(Fixture::Plain).map(drop))),
-            ("the programs under test", scope.spawn(|| project.payload().map(drop))),
+            ("the programs under test", scope.spawn(|| project.shipped().map(drop))),
         ];
         let mut failures = Vec::new();
         if arguments.filter.is_none() {

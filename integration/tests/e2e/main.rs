@@ -56,6 +56,7 @@ mod podman;
 mod pods;
 mod posix;
 mod process;
+mod product;
 mod refusals;
 mod shim;
 mod sizing;

@@ -12,6 +12,7 @@
 mod decompress;
 mod digest;
 mod error;
+mod import;
 mod index;
 mod layers;
 mod load;
@@ -121,6 +122,15 @@ impl Images {
         let _hold = self.hold()?;
         let members = Members::of_archive(from, &self.store, progress)?;
         load::load(&self.store, members, self.limits, progress)
+    }
+
+    /// Makes an image of a root file system in an archive, compressed or not, and calls it `name`. Returns its whole name.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub fn import(&self, from: impl Read, name: &str) -> Result<String, ImageError> {
+        let _hold = self.hold()?;
+        import::import(&self.store, from, name)
     }
 
     fn image(&self, name: &str, entry: &Entry, progress: &dyn Progress) -> Result<Image, ImageError> {

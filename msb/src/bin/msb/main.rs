@@ -13,6 +13,7 @@ mod doctor;
 mod exec;
 mod format;
 mod hidden;
+mod import;
 mod inspect;
 mod kill;
 mod load;
@@ -74,6 +75,7 @@ enum Verb {
     #[command(visible_alias = "metrics")]
     Stats(stats::Stats),
     Load(load::Load),
+    Import(import::Import),
     #[command(subcommand)]
     Volume(volume::Volume),
     Doctor(doctor::Doctor),
@@ -143,6 +145,7 @@ fn act(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Inspect(inspect) => inspect.run(&scope),
         Verb::Stats(stats) => stats.run(&scope),
         Verb::Load(load) => load.run(&scope),
+        Verb::Import(import) => import.run(&scope),
         Verb::Volume(volume) => volume.run(&scope),
         Verb::Doctor(_) | Verb::Completion(_) | Verb::Version(_) => Ok(ExitCode::SUCCESS),
     }

@@ -183,10 +183,10 @@ pub(super) fn open_beneath(layer: BorrowedFd<'_>, path: &Path, flags: OFlags) ->
 /// Whether `layer`, which has nothing at `path`, hides what those below it have there.
 fn hides(layer: BorrowedFd<'_>, path: &Path) -> Result<bool, Errno> {
     for above in path.ancestors().skip(1).take_while(|above| !above.as_os_str().is_empty()) {
-        if let Some(there) = probe(layer, above)? {
-            if FileType::from_raw_mode(fstat(&there)?.st_mode) != FileType::Directory || is_opaque(&there)? {
-                return Ok(true);
-            }
+        if let Some(there) = probe(layer, above)?
+            && (FileType::from_raw_mode(fstat(&there)?.st_mode) != FileType::Directory || is_opaque(&there)?)
+        {
+            return Ok(true);
         }
     }
     Ok(false)
