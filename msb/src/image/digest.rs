@@ -125,6 +125,20 @@ impl<R: Read> Read for Hashing<R> {
     }
 }
 
+/// A digest in the making.
+#[derive(Default)]
+pub(super) struct Hasher(Sha256);
+
+impl Hasher {
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    pub(super) fn finish(self) -> Digest {
+        Digest(self.0.finalize().into())
+    }
+}
+
 /// The ChainID of each layer (OCI image-spec, config.md, "Layer ChainID"): what it and all below it are, in one digest.
 #[must_use]
 pub(super) fn chain(diff_ids: &[Digest]) -> Vec<Digest> {

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::digest::Digest;
+use super::pull::PullError;
 use super::unpack::UnpackError;
 
 /// An image that can't be had, kept or given away.
@@ -115,6 +116,23 @@ pub enum ImageError {
         /// What is wrong.
         what: String,
     },
+    /// No registry gave it.
+    #[error(transparent)]
+    Pull(#[from] PullError),
+    /// No registry gave it, but there is one from before.
+    #[error(
+        "The image {reference} can't be asked for; one that was pulled before is here: use it with `--pull never`"
+    )]
+    Older {
+        /// Its name.
+        reference: String,
+        /// The cause.
+        #[source]
+        source: PullError,
+    },
+    /// The archive can't be written.
+    #[error("The archive can't be written")]
+    Written(#[source] io::Error),
     /// The archive can't be read.
     #[error("The archive can't be read")]
     ArchiveRead(#[source] UnpackError),

@@ -16,26 +16,32 @@ mod import;
 mod index;
 mod layers;
 mod load;
+mod manage;
 mod manifest;
 mod progress;
+mod pull;
 mod reference;
+mod save;
 mod store;
 #[cfg(test)]
 mod tests;
 mod unpack;
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 pub use digest::{BadDigest, Digest};
 pub use error::ImageError;
+pub use manage::{Details, Freed, Summary};
 pub use oci_spec::image::ImageConfiguration;
 pub use progress::{Event, Progress, Stage};
+pub use pull::{Credentials, Proxies, PullError, Registries};
 pub use store::Lock;
 pub use unpack::{Limits, UnpackError};
 
 use crate::home::Home;
+use crate::sandbox::Pull;
 use index::{Entry, Index};
 use load::Members;
 use manifest::Whole;
@@ -85,6 +91,112 @@ impl Images {
     /// [`ImageError::Store`].
     pub fn hold(&self) -> Result<Lock, ImageError> {
         self.store.shared()
+    }
+
+    /// An image, ready to be run: asked for at its registry when `pull` says so.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub fn get(
+        &self,
+        reference: &str,
+        pull: Pull,
+        registries: &Registries,
+        progress: &dyn Progress,
+    ) -> Result<Image, ImageError> {
+        let _hold = self.hold()?;
+        let here = match self.local(reference, progress) {
+            Err(ImageError::NotHere { .. }) if pull != Pull::Never => None,
+            // Blobs were lost: the registry has them.
+            Err(ImageError::Missing { .. } | ImageError::Digest { .. }) if pull != Pull::Never => None,
+            other => Some(other?),
+        };
+        if let Some(image) = here {
+            if pull != Pull::Always {
+                return Ok(image);
+            }
+            return match self.pull(reference, registries, progress) {
+                Err(ImageError::Pull(source @ PullError::Unreachable { .. })) => {
+                    Err(ImageError::Older { reference: image.reference, source })
+                }
+                other => other,
+            };
+        }
+        self.pull(reference, registries, progress)
+    }
+
+    /// An image as its registry has it now.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub fn pull(
+        &self,
+        reference: &str,
+        registries: &Registries,
+        progress: &dyn Progress,
+    ) -> Result<Image, ImageError> {
+        let _hold = self.hold()?;
+        let reference = reference::parse(reference)?;
+        let entry = pull::pull(&self.store, &reference, registries, progress)?;
+        // First of all unpacked: what can't be is no image.
+        let image = self.image(&reference.whole(), &entry, progress)?;
+        Index::change(&self.store, |index| index.images.insert(reference.whole(), entry))?;
+        Ok(image)
+    }
+
+    /// Writes images to an archive that `docker load` takes: an OCI layout with a `manifest.json`.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub fn save(&self, references: &[&str], to: &mut dyn Write) -> Result<(), ImageError> {
+        let _hold = self.hold()?;
+        let index = Index::read(&self.store)?;
+        let find = |given: &&str| match index.find(given)? {
+            Some((name, entry)) => Ok((name.clone(), entry.manifest)),
+            None => Err(self.not_here(given, &index)),
+        };
+        let wanted = references.iter().map(find).collect::<Result<Vec<_>, ImageError>>()?;
+        save::save(&self.store, &index, &wanted, to)
+    }
+
+    /// All that are here, by name.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub fn list(&self) -> Result<Vec<Summary>, ImageError> {
+        manage::list(&self.store)
+    }
+
+    /// All of one that is here.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub fn inspect(&self, reference: &str) -> Result<Details, ImageError> {
+        match manage::inspect(&self.store, reference)? {
+            Some(details) => Ok(details),
+            None => Err(self.not_here(reference, &Index::read(&self.store)?)),
+        }
+    }
+
+    /// Takes a name away, or all names of an image that is given by its ID: those. Its content goes when it is pruned.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub fn remove(&self, reference: &str) -> Result<Vec<String>, ImageError> {
+        let removed = manage::remove(&self.store, reference)?;
+        if removed.is_empty() {
+            return Err(self.not_here(reference, &Index::read(&self.store)?));
+        }
+        Ok(removed)
+    }
+
+    /// Takes away all content that no name stands for, but not the images with the manifests `in_use`. Waits for those who hold
+    /// images: not to be called by one of them.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub fn prune(&self, in_use: &[Digest]) -> Result<Freed, ImageError> {
+        manage::prune(&self.store, in_use)
     }
 
     /// An image that is here: by its name, its ID or the beginning of that. No registry is asked.

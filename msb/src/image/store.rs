@@ -83,6 +83,11 @@ impl Store {
         self.lock(self.root.join("lock"), FlockOperation::LockShared)
     }
 
+    /// Nobody adds or uses anything while this is held.
+    pub(super) fn exclusive(&self) -> Result<Lock, ImageError> {
+        self.lock(self.root.join("lock"), FlockOperation::LockExclusive)
+    }
+
     /// The index is changed by one at a time.
     pub(super) fn index_lock(&self) -> Result<Lock, ImageError> {
         self.lock(self.root.join("index.lock"), FlockOperation::LockExclusive)
@@ -93,9 +98,19 @@ impl Store {
         self.lock(self.temporary().join(format!("{name}.lock")), FlockOperation::LockExclusive)
     }
 
+    /// As [`Self::making`]; none while another one makes it.
+    pub(super) fn try_making(&self, name: &str) -> Result<Option<Lock>, ImageError> {
+        let path = self.temporary().join(format!("{name}.lock"));
+        let file = open_lock(&path)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Lock { _file: file })),
+            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => Ok(None),
+            Err(errno) => Err(store("lock", path)(errno)),
+        }
+    }
+
     fn lock(&self, path: PathBuf, how: FlockOperation) -> Result<Lock, ImageError> {
-        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let file = file.map_err(store("open", &*path))?;
+        let file = open_lock(&path)?;
         loop {
             match flock(&file, how) {
                 Err(rustix::io::Errno::INTR) => {}
@@ -170,6 +185,11 @@ impl Store {
     pub(super) fn put(&self, document: &[u8]) -> Result<Digest, ImageError> {
         self.keep(self.collect(document, MANIFEST.max(CONFIG))?)
     }
+}
+
+fn open_lock(path: &Path) -> Result<File, ImageError> {
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    file.map_err(store("open", path))
 }
 
 /// Replaces the file at `path` as a whole.

@@ -18,11 +18,7 @@ fn images(test: &str) -> Option<(TempDir, Images)> {
     let directory = TempDir::new_in(target).unwrap();
     if !rustix::process::geteuid().is_root() {
         let reason = "layers have owners and whiteouts: run it as root";
-        eprintln!("skipped: {test}: {reason}");
-        if let Some(path) = std::env::var_os("MSB_SKIPPED") {
-            let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
-            writeln!(file, "{test}: {reason}").unwrap();
-        }
+        integration::dev::test::skipped(test, reason);
         return None;
     }
     let images = Images::open(&Home::at(directory.path().join("home")).unwrap()).unwrap();
@@ -230,4 +226,68 @@ fn a_hostile_layer_is_refused_when_it_is_loaded() {
     let error = images.load_archive(&*bytes, &()).unwrap_err();
     assert!(matches!(error, ImageError::Layer { .. }), "{error}");
     images.local("bad:1", &()).unwrap_err();
+}
+
+#[test]
+fn what_is_saved_can_be_loaded_again() {
+    let Some((_keep, images)) = images("what_is_saved_can_be_loaded_again") else { return };
+    images.load_archive(&*docker("app:1"), &()).unwrap();
+    images.load_archive(&*packed(&oci()), &()).unwrap();
+    let names = ["app:1", "registry.example/team/app:1"];
+    let mut archive = Vec::new();
+    images.save(&names, &mut archive).unwrap();
+    let (_other, others) = self::images("").unwrap();
+    assert_eq!(others.load_archive(&*archive, &()).unwrap(), ["docker.io/library/app:1", names[1]]);
+    for name in names {
+        let (one, two) = (images.local(name, &()).unwrap(), others.local(name, &()).unwrap());
+        assert_eq!((one.digest, one.id), (two.digest, two.id));
+    }
+    // And as older Docker does it, by manifest.json alone.
+    let mut entries = tar::Archive::new(&*archive);
+    let mut files = Vec::new();
+    for entry in entries.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let name = entry.path().unwrap().display().to_string();
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).unwrap();
+        if name != "index.json" {
+            files.push((name, bytes));
+        }
+    }
+    let (_third, third) = self::images("").unwrap();
+    third.load_archive(&*packed(&files), &()).unwrap();
+    assert_eq!(third.local("app:1", &()).unwrap().id, images.local("app:1", &()).unwrap().id);
+    let error = images.save(&["nothing"], &mut Vec::new()).unwrap_err();
+    assert!(matches!(error, ImageError::NotHere { .. }), "{error}");
+}
+
+#[test]
+fn names_go_at_once_and_content_when_nobody_has_it() {
+    let Some((_keep, images)) = images("names_go_at_once_and_content_when_nobody_has_it") else { return };
+    images.load_archive(&*docker("app:1"), &()).unwrap();
+    images.load_archive(&*docker("app:2"), &()).unwrap();
+    images.load_archive(&*packed(&oci()), &()).unwrap();
+    let app = images.local("app:1", &()).unwrap();
+    assert_eq!(images.list().unwrap().len(), 3);
+    let details = images.inspect(&app.id.hex()).unwrap();
+    assert_eq!(details.names, ["docker.io/library/app:1", "docker.io/library/app:2"]);
+    assert_eq!(details.summary.created.as_deref(), Some("2026-01-01T00:00:00Z"));
+    assert_eq!(images.remove("app:1").unwrap(), ["docker.io/library/app:1"]);
+    // The index of several machines' images has done its work.
+    let freed = images.prune(&[]).unwrap();
+    assert_eq!((freed.layers, freed.blobs), (0, 1));
+    assert_eq!(images.prune(&[]).unwrap(), Freed::default());
+    images.load_archive(&*docker("app:1"), &()).unwrap();
+    assert_eq!(images.remove(&app.id.hex()).unwrap().len(), 2);
+    images.remove("app:1").unwrap_err();
+    // A sandbox has it.
+    assert_eq!(images.prune(&[app.digest]).unwrap().layers, 0);
+    assert!(app.layers.iter().all(|layer| layer.is_dir()));
+    fs::write(images.store.temporary().join("interrupted"), "x").unwrap();
+    let freed = images.prune(&[]).unwrap();
+    assert_eq!((freed.layers, freed.blobs), (2, 4));
+    assert!(freed.bytes > 0 && !app.layers[0].exists());
+    assert_eq!(fs::read_dir(images.store.temporary()).unwrap().count(), 0);
+    // The other one is whole.
+    assert!(images.local("registry.example/team/app:1", &()).unwrap().layers[0].join("f").is_file());
 }

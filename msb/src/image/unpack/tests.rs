@@ -32,7 +32,10 @@ impl Stack {
         let kind = rustix::fs::FileType::CharacterDevice;
         let probe = directory.path().join("probe");
         if let Err(error) = rustix::fs::mknodat(rustix::fs::CWD, &probe, kind, mode, 0) {
-            skipped(test, &format!("no whiteout can be made here ({error}): run it as root"));
+            integration::dev::test::skipped(
+                test,
+                &format!("no whiteout can be made here ({error}): run it as root"),
+            );
             return None;
         }
         Some(Self { directory, layers: Vec::new() })
@@ -49,15 +52,6 @@ impl Stack {
         unpack(layer, Digest::of(layer), &into, &self.layers, limits)?;
         self.layers.push(into.clone());
         Ok(into)
-    }
-}
-
-/// For the summary of `cargo dev test`.
-fn skipped(test: &str, reason: &str) {
-    eprintln!("skipped: {test}: {reason}");
-    if let Some(path) = std::env::var_os("MSB_SKIPPED") {
-        let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
-        writeln!(file, "{test}: {reason}").unwrap();
     }
 }
 
