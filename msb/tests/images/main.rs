@@ -2,6 +2,7 @@
 
 #![allow(clippy::tests_outside_test_module, reason = "every function of an integration test is one")]
 #![allow(missing_docs, reason = "a test's functions are named for what they show")]
+#![allow(clippy::unwrap_used, reason = "what fails in a test's helper fails the test")]
 
 mod content;
 mod debian;
