@@ -141,6 +141,20 @@ pub enum ControlError {
     Unexpected,
 }
 
+impl ControlError {
+    /// The other end was closed before there was an answer.
+    fn is_hang_up(&self) -> bool {
+        match self {
+            Self::Silent(FrameError::Closed) => true,
+            Self::Silent(FrameError::Stream(error)) => matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof
+            ),
+            _ => false,
+        }
+    }
+}
+
 /// A sandbox that can be asked.
 #[derive(Debug, Clone)]
 pub struct Control {
@@ -271,7 +285,14 @@ impl Control {
     /// # Errors
     /// [`ControlError`].
     pub fn dismiss(&self, container: &str) -> Result<(), ControlError> {
-        match self.order(&Question::Dismiss { container: container.to_owned() }) {
+        let question = Question::Dismiss { container: container.to_owned() };
+        let mut done = self.order(&question);
+        // When a pod's shim is gone, containerd removes all of its containers at once: one of them ends the machine while
+        // another waits for its answer. Who asks then finds nobody.
+        if done.as_ref().is_err_and(ControlError::is_hang_up) {
+            done = self.order(&question);
+        }
+        match done {
             Err(ControlError::Gone(_)) => Ok(()),
             done => done,
         }
@@ -340,6 +361,20 @@ mod tests {
         let error = Control::of(&dir).signal(15, true).unwrap_err();
         assert_eq!(error.to_string(), "no");
         assert_eq!(vmm.join().unwrap(), Question::Signal { process: ProcessId::INIT, signal: 15, all: true });
+    }
+
+    #[test]
+    fn a_pod_that_ends_meanwhile_has_taken_back_everything() {
+        let (_guard, dir) = deep();
+        let listener = listen(&dir).unwrap();
+        let vmm = thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            // Its question is never read, as when the VMM is killed.
+            drop(listener);
+            drop(stream);
+        });
+        Control::of(&dir).dismiss("a").unwrap();
+        vmm.join().unwrap();
     }
 
     #[test]

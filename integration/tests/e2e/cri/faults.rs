@@ -1,6 +1,48 @@
-//! What is left of pods when containerd is killed, and when the node has no processes any more.
+//! What is left of pods when something of one is killed, or containerd, and when the node has no processes any more.
 
-use integration::check::Lab;
+use integration::check::{Lab, Runtime};
+
+/// What stands for a container, for the pod, and the pod's shim.
+pub fn of_a_pod(lab: &mut Lab) {
+    lab.define(
+        r#"
+        two() { pod $1 "$2" && for c in a b; do con $1 $c '. + {command: ["sh", "-c", "echo began; sleep 7777"]}' || return; done; }
+        pid() { ctr -n k8s.io task ls | awk -v i=$(jq -r '.container_id // .pod_sandbox_id' /root/ids/$1) '$1 == i { print $2 }'; }
+        all() { for c in a b; do state $1.$c; done | cut -d' ' -f1,2; ask PodSandboxStatus $1 | jq -r .status.state; }
+        over() { eventually "! all $1 | grep -q 'RUNNING\|_READY'" 0.2; all $1; }"#,
+    );
+    lab.must("a pod of two", "two lost");
+    lab.step(
+        "a container's process is killed: it alone has ended, and can be had anew",
+        r#"kill -KILL $(pid lost.b); eventually '! state lost.b | grep -q RUNNING' 0.2; all lost
+        ask RemoveContainer lost.b; con lost b '. + {metadata: {name: "b", attempt: 1}, command: ["sleep", "7777"]}'; all lost"#,
+    )
+    .out("CONTAINER_RUNNING 0\nCONTAINER_EXITED 137\nSANDBOX_READY\n{}\nCONTAINER_RUNNING 0\nCONTAINER_RUNNING 0\nSANDBOX_READY\n");
+    lab.step(
+        "the pod's shim is killed: all has ended, and so has what was asked of it",
+        r#"sh_in lost.a 'sleep 7777' > /dev/null 2>&1 & pkill -KILL -f "^[^ ]*containerd-shim-.* -id $(jq -r .pod_sandbox_id /root/ids/lost)"
+        over lost; wait $!; echo $(($? > 0)); pgrep -fc '^sleep 7777|^msb-runtime'; cut -d' ' -f2- /root/logs/lost/a.log"#,
+    )
+    .out("CONTAINER_EXITED 255\nCONTAINER_EXITED 255\nSANDBOX_NOTREADY\n1\n0\nstdout F began\n");
+    lab.step(
+        "it is stopped and removed, and made anew",
+        "gone lost; two lost '.metadata.attempt = 1'; all lost",
+    )
+    .out("CONTAINER_RUNNING 0\nCONTAINER_RUNNING 0\nSANDBOX_READY\n");
+    // With runc that holds its namespaces for others; with ours it is the machine.
+    let others = match lab.runtime() {
+        Runtime::Runc => "CONTAINER_RUNNING 0\n",
+        Runtime::Msb => "CONTAINER_EXITED 137\n",
+    };
+    let left = format!("{others}{others}SANDBOX_NOTREADY\n");
+    let script = format!(
+        "kill -KILL $(pid lost); eventually '[ \"$(all lost)\" = \"{}\" ]' 0.2; all lost",
+        left.trim_end()
+    );
+    lab.step("what the pod is, is killed", &script).out(&left);
+    lab.step("it is stopped and removed", "stop lost; all lost; gone lost; host-cri ListPodSandbox; host-cri ListContainers")
+        .out("{}\nCONTAINER_EXITED 137\nCONTAINER_EXITED 137\nSANDBOX_NOTREADY\n{\"items\": []}\n{\"containers\": []}\n");
+}
 
 pub fn of_the_node(lab: &mut Lab) {
     lab.must(

@@ -50,6 +50,11 @@ fn walk(lab: &mut Lab) {
     lab.nothing_left("after the walk", &before);
     pods::of_kubernetes(lab);
     lab.nothing_left("after pods of each kind", &before);
+    faults::of_a_pod(lab);
+    // runc's shim that is killed leaves its socket and the file of an exec.
+    if lab.runtime() == Runtime::Msb {
+        lab.nothing_left("after pods of which something was killed", &before);
+    }
     faults::of_the_node(lab);
 }
 
