@@ -12,11 +12,11 @@ use crate::{
 
 impl engine::Engine for Sandboxes {
     fn create(&self, key: &Key, request: Request) -> Result<(), Failure> {
-        Self::create(self, key, request, &())
+        Self::create(self, key, served(request), &())
     }
 
     fn start(&self, key: &Key, request: Option<Request>) -> Result<(), Failure> {
-        let Some(request) = request else { return Self::start(self, key) };
+        let Some(request) = request.map(served) else { return Self::start(self, key) };
         match self.find(key) {
             Err(Failure::NoSandbox(_) | Failure::NoNamespace(_)) => {
                 Self::create(self, key, request, &())?;
@@ -66,6 +66,13 @@ impl engine::Engine for Sandboxes {
     fn exec(&self, key: &Key, exec: &Exec, stdio: [OwnedFd; 3]) -> Result<Arc<dyn engine::Running>, Failure> {
         Ok(Arc::new(self.begin(key, exec, stdio, true, None)?))
     }
+}
+
+/// Clients of the server begin what runs in a sandbox themselves: it is there until it is stopped, also where its image would
+/// run something that ends.
+fn served(request: Request) -> Request {
+    let idle = request.command.is_none() && request.entrypoint.is_none();
+    Request { idle, ..request }
 }
 
 impl engine::Running for Running {

@@ -4,9 +4,9 @@
 //!  HOME/
 //!    images/                  blobs by digest, unpacked layers, which name is which image
 //!    namespaces/NS/NAME/      a sandbox: what it is, what it wrote, its log
+//!    namespaces/.server.key   what the server's keys are signed with
 //!    volumes/NAME/            a volume with a name
 //!    run/                     of those that run: msb_runtime's records
-//!    server.key               what the server's keys are signed with
 //! ```
 
 use std::{
@@ -111,6 +111,13 @@ impl Home {
     /// What the server's keys are signed with.
     #[must_use]
     pub fn server_key(&self) -> PathBuf {
-        self.0.join("server.key")
+        // No name begins with a dot. Beside the sandboxes, so that it is kept wherever they are.
+        self.namespaces().join(".server.key")
+    }
+
+    /// The pid of the server that runs.
+    #[must_use]
+    pub fn server_pid(&self) -> PathBuf {
+        self.run().join(".server.pid")
     }
 }

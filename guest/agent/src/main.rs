@@ -11,6 +11,7 @@ mod boot;
 mod clock;
 mod container;
 mod forward;
+mod idle;
 mod log;
 mod names;
 mod network;
@@ -46,6 +47,7 @@ extern "C" fn main(_count: i32, _arguments: *const *const u8) -> i32 {
     let mut arguments = env::args_os().skip(1);
     match arguments.next() {
         Some(argument) if argument == "--helper" => process::helper::run(),
+        Some(argument) if argument == idle::ARGUMENT => idle::run(),
         Some(argument) if argument == "--unix" => {
             run(&Endpoint::Unix(arguments.next().unwrap_or_default().into()))
         }

@@ -83,6 +83,9 @@ impl Defaults {
 /// What to run: with an entry point of its own a request does not get the image's command, as with Docker. Empty: nothing.
 #[must_use]
 pub fn arguments(request: &Request, image: &Defaults) -> Vec<String> {
+    if request.idle {
+        return msb_agent::protocol::IDLE.map(str::to_owned).to_vec();
+    }
     let (entrypoint, fallback) = match &request.entrypoint {
         Some(own) => (own, &[][..]),
         None => (&image.entrypoint, image.command.as_slice()),

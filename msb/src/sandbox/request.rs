@@ -25,6 +25,9 @@ pub struct Request {
     pub entrypoint: Option<Vec<String>>,
     /// In place of the image's command; none: the image's.
     pub command: Option<Vec<String>>,
+    /// No first process but one that waits, whatever the image would run: what runs in it is begun later.
+    #[serde(default)]
+    pub idle: bool,
     /// `KEY=VALUE`, over the image's.
     #[serde(default)]
     pub env: Vec<String>,
@@ -70,6 +73,7 @@ impl Request {
             pull: Pull::default(),
             entrypoint: None,
             command: None,
+            idle: false,
             env: Vec::new(),
             workdir: None,
             user: None,

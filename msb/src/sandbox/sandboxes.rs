@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     home::Home,
-    image::{Image, Images, Progress},
+    image::{Image, Images, Progress, Registries},
     name::Name,
 };
 
@@ -110,7 +110,10 @@ impl Sandboxes {
     /// # Errors
     /// [`Failure::Exists`], [`Failure::Bad`]; nothing is left then.
     pub fn create(&self, key: &Key, request: Request, progress: &dyn Progress) -> Result<(), Failure> {
-        let image = self.image(&request, progress)?;
+        let images = Images::open(&self.home).map_err(Failure::other)?;
+        // Its layers are not pruned before it is known who has them.
+        let _hold = images.hold().map_err(Failure::other)?;
+        let image = Self::image(&images, &request, progress)?;
         let place = self.place(key);
         let parent = place.0.parent().unwrap_or(&place.0).to_owned();
         directories().create(&parent).map_err(Failure::other)?;
@@ -138,15 +141,19 @@ impl Sandboxes {
     /// # Errors
     /// [`Failure::NoSandbox`], [`Failure::Bad`]; it is as it was then.
     pub fn remake(&self, key: &Key, request: Request, progress: &dyn Progress) -> Result<(), Failure> {
-        let image = self.image(&request, progress)?;
+        let images = Images::open(&self.home).map_err(Failure::other)?;
+        // Its layers are not pruned before it is known who has them.
+        let _hold = images.hold().map_err(Failure::other)?;
+        let image = Self::image(&images, &request, progress)?;
         let (place, _) = self.find(key)?;
         let _lock = place.lock().map_err(Failure::other)?;
         self.store_new(key, request, image, &place)
     }
 
-    fn image(&self, request: &Request, progress: &dyn Progress) -> Result<Image, Failure> {
-        let images = Images::open(&self.home).map_err(Failure::other)?;
-        let image = images.local(&request.image, progress).map_err(Failure::other)?;
+    fn image(images: &Images, request: &Request, progress: &dyn Progress) -> Result<Image, Failure> {
+        let image = images
+            .get(&request.image, request.pull, &Registries::of_environment(), progress)
+            .map_err(Failure::other)?;
         if arguments(request, &Defaults::of(&image.config)).is_empty() {
             let text = format!("The image {} says nothing of what to run: give a command", request.image);
             return Err(Failure::Bad(text));
@@ -318,6 +325,21 @@ impl Sandboxes {
         let state = self.state(&place, &stored)?;
         let Stored { request, created, started, ended, .. } = stored;
         Ok(Info { key: key.clone(), request, state, created, started, ended: ended.map(|ended| ended.at) })
+    }
+
+    /// The digests of the images that sandboxes are made of.
+    ///
+    /// # Errors
+    /// As for [`Self::list`].
+    pub fn digests(&self) -> Result<BTreeSet<String>, Failure> {
+        let mut all = BTreeSet::new();
+        for info in self.list(None)? {
+            match self.find(&info.key) {
+                Err(Failure::NoSandbox(_) | Failure::NoNamespace(_)) => {}
+                found => drop(all.insert(found?.1.digest)),
+            }
+        }
+        Ok(all)
     }
 
     /// What its first process wrote.

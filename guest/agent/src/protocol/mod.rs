@@ -66,3 +66,7 @@ pub const STREAM_PORT: u32 = 1025;
 
 /// The agent's only byte of its own on a stream to a port: somebody listens there.
 pub const CONNECTED: u8 = 1;
+
+/// The command of a container's first process that only waits for its end and takes on what others leave: the agent's own
+/// program, which is there whatever the container's root holds.
+pub const IDLE: [&str; 2] = ["/proc/self/exe", "--idle"];

@@ -13,6 +13,7 @@ mod doctor;
 mod exec;
 mod format;
 mod hidden;
+mod images;
 mod import;
 mod inspect;
 mod kill;
@@ -20,8 +21,11 @@ mod load;
 mod logs;
 mod progress;
 mod ps;
+mod pull;
 mod remove;
+mod rmi;
 mod run;
+mod save;
 mod start;
 mod stats;
 mod stop;
@@ -74,7 +78,12 @@ enum Verb {
     Inspect(inspect::Inspect),
     #[command(visible_alias = "metrics")]
     Stats(stats::Stats),
+    Images(images::Images),
+    Pull(pull::Pull),
     Load(load::Load),
+    Save(save::Save),
+    Rmi(rmi::Rmi),
+    Prune(rmi::Prune),
     Import(import::Import),
     #[command(subcommand)]
     Volume(volume::Volume),
@@ -121,7 +130,7 @@ fn main() -> ExitCode {
 fn act(cli: Cli) -> anyhow::Result<ExitCode> {
     let Some(verb) = cli.verb else {
         if std::io::stdin().is_terminal() {
-            return run::Run::shell().run(&Scope::of(cli.namespace)?);
+            return run::Run::shell(true).run(&Scope::of(cli.namespace)?);
         }
         anyhow::bail!("Give a command: `msb run IMAGE`, or `msb --help` for all of them");
     };
@@ -144,7 +153,12 @@ fn act(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Remove(remove) => remove.run(&scope),
         Verb::Inspect(inspect) => inspect.run(&scope),
         Verb::Stats(stats) => stats.run(&scope),
+        Verb::Images(images) => images.run(&scope),
+        Verb::Pull(pull) => pull.run(&scope),
         Verb::Load(load) => load.run(&scope),
+        Verb::Save(save) => save.run(&scope),
+        Verb::Rmi(rmi) => rmi.run(&scope),
+        Verb::Prune(prune) => prune.run(&scope),
         Verb::Import(import) => import.run(&scope),
         Verb::Volume(volume) => volume.run(&scope),
         Verb::Doctor(_) | Verb::Completion(_) | Verb::Version(_) => Ok(ExitCode::SUCCESS),

@@ -210,9 +210,9 @@ impl Create {
 
 impl Run {
     /// A shell in the default image, which is gone when it ends.
-    pub fn shell() -> Self {
+    pub fn shell(terminal: bool) -> Self {
         let options =
-            Options { interactive: true, tty: true, network: Network::Public, ..Options::default() };
+            Options { interactive: true, tty: terminal, network: Network::Public, ..Options::default() };
         let command = vec!["/bin/sh".to_owned()];
         Self { detach: false, rm: true, options: Options { command, ..options } }
     }
