@@ -10,7 +10,8 @@ pub fn now() -> String {
 }
 
 /// A time since 1970. The calendar is the proleptic Gregorian one, counted from March so that the leap day is last.
-fn rfc3339(since: Duration) -> String {
+#[must_use]
+pub fn rfc3339(since: Duration) -> String {
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     // Days since 0000-03-01; an era is 400 years.
     let shifted = days + 719_468;

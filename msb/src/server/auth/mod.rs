@@ -1,0 +1,150 @@
+//! Who asks, and what they may.
+//!
+//! A request comes in with its headers; what leaves is a [`Caller`], and of it the only way to a [`Key`]: so the namespace
+//! that is checked is always the one that is used.
+
+mod secret;
+mod token;
+
+use axum::http::{HeaderMap, header};
+
+pub(super) use secret::random;
+pub use secret::{Secret, SecretError};
+pub use token::{BadLasting, Token, keygen, lasting};
+
+use crate::{name::Name, sandbox::Key};
+use token::BadToken;
+
+/// Who is let in.
+#[derive(Debug, Clone)]
+pub enum Access {
+    /// Everybody, to everything: for who develops, on a machine of their own.
+    Everybody,
+    /// Who has a key signed with this.
+    Keys(Secret),
+}
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    only: Option<Name>,
+}
+
+/// Why somebody is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// No key, or nothing that looks like one.
+    #[error("Invalid credentials")]
+    Credentials,
+    /// A key that is not ours, or too old.
+    #[error("Invalid or expired token")]
+    Token,
+    /// A key to something else.
+    #[error("Access denied")]
+    Denied,
+}
+
+impl Caller {
+    pub(super) fn everywhere() -> Self {
+        Self { only: None }
+    }
+
+    pub(super) fn of(namespace: Name) -> Self {
+        Self { only: Some(namespace) }
+    }
+
+    /// The one namespace that they may see; none: all of them.
+    pub(super) fn only(&self) -> Option<&Name> {
+        self.only.as_ref()
+    }
+
+    /// The namespace that they mean who ask for `asked`, or for none.
+    ///
+    /// # Errors
+    /// [`Refused::Denied`].
+    pub fn namespace(&self, asked: Option<Name>) -> Result<Name, Refused> {
+        match (asked, &self.only) {
+            (Some(asked), None) => Ok(asked),
+            (None, None) => Ok(Name::default_namespace()),
+            (None, Some(only)) => Ok(only.clone()),
+            (Some(asked), Some(only)) if asked == *only => Ok(asked),
+            (Some(_), Some(_)) => Err(Refused::Denied),
+        }
+    }
+
+    /// The sandbox that they mean.
+    ///
+    /// # Errors
+    /// [`Refused::Denied`].
+    pub fn key(&self, namespace: Option<Name>, name: Name) -> Result<Key, Refused> {
+        Ok(Key { namespace: self.namespace(namespace)?, name })
+    }
+}
+
+impl Access {
+    /// Who sent these headers.
+    ///
+    /// # Errors
+    /// [`Refused::Credentials`], [`Refused::Token`].
+    pub fn caller(&self, headers: &HeaderMap) -> Result<Caller, Refused> {
+        let sent = headers.get(header::PROXY_AUTHORIZATION).or_else(|| headers.get(header::AUTHORIZATION));
+        self.caller_with(sent.and_then(|value| value.to_str().ok()))
+    }
+
+    /// Who sent this as the value of a header.
+    ///
+    /// # Errors
+    /// [`Refused::Credentials`], [`Refused::Token`].
+    pub fn caller_with(&self, sent: Option<&str>) -> Result<Caller, Refused> {
+        let secret = match self {
+            Self::Everybody => return Ok(Caller::everywhere()),
+            Self::Keys(secret) => secret,
+        };
+        let sent = sent.ok_or(Refused::Credentials)?.trim();
+        let key = match sent.split_once(' ') {
+            // RFC 9110, 11.1: the scheme's case does not matter.
+            Some((scheme, key)) if scheme.eq_ignore_ascii_case("bearer") => key.trim_start(),
+            _ => sent,
+        };
+        token::check(secret, key).map_err(|bad| match bad {
+            BadToken::Shape => Refused::Credentials,
+            BadToken::Invalid => Refused::Token,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_namespace_that_is_used_is_the_one_that_is_checked() {
+        let name = |text: &str| text.parse::<Name>().unwrap();
+        let all = Caller::everywhere();
+        assert_eq!(all.namespace(None), Ok(name("default")));
+        assert_eq!(all.namespace(Some(name("x"))), Ok(name("x")));
+        let one = Caller::of(name("team"));
+        assert_eq!(one.namespace(None), Ok(name("team")));
+        assert_eq!(one.namespace(Some(name("default"))), Err(Refused::Denied));
+        assert_eq!(one.key(Some(name("team")), name("a")).unwrap().to_string(), "team/a");
+    }
+
+    #[test]
+    fn keys_come_in_two_headers_and_two_shapes() {
+        let secret = Secret::given("0123456789abcdef").unwrap();
+        let key = keygen(&secret, Duration::from_secs(60), None).unwrap().text;
+        let access = Access::Keys(secret);
+        for sent in [key.clone(), format!("Bearer {key}"), format!("bearer  {key}")] {
+            for name in [header::AUTHORIZATION, header::PROXY_AUTHORIZATION] {
+                let headers = HeaderMap::from_iter([(name, sent.parse().unwrap())]);
+                assert_eq!(access.caller(&headers), Ok(Caller::everywhere()));
+            }
+        }
+        assert_eq!(access.caller(&HeaderMap::new()), Err(Refused::Credentials));
+        assert_eq!(access.caller_with(Some("Basic dTpw")), Err(Refused::Credentials));
+        assert_eq!(access.caller_with(Some("Bearer msb_x")), Err(Refused::Token));
+        assert_eq!(Access::Everybody.caller(&HeaderMap::new()), Ok(Caller::everywhere()));
+    }
+}

@@ -1,0 +1,57 @@
+//! How a server is to be.
+
+use std::{net::SocketAddr, time::Duration};
+
+use super::auth::Access;
+
+/// How a server is to be.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// Where it listens; port 0: a free one.
+    pub address: SocketAddr,
+    /// Who is let in.
+    pub access: Access,
+    /// What it does not go beyond.
+    pub limits: Limits,
+    /// Whether the sandboxes of all namespaces are stopped when the server is.
+    pub stop_sandboxes: bool,
+}
+
+/// What a server does not go beyond, whoever asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of a request's body: 413 beyond.
+    pub body: usize,
+    /// Connections at once; the next one waits to be accepted.
+    pub connections: usize,
+    /// Requests at once: 503 beyond.
+    pub requests: usize,
+    /// For a request to come in, its head and its body each.
+    pub slow: Duration,
+    /// Sandboxes that run at once, of all namespaces.
+    pub sandboxes: usize,
+    /// Bytes of what one command or one run of code writes: what is more is dropped, and that is said.
+    pub output: usize,
+    /// For a sandbox to be started, its image pulled included.
+    pub start: Duration,
+    /// For a command or a run of code that has no shorter limit of its own.
+    pub run: Duration,
+    /// For requests that run when the server is to end.
+    pub finish: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body: 8 << 20,
+            connections: 1024,
+            requests: 256,
+            slow: Duration::from_secs(30),
+            sandboxes: 100,
+            output: 4 << 20,
+            start: Duration::from_secs(180),
+            run: Duration::from_secs(3600),
+            finish: Duration::from_secs(10),
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! A process of a sandbox, as the server's requests see it: its streams read and written without a thread each, and its end
+//! not waited for longer than its request lives.
+
+mod lines;
+
+use std::{io, os::fd::OwnedFd, sync::Arc};
+
+use nix::{fcntl::OFlag, unistd::pipe2};
+use tokio::{
+    net::unix::pipe::{Receiver, Sender},
+    task::{JoinHandle, spawn_blocking},
+};
+
+pub(crate) use lines::{Line, Lines, Side};
+
+use super::engine::{Engine, Running};
+use crate::sandbox::{Exec, Exit, Failure, Key};
+
+/// How a process ended whose end nobody could see.
+const KILLED: Exit = Exit::Signal(nix::libc::SIGKILL);
+
+/// A process that was begun. Who drops it kills it.
+pub(crate) struct Process {
+    pub stdin: Option<Sender>,
+    pub stdout: Receiver,
+    pub stderr: Receiver,
+    handle: Handle,
+    ended: JoinHandle<Exit>,
+    exit: Option<Exit>,
+}
+
+/// What can be done to a process by who does not read it.
+pub(crate) struct Handle {
+    running: Arc<dyn Running>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.running.signal(nix::libc::SIGKILL);
+    }
+}
+
+impl Process {
+    /// Begins it; with `stdin` somebody writes to it, without it reads its end at once.
+    ///
+    /// # Errors
+    /// As [`Engine::exec`].
+    pub(crate) async fn begin(
+        engine: &Arc<dyn Engine>,
+        key: &Key,
+        exec: Exec,
+        stdin: bool,
+    ) -> Result<Self, Failure> {
+        let (theirs_in, ours_in) = pipe()?;
+        let (ours_out, theirs_out) = pipe()?;
+        let (ours_err, theirs_err) = pipe()?;
+        let ours_in = stdin.then_some(ours_in);
+        let running = blocking({
+            let (engine, key) = (Arc::clone(engine), key.clone());
+            move || engine.exec(&key, &exec, [theirs_in, theirs_out, theirs_err]).map(Handle::of)
+        })
+        .await?;
+        let waited = Arc::clone(&running.running);
+        Ok(Self {
+            stdin: ours_in.map(Sender::from_owned_fd).transpose().map_err(Failure::other)?,
+            stdout: Receiver::from_owned_fd(ours_out).map_err(Failure::other)?,
+            stderr: Receiver::from_owned_fd(ours_err).map_err(Failure::other)?,
+            handle: running,
+            ended: spawn_blocking(move || waited.wait()),
+            exit: None,
+        })
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, number: i32) {
+        self.handle.running.signal(number);
+    }
+
+    /// Who can do that from elsewhere.
+    pub(crate) fn running(&self) -> Arc<dyn Running> {
+        Arc::clone(&self.handle.running)
+    }
+
+    /// Whether it ended.
+    pub(crate) fn ended(&self) -> bool {
+        self.exit.is_some() || self.ended.is_finished()
+    }
+
+    /// Waits for its end. May be given up, and asked again.
+    pub(crate) async fn wait(&mut self) -> Exit {
+        if self.exit.is_none() {
+            self.exit = Some((&mut self.ended).await.unwrap_or(KILLED));
+        }
+        self.exit.unwrap_or(KILLED)
+    }
+
+    /// Waits for what comes next of the streams that are `open`, or for its end, which comes once. What is written before
+    /// the end is read before it, as far as it is there. May be given up, and asked again.
+    ///
+    /// # Errors
+    /// That its streams can't be read.
+    pub(crate) async fn next(&mut self, buffers: &mut [Vec<u8>; 2], open: [bool; 2]) -> io::Result<Next> {
+        let [one, other] = buffers;
+        tokio::select! {
+            biased;
+            read = some(&mut self.stdout, one), if open[0] => Ok(Next::Read(Side::Out, read?)),
+            read = some(&mut self.stderr, other), if open[1] => Ok(Next::Read(Side::Err, read?)),
+            ended = &mut self.ended, if self.exit.is_none() => {
+                Ok(Next::Ended(*self.exit.insert(ended.unwrap_or(KILLED))))
+            }
+            else => Ok(Next::Ended(self.exit.unwrap_or(KILLED))),
+        }
+    }
+}
+
+/// What a process did next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// It wrote so many bytes; none: it never writes there again.
+    Read(Side, usize),
+    /// It ended.
+    Ended(Exit),
+}
+
+/// Room for what it writes next.
+pub(crate) fn buffers() -> [Vec<u8>; 2] {
+    [vec![0; 16 << 10], vec![0; 16 << 10]]
+}
+
+impl Handle {
+    fn of(running: Arc<dyn Running>) -> Self {
+        Self { running }
+    }
+}
+
+/// What can be read now, or the end.
+async fn some(from: &mut Receiver, into: &mut [u8]) -> io::Result<usize> {
+    loop {
+        from.readable().await?;
+        match from.try_read(into) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            read => return read,
+        }
+    }
+}
+
+/// Runs what blocks where it may.
+///
+/// # Errors
+/// Its own.
+pub(crate) async fn blocking<T: Send + 'static>(
+    what: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    match spawn_blocking(what).await {
+        Ok(done) => done,
+        Err(error) => Err(Failure::other(error)),
+    }
+}
+
+fn pipe() -> Result<(OwnedFd, OwnedFd), Failure> {
+    pipe2(OFlag::O_CLOEXEC).map_err(|errno| Failure::other(io::Error::from(errno)))
+}

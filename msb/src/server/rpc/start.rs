@@ -1,0 +1,111 @@
+//! `sandbox.start`
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{
+    Call, Problem,
+    images::ordinary,
+    params::{Which, read},
+};
+use crate::sandbox::{Failure, Port, Request, Volume};
+
+#[derive(Deserialize)]
+struct Params {
+    #[serde(flatten)]
+    which: Which,
+    config: Option<Config>,
+}
+
+/// What a sandbox is to be. Lists may be null.
+#[derive(Deserialize, Default)]
+struct Config {
+    image: Option<String>,
+    /// MiB
+    memory: Option<u32>,
+    cpus: Option<u8>,
+    volumes: Option<Vec<String>>,
+    ports: Option<Vec<String>>,
+    envs: Option<Vec<String>>,
+    workdir: Option<String>,
+    shell: Option<String>,
+    scripts: Option<BTreeMap<String, String>>,
+}
+
+/// For one that is there already.
+const WITHOUT_IMAGE: Duration = Duration::from_secs(60);
+
+pub(super) async fn run(call: &Call<'_>, params: Value) -> Result<Value, Problem> {
+    let Params { which, config } = read(params)?;
+    let key = which.key(call)?;
+    let name = key.name.clone();
+    let given = config.is_some();
+    let request = match config {
+        Some(Config { image: Some(image), .. }) if image.is_empty() => {
+            return Err(Problem::Bad("The image's name is empty".into()));
+        }
+        Some(config @ Config { image: Some(_), .. }) => Some(request(call, config)?),
+        _ => None,
+    };
+    let limit = call.app.config.limits.start;
+    let limit = if request.is_some() { limit } else { limit.min(WITHOUT_IMAGE) };
+    // In a task of its own: it goes on when nobody waits for it any more, and cleans up after itself.
+    let start = {
+        let (app, key) = (call.app.clone(), key.clone());
+        tokio::spawn(async move { app.start(&key, request).await })
+    };
+    match tokio::time::timeout(limit, start).await {
+        Ok(Ok(Ok(()))) => Ok(format!("Sandbox {name} started successfully").into()),
+        Ok(Ok(Err(Failure::NoSandbox(_) | Failure::NoNamespace(_)))) => Err(Problem::Bad(if given {
+            format!("Sandbox '{name}' not found in existing configuration")
+        } else {
+            format!("No configuration provided and no existing configuration found for sandbox '{name}'")
+        })),
+        Ok(Ok(Err(failure))) => Err(failure.into()),
+        Ok(Err(lost)) => Err(Problem::failed(lost.to_string())),
+        Err(_) => Ok(format!(
+            "Sandbox {name} was started, but timed out waiting for it to be fully running. It may still be \
+             initializing."
+        )
+        .into()),
+    }
+}
+
+/// What is asked for, in our own terms.
+fn request(call: &Call, config: Config) -> Result<Request, Problem> {
+    let mut request = Request::of(ordinary(&config.image.unwrap_or_default()));
+    request.memory = config.memory.filter(|&mib| mib > 0).map(|mib| u64::from(mib) << 20);
+    request.cpus = config.cpus.filter(|&cpus| cpus > 0).map(f64::from);
+    for volume in config.volumes.unwrap_or_default() {
+        request.volumes.push(Volume::parse(&volume, Path::new("/"))?);
+    }
+    // What belongs to the host, or to all namespaces, is not for who has a key to one.
+    if call.caller.only().is_some() && !request.volumes.is_empty() {
+        return Err(Problem::Bad("A key to one namespace can't mount what is outside of it".into()));
+    }
+    for port in config.ports.unwrap_or_default() {
+        request.ports.push(port.parse::<Port>()?);
+    }
+    for env in config.envs.unwrap_or_default() {
+        request.env.extend(crate::sandbox::request::env(&env, |_| None)?);
+    }
+    request.workdir = config.workdir.map(absolute).transpose()?;
+    // Its own process reads what nobody writes, so an interpreter or a shell stays, and a service runs as always.
+    request.stdin = true;
+    if let Some(script) = config.scripts.and_then(|mut scripts| scripts.remove("start")) {
+        request.entrypoint = Some(Vec::new());
+        let shell = config.shell.unwrap_or_else(|| "/bin/sh".into());
+        request.command = Some(vec![shell, "-c".into(), script]);
+    }
+    Ok(request)
+}
+
+fn absolute(path: String) -> Result<std::path::PathBuf, Problem> {
+    if path.starts_with('/') && !path.contains('\0') {
+        Ok(path.into())
+    } else {
+        Err(Problem::Bad(format!("{path:?} is no absolute path")))
+    }
+}

@@ -1,0 +1,186 @@
+//! `GET /v1/sandboxes/{id}/agent`, a WebSocket: processes of a sandbox for who speaks to the original's agent.
+//!
+//! Its binary messages are pieces of one stream of frames in each direction. Frames of one id belong together: a process
+//! with its streams.
+
+mod exec;
+mod frame;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use axum::{
+    Extension,
+    body::Bytes,
+    extract::{
+        Path, State,
+        ws::{Message, WebSocket, WebSocketUpgrade},
+    },
+    response::Response,
+};
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use self::frame::{Frame, message, take};
+use super::{problem::Problem, sandbox::of_id};
+use crate::{
+    sandbox::{Failure, Key},
+    server::{app::App, auth::Caller},
+};
+
+/// Of what a client sends in one message.
+const MESSAGE: usize = 8 << 20;
+/// Frames to a client that it does not take yet: who writes them waits then.
+const WAITING: usize = 16;
+/// Processes of one stream at once.
+const SESSIONS: usize = 256;
+/// Ids that a client may use: each stream is its own, so all but 0.
+const IDS: [u32; 2] = [1, u32::MAX];
+/// For a message to be taken.
+const SLOW: Duration = Duration::from_secs(60);
+
+pub(super) async fn route(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(which): Path<String>,
+    upgrade: WebSocketUpgrade,
+) -> Result<Response, Problem> {
+    let key = of_id(&caller, &which)?;
+    let info = app.on(&key, |engine, key| engine.info(key)).await?;
+    if !info.running() {
+        return Err(Failure::NotRunning(key).into());
+    }
+    Ok(upgrade.max_message_size(MESSAGE).on_upgrade(|socket| Relay::of(app, key).run(socket)))
+}
+
+/// One client's stream.
+struct Relay {
+    app: Arc<App>,
+    key: Key,
+    sessions: HashMap<u32, exec::Session>,
+    queue: Arc<exec::Queue>,
+    sender: mpsc::Sender<Vec<u8>>,
+    receiver: mpsc::Receiver<Vec<u8>>,
+}
+
+#[derive(Serialize)]
+struct Ready {
+    boot_time_ns: u64,
+    init_time_ns: u64,
+    ready_time_ns: u64,
+    agent_version: &'static str,
+}
+
+#[derive(Serialize)]
+struct Nothing {}
+
+#[derive(Serialize)]
+struct Touched {
+    activity_seq: u64,
+}
+
+#[derive(Serialize)]
+struct CoreError<'text> {
+    kind: &'static str,
+    message: &'text str,
+    offending_type: Option<&'text str>,
+}
+
+impl Relay {
+    fn of(app: Arc<App>, key: Key) -> Self {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        Self { app, key, sessions: HashMap::new(), queue: Arc::default(), sender, receiver }
+    }
+
+    /// Until the client goes away, or says what is none of this. What it began ends with it.
+    async fn run(mut self, mut socket: WebSocket) {
+        let mut hello: Vec<u8> = IDS.iter().flat_map(|id| id.to_be_bytes()).collect();
+        let ready = Ready {
+            boot_time_ns: 0,
+            init_time_ns: 0,
+            ready_time_ns: 0,
+            agent_version: env!("CARGO_PKG_VERSION"),
+        };
+        hello.extend(message(0, "core.ready", false, &ready));
+        if !say(&mut socket, hello).await {
+            return;
+        }
+        let mut held = Vec::new();
+        loop {
+            tokio::select! {
+                Some(frame) = self.receiver.recv() => {
+                    if !say(&mut socket, frame).await {
+                        return;
+                    }
+                }
+                () = self.queue.shrinks(), if self.queue.full() => {}
+                received = socket.recv(), if !self.queue.full() => match received {
+                    Some(Ok(Message::Binary(bytes))) => {
+                        held.extend_from_slice(&bytes);
+                        loop {
+                            match take(&mut held) {
+                                Ok(Some(frame)) => {
+                                    if let Some(answer) = self.take(&frame) && !say(&mut socket, answer).await {
+                                        return;
+                                    }
+                                }
+                                Ok(None) => break,
+                                // Nothing after it can be read either.
+                                Err(_) => return,
+                            }
+                        }
+                    }
+                    Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+                    Some(Ok(_)) => {}
+                },
+            }
+        }
+    }
+
+    /// Does what a frame says; what is to be answered at once.
+    fn take(&mut self, frame: &Frame) -> Option<Vec<u8>> {
+        self.sessions.retain(|_, session| !session.ended());
+        let wrong = |kind, text: &str| {
+            let error = CoreError { kind, message: text, offending_type: Some(&frame.kind) };
+            Some(message(frame.id, "core.error", true, &error))
+        };
+        match frame.kind.as_str() {
+            "core.ping" => Some(message(frame.id, "core.pong", true, &Nothing {})),
+            "core.touch" => Some(message(frame.id, "core.touched", true, &Touched { activity_seq: 0 })),
+            "core.exec.request" => {
+                if self.sessions.contains_key(&frame.id) {
+                    return wrong("invalid_session", "A process of this id runs");
+                }
+                if self.sessions.len() >= SESSIONS {
+                    return wrong("invalid_session", "Too many processes of one stream");
+                }
+                let Ok(request) = frame.payload() else {
+                    return wrong("invalid_payload", "This is no process");
+                };
+                let session = exec::begin(
+                    Arc::clone(&self.app),
+                    self.key.clone(),
+                    frame.id,
+                    request,
+                    self.sender.clone(),
+                    &self.queue,
+                );
+                self.sessions.insert(frame.id, session);
+                None
+            }
+            "core.exec.stdin" | "core.exec.resize" | "core.exec.signal" => {
+                // One that ended meanwhile is no error: its client can't know yet.
+                let session = self.sessions.get(&frame.id)?;
+                match session.tell(frame) {
+                    Ok(()) => None,
+                    Err(_) => wrong("invalid_payload", "This says nothing to a process"),
+                }
+            }
+            _ => wrong("unsupported_message_type", "Not here"),
+        }
+    }
+}
+
+async fn say(socket: &mut WebSocket, bytes: Vec<u8>) -> bool {
+    let sent = socket.send(Message::Binary(Bytes::from(bytes)));
+    matches!(tokio::time::timeout(SLOW, sent).await, Ok(Ok(())))
+}

@@ -1,0 +1,184 @@
+//! What is done to sandboxes.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{
+    Extension, Json,
+    body::Body,
+    extract::{Query, State},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    problem::Problem,
+    sandbox::{Create, told},
+};
+use crate::{
+    name::Name,
+    sandbox::{Failure, Key},
+    server::{app::App, auth::Caller, body, process::blocking},
+};
+
+#[derive(Deserialize)]
+pub(super) struct Page {
+    cursor: Option<String>,
+    limit: Option<usize>,
+    labels: Option<String>,
+}
+
+/// Sandboxes of one page, where nobody says how many.
+const PAGE: usize = 20;
+/// And at most.
+const LARGEST: usize = 200;
+
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Query(page): Query<Page>,
+) -> Result<Json<Value>, Problem> {
+    let namespace = caller.namespace(None)?;
+    let bad = |what: &str| Problem::Request(format!("The {what} of a list can't be read"));
+    let labels: BTreeMap<String, String> = match &page.labels {
+        None => BTreeMap::new(),
+        Some(text) => serde_json::from_str(text).map_err(|_| bad("labels"))?,
+    };
+    let after: Option<Name> = page.cursor.map(|text| text.parse()).transpose().map_err(|_| bad("cursor"))?;
+    let limit = page.limit.unwrap_or(PAGE).clamp(1, LARGEST);
+    let engine = Arc::clone(&app.engine);
+    let all = blocking(move || match engine.list(Some(&namespace)) {
+        Err(Failure::NoNamespace(_)) => Ok(Vec::new()),
+        found => found,
+    })
+    .await?;
+    let mut rest = all.iter().filter(|info| {
+        after.as_ref().is_none_or(|after| info.key.name > *after)
+            && labels.iter().all(|(name, value)| info.request.labels.get(name) == Some(value))
+    });
+    let data: Vec<_> = rest.by_ref().take(limit).collect();
+    let more = rest.next().is_some();
+    let next = data.last().filter(|_| more).map(|info| &info.key.name);
+    let data: Vec<Value> = data.iter().map(|info| told(info)).collect();
+    Ok(Json(json!({ "data": data, "has_more": more, "next_cursor": next })))
+}
+
+#[derive(Deserialize)]
+pub(super) struct Started {
+    #[serde(default)]
+    start: bool,
+}
+
+pub(super) async fn create(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Query(Started { start }): Query<Started>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let wanted: Create = match body::json(&app.config.limits, &headers, body).await {
+        Ok(wanted) => wanted,
+        Err(refused) if refused.status() == StatusCode::UNPROCESSABLE_ENTITY => {
+            return Problem::Request("This is no sandbox's configuration".into()).into_response();
+        }
+        Err(refused) => return refused,
+    };
+    let made = async {
+        let key = caller.key(None, wanted.name.parse()?)?;
+        let request = wanted.request(&caller)?;
+        app.on(&key, move |engine, key| engine.create(key, request)).await?;
+        if start {
+            // What can't be started was never there.
+            if let Err(failure) = app.start(&key, None).await {
+                let _ = app.on(&key, |engine, key| engine.remove(key)).await;
+                return Err(failure.into());
+            }
+        }
+        Ok::<_, Problem>((StatusCode::CREATED, now(&app, &key).await?))
+    };
+    made.await.into_response()
+}
+
+async fn now(app: &App, key: &Key) -> Result<Json<Value>, Problem> {
+    Ok(Json(told(&app.on(key, |engine, key| engine.info(key)).await?)))
+}
+
+async fn start(app: &Arc<App>, key: &Key) -> Result<Json<Value>, Problem> {
+    app.start(key, None).await?;
+    now(app, key).await
+}
+
+async fn stop(app: &App, key: &Key) -> Result<Json<Value>, Problem> {
+    app.stop(key).await?;
+    now(app, key).await
+}
+
+async fn delete(app: &App, key: &Key) -> Result<Json<Value>, Problem> {
+    app.remove(key).await?;
+    Ok(Json(json!({ "message": format!("Sandbox {} is removed", key.name) })))
+}
+
+/// The same by two ways to a sandbox.
+macro_rules! ways {
+    ($module:ident, $key:expr, $doc:literal) => {
+        #[doc = $doc]
+        pub(super) mod $module {
+            use std::sync::Arc;
+
+            use axum::{
+                Extension, Json,
+                extract::{Path, State},
+            };
+            use serde_json::Value;
+
+            use super::{App, Caller, Key, Problem};
+
+            type Answer = Result<Json<Value>, Problem>;
+
+            fn key(caller: &Caller, which: &str) -> Result<Key, Problem> {
+                let find: fn(&Caller, &str) -> Result<Key, Problem> = $key;
+                find(caller, which)
+            }
+
+            pub(in crate::server::v1) async fn get(
+                State(app): State<Arc<App>>,
+                Extension(caller): Extension<Caller>,
+                Path(which): Path<String>,
+            ) -> Answer {
+                super::now(&app, &key(&caller, &which)?).await
+            }
+
+            pub(in crate::server::v1) async fn start(
+                State(app): State<Arc<App>>,
+                Extension(caller): Extension<Caller>,
+                Path(which): Path<String>,
+            ) -> Answer {
+                super::start(&app, &key(&caller, &which)?).await
+            }
+
+            pub(in crate::server::v1) async fn stop(
+                State(app): State<Arc<App>>,
+                Extension(caller): Extension<Caller>,
+                Path(which): Path<String>,
+            ) -> Answer {
+                super::stop(&app, &key(&caller, &which)?).await
+            }
+
+            pub(in crate::server::v1) async fn delete(
+                State(app): State<Arc<App>>,
+                Extension(caller): Extension<Caller>,
+                Path(which): Path<String>,
+            ) -> Answer {
+                super::delete(&app, &key(&caller, &which)?).await
+            }
+        }
+    };
+}
+
+ways!(
+    by_name,
+    |caller, name| Ok(caller.key(None, name.parse()?)?),
+    "By a name, in the namespace of the key."
+);
+ways!(by_id, super::super::sandbox::of_id, "By an id.");

@@ -1,0 +1,230 @@
+//! An engine for tests of the server: its sandboxes are names, and what runs in them runs on this machine.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io,
+    os::{
+        fd::OwnedFd,
+        unix::process::{CommandExt, ExitStatusExt},
+    },
+    process::{Command, Stdio},
+    sync::{Arc, Condvar, Mutex},
+    thread,
+    time::SystemTime,
+};
+
+use msb::{
+    name::Name,
+    sandbox::{Exec, Exit, Failure, Info, Key, Line, Logs, Request, Since, State, Stream, Usage},
+    server::{Engine, Running},
+};
+use nix::{
+    pty::{Winsize, openpty},
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// Sandboxes that are names.
+#[derive(Default)]
+pub struct Local {
+    pub sandboxes: Mutex<BTreeMap<Key, Info>>,
+}
+
+impl Local {
+    fn with<T>(&self, key: &Key, what: impl FnOnce(&mut Info) -> T) -> Result<T, Failure> {
+        let mut all = self.sandboxes.lock().unwrap();
+        if !all.keys().any(|other| other.namespace == key.namespace) {
+            return Err(Failure::NoNamespace(key.namespace.clone()));
+        }
+        all.get_mut(key).map(what).ok_or_else(|| Failure::NoSandbox(key.clone()))
+    }
+}
+
+impl Engine for Local {
+    fn create(&self, key: &Key, request: Request) -> Result<(), Failure> {
+        let mut all = self.sandboxes.lock().unwrap();
+        if all.contains_key(key) {
+            return Err(Failure::Exists(key.clone()));
+        }
+        let info = Info {
+            key: key.clone(),
+            request,
+            state: State::Created,
+            created: SystemTime::now(),
+            started: None,
+            ended: None,
+        };
+        all.insert(key.clone(), info);
+        Ok(())
+    }
+
+    fn start(&self, key: &Key, request: Option<Request>) -> Result<(), Failure> {
+        if let Some(request) = request {
+            if request.image == "missing" {
+                return Err(Failure::other("There is no image missing"));
+            }
+            if request.image == "slow" {
+                thread::sleep(std::time::Duration::from_secs(3));
+            }
+            match self.create(key, request.clone()) {
+                Ok(()) | Err(Failure::Exists(_)) => self.with(key, |info| info.request = request)?,
+                Err(failure) => return Err(failure),
+            }
+        }
+        self.with(key, |info| {
+            info.state = State::Running;
+            info.started = Some(SystemTime::now());
+        })
+    }
+
+    fn stop(&self, key: &Key) -> Result<(), Failure> {
+        self.with(key, |info| {
+            info.state = State::Stopped(Some(Exit::Signal(15)));
+            info.ended = Some(SystemTime::now());
+        })
+    }
+
+    fn remove(&self, key: &Key) -> Result<(), Failure> {
+        self.with(key, |_| ())?;
+        self.sandboxes.lock().unwrap().remove(key);
+        Ok(())
+    }
+
+    fn list(&self, namespace: Option<&Name>) -> Result<Vec<Info>, Failure> {
+        let all = self.sandboxes.lock().unwrap();
+        let found: Vec<Info> = all
+            .values()
+            .filter(|info| namespace.is_none_or(|namespace| info.key.namespace == *namespace))
+            .cloned()
+            .collect();
+        match namespace {
+            Some(namespace) if found.is_empty() && namespace.as_str() != "default" => {
+                Err(Failure::NoNamespace(namespace.clone()))
+            }
+            _ => Ok(found),
+        }
+    }
+
+    fn info(&self, key: &Key) -> Result<Info, Failure> {
+        self.with(key, |info| info.clone())
+    }
+
+    fn usage(&self, key: &Key) -> Result<Usage, Failure> {
+        self.with(key, |info| {
+            let since = SystemTime::UNIX_EPOCH.elapsed().unwrap();
+            if info.running() {
+                Usage {
+                    cpu: Some(50.0 + 40.0 * since.as_secs_f64().sin()),
+                    memory: Some((96 << 20) + (since.as_secs() % 30) * (1 << 20)),
+                    disk: Some(5 << 20),
+                }
+            } else {
+                Usage { disk: Some(5 << 20), ..Usage::default() }
+            }
+        })
+    }
+
+    fn logs(&self, key: &Key, since: Since) -> Result<Logs, Failure> {
+        self.with(key, |info| {
+            let lines: Vec<Line> = (1..=5)
+                .map(|number| Line {
+                    at: info.created,
+                    stream: if number == 4 { Stream::Stderr } else { Stream::Stdout },
+                    text: format!("line {number} of <b>{}</b>", info.key.name),
+                    next: number,
+                })
+                .collect();
+            let from = match since {
+                Since::Beginning => 0,
+                Since::Last(count) => 5 - count.min(5),
+                Since::After(next) => usize::try_from(next).unwrap().min(5),
+            };
+            Logs { lines: lines[from..].to_vec(), next: 5 }
+        })
+    }
+
+    fn exec(&self, key: &Key, exec: &Exec, stdio: [OwnedFd; 3]) -> Result<Arc<dyn Running>, Failure> {
+        if !self.with(key, |info| info.running())? {
+            return Err(Failure::NotRunning(key.clone()));
+        }
+        let mut command = Command::new(&exec.args[0]);
+        command.args(&exec.args[1..]);
+        for env in &exec.env {
+            let (name, value) = env.split_once('=').unwrap();
+            command.env(name, value);
+        }
+        if let Some(workdir) = &exec.workdir {
+            command.current_dir(workdir);
+        }
+        let [stdin, stdout, stderr] = stdio;
+        let mut terminal = None;
+        if exec.terminal {
+            let pty = openpty(&Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }, None).unwrap();
+            let mut with = Command::new("setsid");
+            with.args(["-c", "-w"]).args(&exec.args).env("TERM", "xterm-256color");
+            command = with;
+            let slave = || Stdio::from(pty.slave.try_clone().unwrap());
+            command.stdin(slave()).stdout(slave()).stderr(slave());
+            let master = Arc::new(File::from(pty.master));
+            terminal = Some((master, stdin, stdout));
+        } else {
+            command.stdin(stdin).stdout(stdout).stderr(stderr).process_group(0);
+        }
+        let child = command.spawn().map_err(|error| Failure::NoProgram {
+            program: exec.args[0].clone(),
+            reason: error.to_string(),
+        })?;
+        drop(command);
+        let process = Arc::new(Process {
+            pid: Pid::from_raw(child.id().cast_signed()),
+            exit: Mutex::new(None),
+            ended: Condvar::new(),
+            terminal: terminal.as_ref().map(|(master, ..)| Arc::clone(master)),
+        });
+        let waited = Arc::clone(&process);
+        thread::spawn(move || {
+            let mut child = child;
+            let relay = terminal.map(|(master, stdin, stdout)| {
+                let (mut from, to) = (File::from(stdin), Arc::clone(&master));
+                thread::spawn(move || drop(io::copy(&mut from, &mut to.as_ref())));
+                thread::spawn(move || drop(io::copy(&mut master.as_ref(), &mut File::from(stdout))))
+            });
+            let status = child.wait().unwrap();
+            if let Some(relay) = relay {
+                relay.join().unwrap();
+            }
+            let exit = status.code().map_or_else(|| Exit::Signal(status.signal().unwrap()), Exit::Code);
+            *waited.exit.lock().unwrap() = Some(exit);
+            waited.ended.notify_all();
+        });
+        Ok(process)
+    }
+}
+
+struct Process {
+    pid: Pid,
+    exit: Mutex<Option<Exit>>,
+    ended: Condvar,
+    terminal: Option<Arc<File>>,
+}
+
+impl Running for Process {
+    fn signal(&self, number: i32) {
+        if self.exit.lock().unwrap().is_none() {
+            let _ = kill(self.pid, Signal::try_from(number).unwrap());
+        }
+    }
+
+    fn resize(&self, rows: u16, columns: u16) {
+        if let Some(terminal) = &self.terminal {
+            let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+            rustix::termios::tcsetwinsize(terminal.as_ref(), size).unwrap();
+        }
+    }
+
+    fn wait(&self) -> Exit {
+        let exit = self.exit.lock().unwrap();
+        self.ended.wait_while(exit, |exit| exit.is_none()).unwrap().unwrap()
+    }
+}

@@ -1,0 +1,157 @@
+//! Code in an interpreter that stays, of this machine.
+
+use std::process::Command;
+
+use msb::server::{Limits, auth::Access};
+use serde_json::{Value, json};
+
+use super::client::{Server, stream};
+
+fn run(server: &Server, language: &str, code: &str) -> (String, String, String) {
+    told(&server.result(
+        "sandbox.repl.run",
+        json!({ "sandbox": "one", "language": language, "code": code, "timeout": 2 }),
+    ))
+}
+
+fn told(result: &Value) -> (String, String, String) {
+    (result["status"].as_str().unwrap().into(), stream(result, "stdout"), stream(result, "stderr"))
+}
+
+fn good(server: &Server, language: &str, code: &str) -> String {
+    let (status, out, err) = run(server, language, code);
+    assert_eq!((status.as_str(), err.as_str()), ("success", ""), "{code}");
+    out
+}
+
+fn bad(server: &Server, language: &str, code: &str) -> String {
+    let (status, _, err) = run(server, language, code);
+    assert_eq!(status, "error", "{code}");
+    err
+}
+
+#[test]
+fn python_keeps_what_it_knows() {
+    let server = Server::dev();
+    server.start("one");
+    let good = |code| good(&server, "python", code);
+    let bad = |code| bad(&server, "Python", code);
+    // What the original could not: a blank line in a function, and code after a block.
+    assert_eq!(good("def f():\n    x = 41\n\n    return x\nf() + 1"), "42");
+    assert_eq!(good("f()"), "41");
+    assert_eq!(good("x = 'no echo'"), "");
+    assert_eq!(good("print('a', end=''); print('b\\n\\nc')\n'é'"), "ab\n\nc\n'é'");
+    assert_eq!(good("import os; os.system('echo of a child; cat') and None"), "of a child\n0");
+    let error = bad("def g():\n    1/0\ng()");
+    assert!(error.contains("    1/0\n") && error.ends_with("ZeroDivisionError: division by zero"), "{error}");
+    assert!(!error.contains("in main") && error.contains("File \"<input "), "{error}");
+    assert!(bad("x = '''never ended").contains("SyntaxError"));
+    assert!(bad("input()").contains("EOFError"));
+    assert_eq!(good("import pickle\nclass A: pass\ntype(pickle.loads(pickle.dumps(A()))).__name__"), "'A'");
+    assert_eq!(good("import os\npid = os.fork()\nif pid: os.waitpid(pid, 0)\nNone"), "");
+    assert_eq!(good("import subprocess, sys; sys.stdout.write('last\\n') and None"), "last");
+    let (status, _, err) = run(&server, "python", "import sys; print('warned', file=sys.stderr)");
+    assert_eq!((status.as_str(), err.as_str()), ("success", "warned"));
+    // Interrupted, and still there.
+    let error = bad("while True: pass");
+    assert!(
+        error.ends_with("Error: Execution timed out after 2 seconds") && error.contains("KeyboardInterrupt"),
+        "{error}"
+    );
+    assert!(bad("import time; time.sleep(60)").contains("timed out"));
+    assert_eq!(good("f()"), "41");
+    // One that does not heed it.
+    let error =
+        bad("while True:\n    try:\n        for i in iter(int, 1): pass\n    except BaseException: pass");
+    assert!(error.contains("its state is lost"), "{error}");
+    assert!(bad("f()").contains("NameError"));
+    let error = bad("import os, signal; os.kill(os.getpid(), signal.SIGKILL)");
+    assert!(error.contains("Signal(9)") && error.contains("its state is lost"), "{error}");
+    assert_eq!(run(&server, "python", "exit()"), ("success".into(), String::new(), String::new()));
+    assert!(bad("exit(3)").contains("with 3"));
+    assert!(bad("exit('why')").contains("why"));
+    // Another sandbox's is another.
+    good("y = 1");
+    server.start("two");
+    let params = json!({ "sandbox": "two", "language": "python", "code": "y" });
+    assert_eq!(server.result("sandbox.repl.run", params)["status"], "error");
+    // And one that is stopped forgets.
+    server.result("sandbox.stop", json!({ "sandbox": "one" }));
+    server.start("one");
+    assert!(bad("y").contains("NameError"));
+}
+
+#[test]
+fn node_keeps_what_it_knows() {
+    if Command::new("node").arg("--version").output().is_err() {
+        eprintln!("skipped: there is no node on this machine");
+        return;
+    }
+    let server = Server::dev();
+    server.start("one");
+    let good = |code| good(&server, "javascript", code);
+    let bad = |code| bad(&server, "node", code);
+    assert_eq!(good("const x = 1;\nfunction f() {\n\n  return x + 1;\n}\nf()"), "2");
+    assert_eq!(good("const x = 41; f()"), "42");
+    assert_eq!(good("let s = { a: [1, 2] }"), "");
+    assert_eq!(good("s"), "{ a: [ 1, 2 ] }");
+    assert_eq!(good("await Promise.resolve(7)"), "7");
+    assert_eq!(good("console.log('a'); 'é'"), "a\n'é'");
+    assert_eq!(
+        good("require('child_process').execSync('echo of a child', { stdio: 'inherit' }); undefined"),
+        "of a child"
+    );
+    let error = bad("function g() { null.x }\ng()");
+    assert!(
+        error.starts_with("TypeError:") && error.contains("at g (") && !error.contains("eval"),
+        "{error}"
+    );
+    assert!(bad("foo bar").contains("SyntaxError"));
+    assert_eq!(bad("throw 5"), "Uncaught 5");
+    assert_eq!(bad("while (true) {}"), "Error: Execution timed out after 2 seconds");
+    assert_eq!(bad("await new Promise(() => {})"), "Error: Execution timed out after 2 seconds");
+    assert_eq!(good("f()"), "42");
+    let error = bad("setTimeout(() => { while (true) {} }, 50); await new Promise(() => {})");
+    assert!(error.contains("its state is lost"), "{error}");
+    assert!(bad("f()").contains("ReferenceError"));
+    assert!(bad("process.exit(3)").contains("with 3"));
+    assert_eq!(good("1 + 1"), "2");
+}
+
+#[test]
+fn what_code_writes_has_a_bound_and_a_caller_that_leaves_ends_it() {
+    let server = Server::begin(Access::Everybody, Limits { output: 10_000, ..Limits::default() });
+    server.start("one");
+    let params =
+        json!({ "sandbox": "one", "language": "python", "code": "for i in range(100000): print('x' * 50)" });
+    let result = server.result("sandbox.repl.run", params);
+    assert_eq!((&result["status"], &result["truncated"]), (&json!("success"), &json!(true)));
+    assert!(result["output"].to_string().len() < 30_000);
+    let params = json!({ "sandbox": "one", "command": "sh", "args": ["-c", "yes | head -c 1000000"] });
+    let result = server.result("sandbox.command.run", params);
+    assert_eq!((&result["exit_code"], &result["truncated"]), (&json!(0), &json!(true)));
+
+    let body = json!({ "jsonrpc": "2.0", "method": "sandbox.repl.run",
+        "params": { "sandbox": "one", "language": "python", "code": "while True: pass" } })
+    .to_string();
+    let mut stream = server.connect();
+    let head = "POST /api/v1/rpc HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+    let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+    std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    drop(stream);
+    // The same interpreter is free again long before the limit of an hour.
+    let params = json!({ "sandbox": "one", "language": "python", "code": "i", "timeout": 20 });
+    assert_eq!(stream_of(&server.result("sandbox.repl.run", params)), "99999");
+    for (language, params) in [("cobol", json!("1")), ("python", json!(1))] {
+        let answer =
+            server.rpc("sandbox.repl.run", json!({ "sandbox": "one", "language": language, "code": params }));
+        assert_eq!(answer.status, 400);
+    }
+    let params = json!({ "sandbox": "one", "language": "python", "code": "1", "timeout": -1 });
+    assert_eq!(server.rpc("sandbox.repl.run", params).status, 400);
+}
+
+fn stream_of(result: &Value) -> String {
+    stream(result, "stdout")
+}
