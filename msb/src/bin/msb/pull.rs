@@ -20,7 +20,8 @@ impl Pull {
     pub fn run(self, scope: &Scope) -> anyhow::Result<ExitCode> {
         let images = Images::open(scope.sandboxes.home())?;
         format::each(&self.images, |image| {
-            Ok(drop(images.pull(image, &Registries::of_environment(), &Bars::new())?))
+            images.pull(image, &Registries::of_environment(), &Bars::new())?;
+            Ok(())
         })
     }
 }

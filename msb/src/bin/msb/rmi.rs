@@ -23,7 +23,10 @@ impl Rmi {
     /// Prints each name that went.
     pub fn run(self, scope: &Scope) -> anyhow::Result<ExitCode> {
         let images = Images::open(scope.sandboxes.home())?;
-        let code = format::each(&self.images, |image| Ok(drop(images.remove(image)?)))?;
+        let code = format::each(&self.images, |image| {
+            images.remove(image)?;
+            Ok(())
+        })?;
         prune(scope)?;
         Ok(code)
     }
