@@ -10,6 +10,7 @@
 mod completion;
 mod default;
 mod doctor;
+mod enter;
 mod exec;
 mod format;
 mod hidden;
@@ -26,6 +27,7 @@ mod remove;
 mod rmi;
 mod run;
 mod save;
+mod server;
 mod start;
 mod stats;
 mod stop;
@@ -87,6 +89,10 @@ enum Verb {
     Import(import::Import),
     #[command(subcommand)]
     Volume(volume::Volume),
+    #[command(subcommand)]
+    Server(server::Server),
+    #[command(hide = true)]
+    Enter(enter::Enter),
     Doctor(doctor::Doctor),
     Completion(completion::Completion),
     Version(version::Version),
@@ -161,6 +167,8 @@ fn act(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Prune(prune) => prune.run(&scope),
         Verb::Import(import) => import.run(&scope),
         Verb::Volume(volume) => volume.run(&scope),
+        Verb::Server(server) => server.run(&scope),
+        Verb::Enter(enter) => enter.run(&scope),
         Verb::Doctor(_) | Verb::Completion(_) | Verb::Version(_) => Ok(ExitCode::SUCCESS),
     }
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use msb::image::{Images, Registries};
+use msb::image::{Images, Registries, ordinary};
 
 use crate::{Scope, format, progress::Bars};
 
@@ -20,7 +20,7 @@ impl Pull {
     pub fn run(self, scope: &Scope) -> anyhow::Result<ExitCode> {
         let images = Images::open(scope.sandboxes.home())?;
         format::each(&self.images, |image| {
-            images.pull(image, &Registries::of_environment(), &Bars::new())?;
+            images.pull(ordinary(image), &Registries::of_environment(), &Bars::new())?;
             Ok(())
         })
     }

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Args;
+use msb::image::ordinary;
 use msb::sandbox::{
     Failure, Key, Network, Port, Pull, Request, Volume,
     keep::{self, Front},
@@ -182,7 +183,7 @@ impl Options {
             remove,
             timeout: self.timeout,
             labels: self.label.iter().map(label).collect(),
-            ..Request::of(&image)
+            ..Request::of(ordinary(&image))
         })
     }
 

@@ -1,7 +1,6 @@
 //! `POST /api/v1/rpc`: JSON-RPC 2.0, as version 0.2.6 of the original speaks it and its published clients expect it.
 
 mod command;
-mod images;
 mod metrics;
 mod params;
 mod problem;

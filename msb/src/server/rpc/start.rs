@@ -7,10 +7,12 @@ use serde_json::Value;
 
 use super::{
     Call, Problem,
-    images::ordinary,
     params::{Which, read},
 };
-use crate::sandbox::{Failure, Port, Request, Volume};
+use crate::{
+    image::ordinary,
+    sandbox::{Failure, Port, Request, Volume},
+};
 
 #[derive(Deserialize)]
 struct Params {

@@ -2,7 +2,8 @@
 //! same language stands for each.
 
 /// The image that is meant by `reference`.
-pub(in crate::server) fn ordinary(reference: &str) -> &str {
+#[must_use]
+pub fn ordinary(reference: &str) -> &str {
     let bare = reference.strip_prefix("docker.io/").unwrap_or(reference);
     let bare = bare.strip_suffix(":latest").unwrap_or(bare);
     match bare {

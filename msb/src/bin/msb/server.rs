@@ -1,0 +1,190 @@
+//! `server start|stop|keygen|health`
+
+use std::{
+    env, fs,
+    io::{Read, Write},
+    net::{IpAddr, SocketAddr, TcpStream},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use msb::{
+    name::Name,
+    server::{
+        Limits, ServerConfig,
+        auth::{self, Access},
+    },
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::Scope;
+
+/// How long a server may take to say that it is well.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The HTTP server.
+#[derive(Debug, Subcommand)]
+pub enum Server {
+    Start(Start),
+    /// End the server of this home.
+    Stop,
+    Keygen(Keygen),
+    /// Ask the server of this machine whether it is well.
+    Health(Health),
+}
+
+/// Serve sandboxes over HTTP until it is told to end.
+#[derive(Debug, Args)]
+pub struct Start {
+    /// Where it listens.
+    #[arg(long, default_value = "127.0.0.1", env = "MICROSANDBOX_HOST")]
+    host: IpAddr,
+    /// On which port.
+    #[arg(long, default_value_t = 5555, env = "MICROSANDBOX_PORT")]
+    port: u16,
+    /// Everybody is let in, without a key.
+    #[arg(long)]
+    dev: bool,
+    /// What keys are signed with; otherwise the server makes a secret of its own and keeps it.
+    #[arg(short, long, value_name = "SECRET")]
+    key: Option<String>,
+    /// Let sandboxes go on when the server ends.
+    #[arg(long)]
+    leave: bool,
+}
+
+/// Make a key for the server.
+#[derive(Debug, Args)]
+pub struct Keygen {
+    /// How long it is valid: a number with s, m, h, d, w, mo or y.
+    #[arg(long, default_value = "24h", value_name = "TIME")]
+    expire: String,
+    /// For one namespace alone; `*`: for all.
+    #[arg(long = "for", default_value = "*", value_name = "NAMESPACE")]
+    namespace: String,
+}
+
+/// Where it is asked.
+#[derive(Debug, Args)]
+pub struct Health {
+    /// On which port.
+    #[arg(long, default_value_t = 5555, env = "MICROSANDBOX_PORT")]
+    port: u16,
+}
+
+impl Server {
+    /// Does it.
+    pub fn run(self, scope: &Scope) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Start(start) => start.run(scope),
+            Self::Stop => stop(scope),
+            Self::Keygen(keygen) => keygen.run(scope),
+            Self::Health(health) => health.run(),
+        }
+    }
+}
+
+impl Start {
+    /// As the environment says alone.
+    pub fn of_environment() -> anyhow::Result<Self> {
+        let words = ["msb", "server", "start"];
+        match <crate::Cli as clap::Parser>::try_parse_from(words)?.verb {
+            Some(crate::Verb::Server(Server::Start(start))) => Ok(start),
+            _ => anyhow::bail!("`msb server start` is no command"),
+        }
+    }
+
+    /// Serves until SIGTERM or SIGINT.
+    pub fn run(self, scope: &Scope) -> anyhow::Result<ExitCode> {
+        let home = scope.sandboxes.home();
+        let everybody = self.dev || env::var("MICROSANDBOX_DEV_MODE").is_ok_and(|value| value == "true");
+        let access = match &self.key {
+            _ if everybody => Access::Everybody,
+            Some(text) => Access::Keys(auth::Secret::given(text)?),
+            None => Access::Keys(secret(scope)?),
+        };
+        let config = ServerConfig {
+            address: SocketAddr::new(self.host, self.port),
+            access,
+            limits: Limits::default(),
+            stop_sandboxes: !self.leave,
+        };
+        let pid = home.server_pid();
+        fs::create_dir_all(home.run()).context("The server's pid can't be kept")?;
+        fs::write(&pid, std::process::id().to_string()).context("The server's pid can't be kept")?;
+        let served = msb::server::serve(Arc::new(scope.sandboxes.clone()), config, |address| {
+            eprintln!("Serving sandboxes on http://{address}");
+        });
+        // Another server may have begun, and is not served by its removal; then this one could not listen.
+        if fs::read_to_string(&pid).is_ok_and(|text| text == std::process::id().to_string()) {
+            let _ = fs::remove_file(&pid);
+        }
+        served?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// What the keys of this home are signed with.
+fn secret(scope: &Scope) -> anyhow::Result<auth::Secret> {
+    let home = scope.sandboxes.home();
+    fs::create_dir_all(home.namespaces()).context("The server's key can't be kept")?;
+    Ok(auth::Secret::kept(&home.server_key())?)
+}
+
+fn stop(scope: &Scope) -> anyhow::Result<ExitCode> {
+    let text =
+        fs::read_to_string(scope.sandboxes.home().server_pid()).context("No server runs for this home")?;
+    let pid: i32 = text.trim().parse().context("The server's pid is no number")?;
+    // Only a program of ours: the number may be another's by now.
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    anyhow::ensure!(name.trim() == "msb", "No server runs for this home: process {pid} is another program");
+    kill(Pid::from_raw(pid), Signal::SIGTERM).context("The server can't be ended")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Keygen {
+    /// Prints it, until when it is valid, and for what.
+    fn run(self, scope: &Scope) -> anyhow::Result<ExitCode> {
+        let lasts = auth::lasting(&self.expire)?;
+        let namespace: Option<Name> = match self.namespace.as_str() {
+            "*" => None,
+            name => Some(name.parse()?),
+        };
+        let token = auth::keygen(&secret(scope)?, lasts, namespace.as_ref())?;
+        println!("Token: {}", token.text);
+        let until = token.expires.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        println!(
+            "Token expires: {} (seconds since 1970), in {}",
+            until.as_secs(),
+            crate::format::span(lasts)
+        );
+        println!("Namespace: {}", self.namespace);
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Health {
+    /// Fails where it does not say so.
+    fn run(self) -> anyhow::Result<ExitCode> {
+        let address = SocketAddr::from(([127, 0, 0, 1], self.port));
+        let mut stream = TcpStream::connect_timeout(&address, PATIENCE)
+            .with_context(|| format!("Nobody serves on {address}"))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"GET /api/v1/health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.take(4096).read_to_string(&mut answer)?;
+        anyhow::ensure!(
+            answer.starts_with("HTTP/1.1 200 "),
+            "The server is not well: {}",
+            crate::format::plain(&answer)
+        );
+        println!("healthy");
+        Ok(ExitCode::SUCCESS)
+    }
+}
