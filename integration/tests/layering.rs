@@ -154,6 +154,33 @@ fn of_the_root_builder_the_machine_knows_the_composition_alone() {
     only_module("src/machine", "rootfs_builder", "composed");
 }
 
+/// Images are made of what strangers send: who reads that knows nothing of sandboxes, and no machine.
+#[test]
+fn of_sandboxes_images_know_when_to_pull_alone() {
+    let mut wrong = Vec::new();
+    for path in sources(&workspace().join("msb/src/image")) {
+        let code = code(&path);
+        let pull_alone =
+            code.matches("crate::sandbox::").count() == code.matches("crate::sandbox::Pull;").count();
+        for other in named_after(&code, "crate::") {
+            let may = match other.as_str() {
+                "home" | "image" => true,
+                "sandbox" => pull_alone,
+                _ => false,
+            };
+            if !may {
+                wrong.push(format!("{}: image must not know {other}", path.display()));
+            }
+        }
+        for name in ["msb_runtime", "msb_agent", "clap", "anyhow"] {
+            if code.contains(&format!("{name}::")) {
+                wrong.push(format!("{}: image must not know {name}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn config_below_the_edge_is_pure() {
     let mut wrong = Vec::new();

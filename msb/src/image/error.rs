@@ -130,6 +130,9 @@ pub enum ImageError {
         #[source]
         source: PullError,
     },
+    /// What is given can't be read: cut off, too long, or no archive.
+    #[error("What is to be loaded can't be read")]
+    Read(#[source] io::Error),
     /// The archive can't be written.
     #[error("The archive can't be written")]
     Written(#[source] io::Error),

@@ -164,7 +164,14 @@ impl Store {
         let fail = || store("write to", self.temporary());
         let mut file = NamedTempFile::new_in(self.temporary()).map_err(fail())?;
         let mut from = Hashing::new(from, limit);
-        io::copy(&mut from, &mut file).map_err(fail())?;
+        let mut buffer = vec![0; 128 << 10];
+        loop {
+            let count = from.read(&mut buffer).map_err(ImageError::Read)?;
+            if count == 0 {
+                break;
+            }
+            file.write_all(&buffer[..count]).map_err(fail())?;
+        }
         let (digest, size) = from.finish();
         Ok(Loose { path: file.into_temp_path(), digest, size })
     }
