@@ -1,7 +1,36 @@
 # What the client 0.6.14 can do with a cloud, as published.
 import asyncio
+import os
+import tempfile
 
 from microsandbox import Sandbox
+
+
+async def files(fs, root):
+    name = root + "/a b"
+    data = bytes(range(256)) * 1000
+    await fs.write(name, data)
+    assert await fs.read(name) == data
+    await fs.write(name, b"short")
+    assert await fs.read_text(name) == "short"
+    found = await fs.stat(name)
+    assert found.size == 5 and str(found.kind) in ("file", "FsEntryKind.FILE"), found
+    await fs.mkdir(root + "/d/e")
+    await fs.copy(name, root + "/d/copy")
+    await fs.rename(root + "/d/copy", root + "/d/moved")
+    names = sorted(os.path.basename(entry.path) for entry in await fs.list(root + "/d"))
+    assert names == ["e", "moved"], names
+    assert await fs.exists(root + "/d/moved") and not await fs.exists(root + "/none")
+    await fs.remove(root + "/d/moved")
+    for wrong in (fs.read(root + "/none"), fs.list(name), fs.remove(root + "/d"), fs.read(root + "/d")):
+        try:
+            await wrong
+        except Exception as error:
+            assert any(text in str(error) for text in ("No such file", "Not a directory", "Is a directory")), error
+        else:
+            raise AssertionError("no failure")
+    await fs.remove_dir(root + "/d")
+    assert not await fs.exists(root + "/d")
 
 
 async def main():
@@ -23,6 +52,8 @@ async def main():
         assert "already" in str(error), error
     else:
         raise AssertionError("made twice")
+    with tempfile.TemporaryDirectory() as root:
+        await files(sandbox.fs, root)
     seen = []
     async for entry in await sandbox.log_stream(follow=True):
         seen.append(entry)

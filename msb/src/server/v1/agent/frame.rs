@@ -40,6 +40,12 @@ impl<'de> Deserialize<'de> for Data {
     }
 }
 
+/// A piece of what is read or written.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Piece {
+    pub data: Data,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Body {
     v: u8,

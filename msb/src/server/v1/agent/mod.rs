@@ -1,10 +1,13 @@
-//! `GET /v1/sandboxes/{id}/agent`, a WebSocket: processes of a sandbox for who speaks to the original's agent.
+//! `GET /v1/sandboxes/{id}/agent`, a WebSocket: processes and files of a sandbox for who speaks to the original's agent.
 //!
 //! Its binary messages are pieces of one stream of frames in each direction. Frames of one id belong together: a process
-//! with its streams.
+//! with its streams, or a question about files.
 
+mod entry;
 mod exec;
+mod files;
 mod frame;
+mod session;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -20,7 +23,7 @@ use axum::{
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use self::frame::{Frame, message, take};
+use self::frame::{BadFrame, Frame, message, take};
 use super::{problem::Problem, sandbox::of_id};
 use crate::{
     sandbox::{Failure, Key},
@@ -56,8 +59,9 @@ pub(super) async fn route(
 struct Relay {
     app: Arc<App>,
     key: Key,
-    sessions: HashMap<u32, exec::Session>,
-    queue: Arc<exec::Queue>,
+    sessions: HashMap<u32, session::Session>,
+    queue: Arc<session::Queue>,
+    handles: Arc<files::Handles>,
     sender: mpsc::Sender<Vec<u8>>,
     receiver: mpsc::Receiver<Vec<u8>>,
 }
@@ -88,7 +92,15 @@ struct CoreError<'text> {
 impl Relay {
     fn of(app: Arc<App>, key: Key) -> Self {
         let (sender, receiver) = mpsc::channel(WAITING);
-        Self { app, key, sessions: HashMap::new(), queue: Arc::default(), sender, receiver }
+        Self {
+            app,
+            key,
+            sessions: HashMap::new(),
+            queue: Arc::default(),
+            handles: Arc::default(),
+            sender,
+            receiver,
+        }
     }
 
     /// Until the client goes away, or says what is none of this. What it began ends with it.
@@ -136,6 +148,21 @@ impl Relay {
         }
     }
 
+    fn begin(&self, frame: &Frame) -> Result<session::Session, BadFrame> {
+        let (app, key, id) = (Arc::clone(&self.app), self.key.clone(), frame.id);
+        let sender = self.sender.clone();
+        if frame.kind == "core.fs.request" {
+            let (request, handles) = (frame.payload()?, Arc::clone(&self.handles));
+            return Ok(session::Session::begin(&self.queue, sender.clone(), move |told| async move {
+                files::run(&app, &key, id, request, &handles, &sender, told).await
+            }));
+        }
+        let request = frame.payload()?;
+        Ok(session::Session::begin(&self.queue, sender.clone(), move |told| async move {
+            exec::run(&app, &key, id, request, &sender, told).await
+        }))
+    }
+
     /// Does what a frame says; what is to be answered at once.
     fn take(&mut self, frame: &Frame) -> Option<Vec<u8>> {
         self.sessions.retain(|_, session| !session.ended());
@@ -146,28 +173,20 @@ impl Relay {
         match frame.kind.as_str() {
             "core.ping" => Some(message(frame.id, "core.pong", true, &Nothing {})),
             "core.touch" => Some(message(frame.id, "core.touched", true, &Touched { activity_seq: 0 })),
-            "core.exec.request" => {
+            "core.exec.request" | "core.fs.request" => {
                 if self.sessions.contains_key(&frame.id) {
-                    return wrong("invalid_session", "A process of this id runs");
+                    return wrong("invalid_session", "Something of this id runs");
                 }
                 if self.sessions.len() >= SESSIONS {
-                    return wrong("invalid_session", "Too many processes of one stream");
+                    return wrong("invalid_session", "Too much at once of one stream");
                 }
-                let Ok(request) = frame.payload() else {
-                    return wrong("invalid_payload", "This is no process");
-                };
-                let session = exec::begin(
-                    Arc::clone(&self.app),
-                    self.key.clone(),
-                    frame.id,
-                    request,
-                    self.sender.clone(),
-                    &self.queue,
-                );
-                self.sessions.insert(frame.id, session);
+                match self.begin(frame) {
+                    Ok(session) => drop(self.sessions.insert(frame.id, session)),
+                    Err(_) => return wrong("invalid_payload", "This is no question"),
+                }
                 None
             }
-            "core.exec.stdin" | "core.exec.resize" | "core.exec.signal" => {
+            "core.exec.stdin" | "core.exec.resize" | "core.exec.signal" | "core.fs.data" => {
                 // One that ended meanwhile is no error: its client can't know yet.
                 let session = self.sessions.get(&frame.id)?;
                 match session.tell(frame) {
