@@ -32,6 +32,8 @@ pub fn require_installed(packages: &[&str]) -> Result<()> {
 
 /// Debian's package manager serves one at a time, and several products are made at once.
 static APT: Mutex<()> = Mutex::new(());
+/// The same among processes: each test is one.
+const LOCK: &str = "msb-dev-apt.lock";
 
 fn install(missing: &[&str]) -> Result<()> {
     if missing.is_empty() {
@@ -43,6 +45,8 @@ fn install(missing: &[&str]) -> Result<()> {
         bail!("Missing Debian packages. Install them with:\n    sudo apt-get {}", arguments.join(" "));
     }
     let _turn = APT.lock().unwrap_or_else(PoisonError::into_inner);
+    let lock = fs::File::create(std::env::temp_dir().join(LOCK)).context("Cannot make a lock for apt-get")?;
+    lock.lock().context("Cannot wait for another apt-get of ours")?;
     eprintln!("Installing Debian packages: {}", missing.join(" "));
     // Lists may be old or, on a fresh machine, not there at all.
     apt(&["update"])?;

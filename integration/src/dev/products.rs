@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use super::Project;
 use super::cache::Inputs;
 use super::packages;
-use crate::host::{Fixture, Item, Setup, VirtualHost, fixture, image};
+use crate::host::{Fixture, Item, Setup, VirtualHost, base, fixture, image};
 use crate::kernel;
 
 /// Whether a program needs the C library of the system that it runs on.
@@ -133,6 +133,17 @@ impl Project {
             })?;
         }
         Ok(())
+    }
+
+    /// Debian as the product's image is built on it, in an archive.
+    pub fn debian(&self) -> Result<PathBuf> {
+        packages::require(&packages::HOST)?;
+        let inputs = Inputs::default().text(image::SUITE).text(base::PACKAGES);
+        let folder = self.cache.product("debian-base", inputs, |folder, step| {
+            step.phase("Debian's packages");
+            Ok(base::build(folder)?)
+        })?;
+        Ok(folder.join(base::ARCHIVE))
     }
 
     /// A program of this package for use in the virtual host.

@@ -91,13 +91,18 @@ pub fn build(folder: &Path) -> Result<(), ImageError> {
     if status.success() {
         return Ok(());
     }
+    Err(failed(log))
+}
+
+/// With the end of the log.
+pub(super) fn failed(log: PathBuf) -> ImageError {
     let text = fs::read_to_string(&log).unwrap_or_default();
     let last: Vec<&str> = text.lines().rev().take(15).collect();
-    Err(ImageError::Mmdebstrap { tail: last.into_iter().rev().collect::<Vec<_>>().join("\n"), log })
+    ImageError::Mmdebstrap { tail: last.into_iter().rev().collect::<Vec<_>>().join("\n"), log }
 }
 
 /// VERSION_CODENAME of os-release(5), or nothing.
-fn codename(release: &str) -> String {
+pub(super) fn codename(release: &str) -> String {
     let value = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
     value.unwrap_or_default().trim_matches('"').to_owned()
 }

@@ -7,6 +7,7 @@
 //! files in, and commands go over `channel`, in frames of `protocol`, to the `agent` inside.
 
 pub mod agent;
+pub mod base;
 pub mod channel;
 pub mod command;
 pub mod fixture;

@@ -13,6 +13,8 @@ use std::{
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket, client::client};
 
+use super::tools::{CHROMIUM, has};
+
 /// A page in a headless Chromium.
 pub struct Page {
     socket: WebSocket<TcpStream>,
@@ -25,11 +27,14 @@ pub struct Page {
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Page {
-    /// `url` in a browser of this machine; none: there is no browser.
+    /// `url` in a browser of this machine; none: there is no browser, and that was said.
     pub fn open(url: &str) -> Option<Self> {
-        let program = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(|program| {
-            Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
-        })?;
+        let program = ["chromium", "chromium-browser", "google-chrome"]
+            .into_iter()
+            .find(|program| {
+                Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
+            })
+            .or_else(|| has("the page in a browser", CHROMIUM).then_some("chromium"))?;
         let folder = tempfile::tempdir().unwrap();
         let chromium = Command::new(program)
             .args([

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use integration::dev::{packages, test::skipped};
 use msb::server::{
     Limits,
     auth::{Access, Secret, keygen},
@@ -20,6 +21,10 @@ fn python(package: &str) -> Option<PathBuf> {
     let python = folder.join("bin/python");
     let done = folder.join("done");
     if !done.exists() {
+        if let Err(error) = packages::require_installed(&["python3-venv"]) {
+            skipped(package, &error.to_string());
+            return None;
+        }
         let made = Command::new("python3").args(["-m", "venv"]).arg(&folder).status();
         let got = made.is_ok_and(|status| status.success())
             && Command::new(&python)
@@ -35,7 +40,7 @@ fn python(package: &str) -> Option<PathBuf> {
                 .status()
                 .is_ok_and(|status| status.success());
         if !got {
-            eprintln!("skipped: {package} can't be had on this machine");
+            skipped(package, "it can't be had from PyPI on this machine");
             return None;
         }
         fs::write(done, []).unwrap();

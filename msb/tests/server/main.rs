@@ -17,3 +17,4 @@ mod page;
 mod repl;
 mod robustness;
 mod rpc;
+mod tools;

@@ -11,15 +11,13 @@ use serde_json::json;
 use super::{
     browser::Page,
     client::{Server, read},
+    tools::{NODE, has},
 };
-
-const NONE: &str = "skipped: there is no Chromium on this machine";
 
 #[test]
 fn somebody_looks_at_sandboxes_and_works_in_one() {
     let server = Server::dev();
     let Some(mut page) = Page::open(&format!("http://{}/", server.address)) else {
-        eprintln!("{NONE}");
         return;
     };
     page.wait("!document.getElementById('none').hidden");
@@ -117,7 +115,6 @@ fn who_has_no_key_is_asked_for_one() {
     assert_eq!(read(&mut stream).status, 403);
 
     let Some(mut page) = Page::open(&format!("http://{}/", server.address)) else {
-        eprintln!("{NONE}");
         return;
     };
     page.wait("document.getElementById('ask').open");
@@ -133,8 +130,7 @@ fn who_has_no_key_is_asked_for_one() {
 
 #[test]
 fn a_screen_shows_what_is_written_to_it() {
-    if Command::new("node").arg("--version").output().is_err() {
-        eprintln!("skipped: there is no node on this machine");
+    if !has("a_screen_shows_what_is_written_to_it", NODE) {
         return;
     }
     let here = env!("CARGO_MANIFEST_DIR");

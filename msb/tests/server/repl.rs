@@ -1,11 +1,12 @@
 //! Code in an interpreter that stays, of this machine.
 
-use std::process::Command;
-
 use msb::server::{Limits, auth::Access};
 use serde_json::{Value, json};
 
-use super::client::{Server, stream};
+use super::{
+    client::{Server, stream},
+    tools::{NODE, has},
+};
 
 fn run(server: &Server, language: &str, code: &str) -> (String, String, String) {
     told(&server.result(
@@ -83,8 +84,7 @@ fn python_keeps_what_it_knows() {
 
 #[test]
 fn node_keeps_what_it_knows() {
-    if Command::new("node").arg("--version").output().is_err() {
-        eprintln!("skipped: there is no node on this machine");
+    if !has("node_keeps_what_it_knows", NODE) {
         return;
     }
     let server = Server::dev();
