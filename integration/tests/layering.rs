@@ -181,6 +181,33 @@ fn of_sandboxes_images_know_when_to_pull_alone() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Of the product's parts, who may know whom: the server has sandboxes by way of its engine, and sandboxes know of no server.
+#[test]
+fn sandboxes_know_no_server_and_networks_no_sandbox() {
+    let rules: [(&str, &[&str]); 3] = [
+        ("sandbox", &["home", "image", "name", "network", "sandbox"]),
+        ("network", &["network", "sandbox"]),
+        ("server", &["image", "name", "sandbox", "server"]),
+    ];
+    let mut wrong = Vec::new();
+    for (part, may) in rules {
+        for path in sources(&workspace().join("msb/src").join(part)) {
+            let code = code(&path);
+            let named = named_after(&code, "crate::").into_iter();
+            wrong.extend(
+                named
+                    .filter(|name| !may.contains(&name.as_str()))
+                    .map(|name| format!("{}: {name}", path.display())),
+            );
+            if part == "network" && code.replace("crate::sandbox::Network;", "").contains("crate::sandbox::")
+            {
+                wrong.push(format!("{}: more of sandboxes than whom they reach", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn config_below_the_edge_is_pure() {
     let mut wrong = Vec::new();

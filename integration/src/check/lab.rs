@@ -78,6 +78,18 @@ impl Lab {
         self.put("guest-posix", Project::here().guest_posix());
     }
 
+    /// Puts a file there, whose directory must be there.
+    pub fn write(&mut self, target: &str, content: Vec<u8>) {
+        let brought = self.host.sh(&format!("cat > {target}")).stdin(content).run();
+        assert_eq!(brought.expect("the host takes it").code, 0, "the host takes {target}");
+    }
+
+    /// Puts Debian there as an archive, for the product's image to be built on.
+    pub fn bring_debian(&mut self, target: &str) {
+        let archive = Project::here().debian().expect("Debian can be had");
+        self.write(target, std::fs::read(archive).expect("it was made just now"));
+    }
+
     fn put(&self, name: &str, program: anyhow::Result<PathBuf>) {
         let program = program.expect("the test's own program can be built");
         let program = std::fs::read(program).expect("it was built just now");

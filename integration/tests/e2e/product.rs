@@ -1,23 +1,219 @@
-//! The product's own command, for a person who knows Docker's: sandboxes without any Docker.
+//! The product: sandboxes without any Docker, for a shell and over HTTP; and as an image, with Docker's compose.
 
-use integration::check::Lab;
+use std::time::Duration;
 
-crate::conformance!(both: [], ours: [by_hand]);
+use integration::{check::Lab, host::command::HostCommand};
 
-/// A home on the disk, and the test image in it.
-const HOME: &str = "export MICROSANDBOX_HOME=/var/lib/home";
+crate::conformance!(both: [], ours: [by_hand, served, composed]);
+
+/// A home on the disk with the test image in it; and `rpc METHOD PARAMS`, the answer's result or error.
+const FUNCTIONS: &str = r#"
+export MICROSANDBOX_HOME=/var/lib/home MICROSANDBOX_IMAGE=busybox
+loaded() { docker save busybox | msb load; }
+rpc() {
+    python3 -c 'import json, sys, urllib.request
+body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": sys.argv[1], "params": json.loads(sys.argv[2])}).encode()
+ask = urllib.request.Request("http://127.0.0.1:5555/api/v1/rpc", body, {"Content-Type": "application/json"})
+answer = json.load(urllib.request.urlopen(ask))
+print(json.dumps(answer.get("result", answer.get("error"))))' "$@"
+}
+settled() { eventually '! pgrep -x "pasta.*" > /dev/null'; mount | grep -c /var/lib/home; ls /var/lib/home/run /run/user/0/msb 2> /dev/null | grep -v -e : -e '^$'; }
+"#;
+
+/// A network that is the Internet, with a private one behind the same link: a web server at an address of each.
+const INTERNET: &str = "ip netns add net; ip link add out0 type veth peer name in netns net
+for net in 203.0.113 10.9.0; do ip addr add $net.1/24 dev out0; ip -n net addr add $net.5/24 dev in; done
+ip link set out0 up; ip -n net link set in up; ip -n net link set lo up; ip route add default via 203.0.113.5
+mkdir /w; echo page > /w/index.html; ip netns exec net busybox httpd -p 80 -h /w
+busybox wget -qO- http://203.0.113.5/ && busybox wget -qO- http://10.9.0.5/";
 
 fn by_hand(lab: &mut Lab) {
     lab.bring_msb();
-    lab.define(HOME);
-    lab.step("an image is loaded", "docker save busybox | msb load")
-        .code(0)
-        .out("Loaded docker.io/library/busybox:latest\n");
+    lab.define(FUNCTIONS);
+    lab.step("an image is loaded", "loaded").code(0).out("Loaded docker.io/library/busybox:latest\n");
     lab.step(
-        "a command's output and exit code",
+        "output and exit code are the command's",
         "msb run --rm --network none busybox sh -c 'echo out; echo err >&2; exit 7'",
     )
     .code(7)
     .out("out\n")
     .err("err\n");
+    lab.step("a program that is not there", "msb run --rm --network none busybox nothing")
+        .code(127)
+        .err_has("not found");
+    lab.step(
+        "a line for the shell of the default image",
+        "msb run --rm --network none 'echo Hello from sandbox'",
+    )
+    .code(0)
+    .out("Hello from sandbox\n");
+    lab.step(
+        "a shell that reads its lines",
+        "echo 'echo line; exit 4' | msb run -i --rm --network none busybox",
+    )
+    .code(4)
+    .out("line\n");
+    lab.step(
+        "a terminal",
+        "echo 'stty size > /dev/null && echo tty-$((1+1)); exit 3' | script -qec 'msb run -it --rm --network none busybox' /dev/null",
+    )
+    .code(3)
+    .out_has("tty-2");
+    lab.step(
+        "one in the background, with a port, a volume and its name",
+        "msb run -d --name web --network none -p 8080:80 -v kept:/www -e GREETING=hello -w /tmp -c 1 -m 256m busybox \\
+         sh -c 'echo $GREETING $PWD; echo $GREETING > /www/index.html; echo own > /own; trap \"exit 5\" TERM; \\
+         httpd -p 127.0.0.1:80 -h /www; while :; do sleep 0.1; done'
+         eventually 'busybox wget -qO- http://127.0.0.1:8080/' 0.3",
+    )
+    .code(0)
+    .out("web\nhello\n");
+    lab.step(
+        "what runs",
+        "msb ps --format json | jq -c '.[] | [.name, .state, .request.ports[0].host]'; msb logs web",
+    )
+    .code(0)
+    .out("[\"web\",\"running\",8080]\nhello /tmp\n");
+    lab.step(
+        "commands in it",
+        "msb exec -e A=b web sh -c 'echo $A; cat; exit 3' < /dev/null; echo $?; echo in | msb exec -i -u nobody web sh -c 'cat; id -u'
+         msb exec web nothing; echo $?; msb exec -d web sh -c 'echo left > /left'; eventually 'msb exec web cat /left' 0.3",
+    )
+    .code(0)
+    .out("b\n3\nin\n65534\n127\nleft\n");
+    lab.step(
+        "what it uses",
+        "msb stats --format json | jq -c '.[] | [.name, .memory_bytes > 1000000, .disk_bytes > 0]'",
+    )
+    .code(0)
+    .out("[\"web\",true,true]\n");
+    lab.step("its name is taken", "msb run --name web busybox true").code(125).err_has("already");
+    lab.step(
+        "it ends as it wants to",
+        "msb stop web; msb ps -a --format json | jq -c '.[] | [.state, .exit_code]'; settled",
+    )
+    .out("web\n[\"stopped\",5]\n0\n");
+    lab.step(
+        "what it wrote is there when it runs again",
+        "msb start web; msb exec web cat /own /www/index.html",
+    )
+    .code(0)
+    .out("web\nown\nhello\n");
+    lab.step(
+        "its keeper is killed, and what it wrote is not lost",
+        "msb exec web sh -c 'echo late > /late; sync'; pkill -KILL -f '^msb keep default web'; msb stop -t 1 web; msb start web; msb exec web cat /late",
+    )
+    .code(0)
+    .out("web\nweb\nlate\n");
+    lab.step("all of it goes", "msb rm web; echo $?; msb rm -f web; msb volume rm kept; msb ps -aq; ls $MICROSANDBOX_HOME/volumes; settled")
+        .out("1\nweb\nkept\n0\n");
+    lab.step("a time limit", "msb run --rm --network none --timeout 1s busybox sh -c 'trap \"exit 9\" TERM; while :; do sleep 0.1; done'").code(9);
+    lab.must("the Internet", INTERNET);
+    lab.step(
+        "the Internet and nothing private",
+        "msb run --rm busybox sh -c 'for to in 203.0.113.5 10.9.0.5 10.9.0.1 172.17.0.1; do timeout 4 wget -qO- http://$to/ 2> /dev/null || echo $to closed; done'",
+    )
+    .code(0)
+    .out("page\n10.9.0.5 closed\n10.9.0.1 closed\n172.17.0.1 closed\n");
+    lab.step(
+        "all that the host can reach",
+        "msb run --rm --network open busybox wget -qO- http://10.9.0.5/; settled",
+    )
+    .out("page\n0\n");
+    lab.step("images go and come back", "msb save busybox > /tmp/saved && msb rmi busybox && msb images -q; docker rmi -f busybox > /dev/null; docker load -qi /tmp/saved; msb load -i /tmp/saved")
+        .code(0)
+        .out_is("names of one image", |out| out.lines().all(|line| line.contains("busybox")) && out.contains("Loaded"));
+    lab.step("hostile words", "msb run --rm --name ../x busybox true; msb run -v a:b busybox true; msb run -p 0:0 busybox true; msb exec ../../etc true; ls $MICROSANDBOX_HOME")
+        .out_is("nothing new", |out| out == "images\nl\nnamespaces\nrun\nvolumes\n");
+}
+
+fn served(lab: &mut Lab) {
+    lab.bring_msb();
+    lab.define(FUNCTIONS);
+    lab.must("an image", "loaded");
+    lab.must(
+        "a server",
+        "msb server start --dev > /tmp/server.log 2>&1 < /dev/null & eventually 'msb server health' 0.2",
+    );
+    lab.step(
+        "a sandbox of an image that would end at once, and what runs in it",
+        r#"rpc sandbox.start '{"sandbox":"one","config":{"image":"busybox","memory":256,"cpus":1,"envs":["A=b"]}}'
+           rpc sandbox.command.run '{"sandbox":"one","command":"sh","args":["-c","echo $A; echo err >&2; exit 3"]}' | jq -c '[.exit_code, .success, [.output[].text]]'
+           rpc sandbox.command.run '{"sandbox":"one","command":"ps"}' | jq -r '.output[].text' | grep -c exe
+           rpc sandbox.metrics.get '{"sandbox":"one"}' | jq -c '.sandboxes[] | [.name, .running, .memory_usage > 0]'"#,
+    )
+    .code(0)
+    .out("\"Sandbox one started successfully\"\n[3,false,[\"b\",\"err\"]]\n1\n[\"one\",true,true]\n");
+    lab.step("it stops, and its files stay", r#"rpc sandbox.command.run '{"sandbox":"one","command":"sh","args":["-c","echo kept > /kept"]}' > /dev/null
+        rpc sandbox.stop '{"sandbox":"one"}'; rpc sandbox.stop '{"sandbox":"one"}'; rpc sandbox.start '{"sandbox":"one"}'
+        rpc sandbox.command.run '{"sandbox":"one","command":"cat","args":["/kept"]}' | jq -r '.output[].text'"#)
+        .out("\"Sandbox one stopped successfully\"\n\"Sandbox one stopped successfully\"\n\"Sandbox one started successfully\"\nkept\n");
+    lab.step("what can't be started leaves nothing", r#"rpc sandbox.start '{"sandbox":"two","config":{"image":"busybox:none"}}' | jq -r .message | head -c 20; echo; msb ps -aq"#)
+        .code(0)
+        .out_is("the one", |out| out.lines().last() == Some("one"));
+    lab.step("the server is killed, and the next one finds its sandboxes", r#"kill -KILL $(cat $MICROSANDBOX_HOME/run/.server.pid)
+        msb server start --dev > /tmp/server.log 2>&1 < /dev/null & eventually 'msb server health' 0.2 > /dev/null
+        rpc sandbox.command.run '{"sandbox":"one","command":"cat","args":["/kept"]}' | jq -r '.output[].text'"#)
+        .code(0)
+        .out("kept\n");
+    lab.step("it ends, and its sandboxes with it", "msb server stop; eventually '! msb server health 2> /dev/null' 0.5; eventually '[ -z \"$(msb ps -q)\" ]'; msb rm one; settled")
+        .out("one\n0\n");
+}
+
+/// An image of Docker's takes long under emulation.
+fn patient(command: HostCommand<'_>) -> HostCommand<'_> {
+    command.timeout(Duration::from_secs(280))
+}
+
+/// As a user has it, with parts that are built already and a Debian that is here: the virtual host reaches neither a registry
+/// nor a package source.
+fn composed(lab: &mut Lab) {
+    lab.bring_msb();
+    lab.must("a folder", "mkdir -p /root/product");
+    for (name, content) in [
+        ("Dockerfile", include_str!("../../../Dockerfile")),
+        ("docker-compose.yml", include_str!("../../../docker-compose.yml")),
+        (".env", include_str!("../../../.env.example")),
+    ] {
+        lab.write(&format!("/root/product/{name}"), content.into());
+    }
+    lab.bring_debian("/root/debian.tar");
+    lab.define("cd /root/product; export MICROSANDBOX_PARTS=parts:local MICROSANDBOX_AUTO_PULL_IMAGES=false");
+    lab.step_with(
+        "its parts, and Debian",
+        "mkdir -p /root/parts/out; tar -C / -c usr/local/bin/msb usr/local/bin/msb-runtime usr/lib/msb | tar -C /root/parts/out -x
+         tar -C /root/parts -c out | docker import - parts:local > /dev/null; docker import /root/debian.tar debian:13.2-slim > /dev/null",
+        patient,
+    )
+    .code(0);
+    lab.step_with("it is built", "docker compose build", patient).code(0);
+    lab.step_with(
+        "a line for a shell in a microVM",
+        "docker compose run --rm -T microsandbox run --network none 'echo Hello from sandbox; uname -r; exit 6'",
+        patient,
+    )
+    .code(6)
+    .out_is("the guest's kernel", |out| out.starts_with("Hello from sandbox\n") && out.contains("-msb"));
+    lab.step(
+        "a shell that reads a pipe",
+        "echo 'echo pipe-$((1+1)); exit 4' | docker compose run --rm -T microsandbox",
+    )
+    .code(4)
+    .out_has("pipe-2");
+    lab.step(
+        "a shell at a terminal",
+        "(sleep 15; echo 'echo tty-$((1+1)); exit 3') | script -qec 'docker compose run --rm microsandbox' /dev/null",
+    )
+    .code(3)
+    .out_has("tty-2");
+    lab.step("its help", "docker compose run --rm -T microsandbox --help").code(0).out_has("Usage: msb");
+    lab.step(
+        "the server",
+        "docker compose up -d; eventually 'curl -s http://127.0.0.1:5555/api/v1/health || busybox wget -qO- http://127.0.0.1:5555/api/v1/health' 0.5; echo",
+    )
+    .code(0)
+    .out_has("healthy");
+    lab.step("what it may", "docker inspect $(docker compose ps -q) | jq -c '.[0].HostConfig | [.Privileged, .CapAdd]'; docker compose exec -T microsandbox msb doctor")
+        .out_is("no more than is needed", |out| out.starts_with("[false,[\"SYS_ADMIN\",\"NET_ADMIN\"]]\n") && !out.contains("FAIL"));
+    lab.step("it goes", "docker compose down -t 20; docker ps -aq").out("");
 }

@@ -12,11 +12,15 @@
 mod namespace;
 
 use std::{
+    fs::DirBuilder,
     io,
     net::{IpAddr, Ipv4Addr},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
+
+use nix::unistd::geteuid;
 
 use crate::sandbox::Network;
 
@@ -58,6 +62,13 @@ pub struct Attached {
     path: PathBuf,
 }
 
+/// Where the namespace of a machine is while it runs. What confines pasta on Debian (AppArmor) lets it open namespaces here, as
+/// rootless engines have them, and hardly anywhere else.
+#[must_use]
+pub fn path(machine: &str) -> PathBuf {
+    PathBuf::from(format!("/run/user/{}/msb", geteuid())).join(machine)
+}
+
 /// Makes the namespace at `path`, and joins it with the host's network; none where a sandbox has none.
 ///
 /// # Errors
@@ -67,7 +78,9 @@ pub fn attach(network: Network, path: &Path) -> Result<Option<Attached>, Network
         return Ok(None);
     }
     forget(path);
-    let made = namespace::make(path);
+    let directory = path.parent().unwrap_or(path);
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    let made = made.and_then(|()| namespace::make(path));
     let attached = Attached { path: path.to_owned() };
     if let Err(source) = made {
         attached.detach();
@@ -98,6 +111,8 @@ fn connect(path: &Path) -> Result<(), NetworkError> {
     let resolver = RESOLVER.to_string();
     let mut pasta = Command::new(PASTA);
     pasta.arg("--netns").arg(path).args(["--config-net", "--quiet", "--ns-ifname", INTERFACE]);
+    // As another user it could neither open nor enter the namespace. It gives up all other powers by itself.
+    pasta.args(["--runas", "0:0"]);
     // The gateway is the gateway, and no way to what listens on the host's loopback.
     pasta.args(["--no-map-gw", "--dns-forward", &resolver]);
     // Nothing of the namespace is reached by it, and nothing of the host's loopback from there.

@@ -6,7 +6,11 @@ use oci_spec::image::ImageConfiguration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Key, Network, Request, Where, stored::Place, user::User};
+use super::{
+    Key, Network, Request, Where,
+    stored::{Place, Stored},
+    user::User,
+};
 use crate::{home::Home, network};
 
 /// Of who sets none.
@@ -112,23 +116,17 @@ fn environment(request: &Request, image: &Defaults, user: &User, key: &Key) -> V
 
 /// The whole `config.json`.
 #[must_use]
-pub fn config(
-    request: &Request,
-    image: &Defaults,
-    user: &User,
-    key: &Key,
-    home: &Home,
-    place: &Place,
-) -> Value {
+pub fn config(stored: &Stored, user: &User, home: &Home, place: &Place) -> Value {
+    let Stored { request, defaults: image, key, .. } = stored;
     let workdir = match &request.workdir {
         Some(own) => own.clone(),
         None if image.workdir.is_empty() => "/".into(),
         None => Path::new("/").join(&image.workdir),
     };
     let mounts: Vec<Value> = fixed_mounts().into_iter().chain(volumes(request, home)).collect();
-    let namespace = match request.network {
+    let of_network = match request.network {
         Network::None => json!({ "type": "network" }),
-        Network::Public | Network::Open => json!({ "type": "network", "path": place.network() }),
+        Network::Public | Network::Open => json!({ "type": "network", "path": network::path(&stored.id) }),
     };
     json!({
         "ociVersion": "1.2.0",
@@ -153,7 +151,7 @@ pub fn config(
         "linux": {
             "resources": resources(request),
             "namespaces": [
-                { "type": "pid" }, { "type": "ipc" }, { "type": "uts" }, { "type": "mount" }, { "type": "cgroup" }, namespace,
+                { "type": "pid" }, { "type": "ipc" }, { "type": "uts" }, { "type": "mount" }, { "type": "cgroup" }, of_network,
             ],
             "maskedPaths": MASKED,
             "readonlyPaths": READ_ONLY,
@@ -262,7 +260,8 @@ mod tests {
             ..Request::of("i")
         };
         let key = Key::of("box".parse().unwrap());
-        let config = config(&request, &Defaults::default(), &user(), &key, &home, &place);
+        let stored = Stored::new(key, request, String::new(), vec![], Defaults::default()).unwrap();
+        let config = config(&stored, &user(), &home, &place);
         std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
         let spec = msb_runtime::bundle::Spec::load(dir.path()).unwrap();
         let settings = msb_runtime::config::Settings::default();

@@ -113,12 +113,6 @@ impl Place {
         self.0.join("warnings")
     }
 
-    /// Its network namespace, while it runs.
-    #[must_use]
-    pub fn network(&self) -> PathBuf {
-        self.0.join("network")
-    }
-
     /// What is kept of it; none: it is no sandbox, or only half of one.
     ///
     /// # Errors

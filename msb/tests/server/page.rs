@@ -1,6 +1,6 @@
 //! The page, in a browser.
 
-use std::{io::Write, net::Shutdown, process::Command, time::Duration};
+use std::{io::Write, process::Command, time::Duration};
 
 use msb::server::{
     Limits,
@@ -107,11 +107,10 @@ fn who_has_no_key_is_asked_for_one() {
     }
     // What another's page would send.
     let mut stream = server.connect();
-    let upgrade = "GET /page/terminal HTTP/1.1\r\nHost: here\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    let upgrade = "GET /page/terminal HTTP/1.1\r\nHost: here\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n\
                    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
                    Origin: http://elsewhere\r\n\r\n";
     stream.write_all(upgrade.as_bytes()).unwrap();
-    stream.shutdown(Shutdown::Write).unwrap();
     assert_eq!(read(&mut stream).status, 403);
 
     let Some(mut page) = Page::open(&format!("http://{}/", server.address)) else {

@@ -97,12 +97,14 @@ impl Sandboxes {
         let mut begun = Begun { sandboxes: self, place, container: None, network: None };
         root::mount_root(self.home().path(), place, &stored.layers).map_err(Failure::other)?;
         let beneath = Beneath::new(&place.root()).map_err(Failure::other)?;
-        let defaults = stored.defaults.clone();
-        let name = stored.request.user.as_deref().unwrap_or(&defaults.user);
+        let name = stored.request.user.as_deref().unwrap_or(&stored.defaults.user);
         let user = user::find(&beneath, name).map_err(|error| Failure::Bad(error.to_string()))?;
-        begun.network = network::attach(stored.request.network, &place.network()).map_err(Failure::other)?;
+        let namespace = network::path(&stored.id);
+        begun.network = network::attach(stored.request.network, &namespace).map_err(Failure::other)?;
         files::write(&beneath, &stored.key, begun.network.as_ref()).map_err(Failure::other)?;
-        let config = bundle::config(&stored.request, &defaults, &user, &stored.key, self.home(), place);
+        // Whoever has it open keeps the root mounted.
+        drop(beneath);
+        let config = bundle::config(&stored, &user, self.home(), place);
         fs::write(place.bundle().join("config.json"), config.to_string()).map_err(Failure::other)?;
         self.make_volumes(&stored.request).map_err(Failure::other)?;
 
@@ -152,7 +154,7 @@ impl Sandboxes {
     pub(super) fn settle(&self, place: &Place, stored: &Stored) -> Result<(), Failure> {
         let id = stored.id().map_err(Failure::other)?;
         delete::delete(&id, true, &self.context(place))?;
-        network::forget(&place.network());
+        network::forget(&network::path(&stored.id));
         root::unmount_root(place).map_err(Failure::other)
     }
 }
