@@ -38,6 +38,7 @@ for way in none in out; do
         /bench/bundle/config.json > /bench/stdio/$way/config.json
 done
 head -c 8M /dev/zero > /bench/stdio/8M
+docker save busybox | MICROSANDBOX_HOME=/bench/home msb load > /dev/null
 mkdir -p /bench/exec; jq '.process.args = ["sleep", "100000"] | .root.path = "/bench/bundle/rootfs"' /bench/bundle/config.json > /bench/exec/config.json
 msb-runtime --root /run/bench run --detach --bundle /bench/exec bench < /dev/null > /dev/null 2>&1
 runc --root /run/bench-runc run --detach --bundle /bench/exec bench < /dev/null > /dev/null 2>&1
@@ -51,6 +52,11 @@ const INPUT: &str = "8 MiB of input";
 /// What comes before its first word is Docker's own more than the runtime's, and of no certain length: its hook
 /// `libnetwork-setkey` takes from a fifth of a second to a whole one. The end is told apart.
 const RUN: &str = "docker run";
+
+/// The product's own command, from its start to its end, and what a user of Docker would have typed instead.
+const PRODUCT: &str = "msb run, or docker run";
+const MSB_RUN: &str =
+    "env MICROSANDBOX_HOME=/bench/home msb run --rm --network none busybox echo container-speaks";
 
 /// Prints how long each `docker stop` took, in nanoseconds, as a JSON array.
 const STOP: &str = r#"
@@ -83,10 +89,12 @@ pub fn measure(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str))
             r#"sh -c "cat /bench/stdio/8M | PROGRAM --root STATE run --bundle /bench/stdio/in in""#,
         ),
         (RUN, RUNS, "docker run --rm --network none --runtime=RUNTIME busybox echo container-speaks"),
+        (PRODUCT, RUNS, "docker run --rm --network none --runtime=runc busybox echo container-speaks"),
         ("docker exec", RUNS, "docker exec in-RUNTIME echo container-speaks"),
     ] {
         for runtime in ["runc", "msb"] {
             let (program, state) = own(runtime);
+            let command = if case == PRODUCT && runtime == "msb" { MSB_RUN } else { command };
             let command =
                 command.replace("PROGRAM", program).replace("STATE", state).replace("RUNTIME", runtime);
             let name = format!("{case}, {runtime}");

@@ -126,7 +126,11 @@ fn stood_still(error: &anyhow::Error) -> bool {
 
 /// What is counted in instructions.
 fn by_instructions(project: &Project, build: &Build, bench: &Bench, report: &mut Report) -> Result<Outcome> {
-    let mut payload = if bench.has(Part::Shim) { project.payload()? } else { build.payload() };
+    let mut payload = match (bench.has(Part::Callers), bench.has(Part::Shim)) {
+        (true, _) => project.shipped()?,
+        (false, true) => project.payload()?,
+        (false, false) => build.payload(),
+    };
     for (program, name) in
         [(project.rootfs_program()?, "msb-rootfs"), (project.host_program("host-measure")?, "host-measure")]
     {

@@ -87,6 +87,13 @@ fn by_hand(lab: &mut Lab) {
     )
     .code(0)
     .out("[\"web\",true,true]\n");
+    lab.step(
+        "files out of it and into it, running or not",
+        "msb cp web:/own /tmp/own; cat /tmp/own; mkdir -p /tmp/tree/sub; echo new > /tmp/tree/sub/file; msb cp /tmp/tree web:/
+         msb exec web cat /tree/sub/file; msb cp web:/tree /tmp/back; cat /tmp/back/sub/file; msb cp web:/none /tmp; echo $?",
+    )
+    .code(0)
+    .out("own\nnew\nnew\n125\n");
     lab.step("its name is taken", "msb run --name web busybox true").code(125).err_has("already");
     lab.step(
         "it ends as it wants to",
@@ -108,6 +115,7 @@ fn by_hand(lab: &mut Lab) {
     lab.step("all of it goes", "msb rm web; echo $?; msb rm -f web; msb volume rm kept; msb ps -aq; ls $MICROSANDBOX_HOME/volumes; settled")
         .out("1\nweb\nkept\n0\n");
     lab.step("a time limit", "msb run --rm --network none --timeout 1s busybox sh -c 'trap \"exit 9\" TERM; while :; do sleep 0.1; done'").code(9);
+    lab.step("without any way out", "msb run --rm busybox echo offline").code(0).out("offline\n");
     lab.must("the Internet", INTERNET);
     lab.step(
         "the Internet and nothing private",

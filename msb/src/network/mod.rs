@@ -26,6 +26,10 @@ use crate::sandbox::Network;
 
 /// Where a guest asks for names: an address of the link, which nobody else has (RFC 3927).
 pub const RESOLVER: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 1, 1));
+/// What a guest has: the link is of two, and nobody else's. Addresses are the host's own as soon as a packet has left pasta.
+const ADDRESS: &str = "192.168.127.2";
+const GATEWAY: &str = "192.168.127.1";
+const NETMASK: &str = "30";
 /// What is called so in the namespace, and in the guest.
 const INTERFACE: &str = "eth0";
 /// The program, of Debian's package passt.
@@ -113,6 +117,8 @@ fn connect(path: &Path) -> Result<(), NetworkError> {
     pasta.arg("--netns").arg(path).args(["--config-net", "--quiet", "--ns-ifname", INTERFACE]);
     // As another user it could neither open nor enter the namespace. It gives up all other powers by itself.
     pasta.args(["--runas", "0:0"]);
+    // Not the host's own addresses, by which a guest could not reach it, and not its routes, which may lead nowhere.
+    pasta.args(["--address", ADDRESS, "--netmask", NETMASK, "--gateway", GATEWAY]);
     // The gateway is the gateway, and no way to what listens on the host's loopback.
     pasta.args(["--no-map-gw", "--dns-forward", &resolver]);
     // Nothing of the namespace is reached by it, and nothing of the host's loopback from there.

@@ -7,6 +7,7 @@
 
 mod beneath;
 mod bundle;
+mod copy;
 mod exec;
 mod failure;
 mod info;

@@ -8,6 +8,7 @@
 //! ```
 
 mod completion;
+mod cp;
 mod default;
 mod doctor;
 mod enter;
@@ -77,6 +78,7 @@ enum Verb {
     Kill(kill::Kill),
     #[command(name = "rm", visible_alias = "remove")]
     Remove(remove::Remove),
+    Cp(cp::Cp),
     Inspect(inspect::Inspect),
     #[command(visible_alias = "metrics")]
     Stats(stats::Stats),
@@ -157,6 +159,7 @@ fn act(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Stop(stop) => stop.run(&scope),
         Verb::Kill(kill) => kill.run(&scope),
         Verb::Remove(remove) => remove.run(&scope),
+        Verb::Cp(cp) => cp.run(&scope),
         Verb::Inspect(inspect) => inspect.run(&scope),
         Verb::Stats(stats) => stats.run(&scope),
         Verb::Images(images) => images.run(&scope),

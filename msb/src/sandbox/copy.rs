@@ -1,0 +1,262 @@
+//! Files out of a sandbox and into it, as an archive (tar) that passes through: nothing is stored on the way.
+//!
+//! Out: from the root on the host, into which a sandbox that runs brings what it wrote while it stands still for a moment. So any
+//! image will do, and what is read is read beneath the root, links as links. In: into the root of one that does not run; in one
+//! that runs by its own `tar`. What a sandbox holds is hostile: no link of it leads out of its root.
+
+use std::{
+    ffi::OsStr,
+    fs::File,
+    io::{self, Read, Write},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{ffi::OsStrExt, fs::MetadataExt},
+    },
+    path::{Path, PathBuf},
+    thread,
+};
+
+use msb_runtime::verbs::{VerbError, pause, resume};
+use nix::{
+    dir::Dir,
+    fcntl::{AtFlags, OFlag, openat, readlinkat},
+    sys::stat::{FileStat, Mode, SFlag, fstat, fstatat},
+    unistd::pipe,
+};
+use tar::{Builder, EntryType, Header};
+
+use super::{
+    Exec, Failure, Key, Sandboxes,
+    beneath::Beneath,
+    root,
+    stored::{Place, Stored},
+};
+
+/// How deep directories are in directories.
+const DEEP: usize = 256;
+
+impl Sandboxes {
+    /// Writes what is at `path` to an archive, in which it is called `name`.
+    ///
+    /// # Errors
+    /// [`Failure::NoSandbox`], [`Failure::Bad`] where nothing is at the path.
+    pub fn copy_out(&self, key: &Key, path: &Path, name: &OsStr, to: impl Write) -> Result<(), Failure> {
+        self.at_rest(key, |root| {
+            let (parent, last) = split(path);
+            let found = root.directory(parent).and_then(|directory| {
+                let mut archive = Builder::new(to);
+                match last {
+                    Some(last) => add(&mut archive, directory.as_fd(), last, &PathBuf::from(name), 0)?,
+                    None => add_all(&mut archive, &directory, &PathBuf::from(name), 0)?,
+                }
+                archive.finish()
+            });
+            found.map_err(|error| wrong(path, &error))
+        })
+    }
+
+    /// Puts what an archive holds into the directory at `path`.
+    ///
+    /// # Errors
+    /// [`Failure::NoSandbox`], [`Failure::Bad`] where there is no such directory; [`Failure::NoProgram`] where a sandbox that runs
+    /// has no `tar`.
+    pub fn copy_in(&self, key: &Key, path: &Path, mut from: impl Read) -> Result<(), Failure> {
+        let (_, stored) = self.find(key)?;
+        if self.entry(&stored).is_some() {
+            return self.copy_in_running(key, path, from);
+        }
+        self.at_rest(key, |root| {
+            let unpacked = root.find(path).and_then(|(_held, stable)| {
+                let mut archive = tar::Archive::new(&mut from);
+                archive.set_preserve_permissions(true);
+                archive.set_preserve_ownerships(true);
+                archive.set_overwrite(true);
+                archive.unpack(stable)
+            });
+            unpacked.map_err(|error| wrong(path, &error))
+        })
+    }
+
+    fn copy_in_running(&self, key: &Key, path: &Path, mut from: impl Read) -> Result<(), Failure> {
+        let (input, ours) = pipe().map_err(Failure::other)?;
+        let (said, errors) = pipe().map_err(Failure::other)?;
+        let null: OwnedFd = File::options().write(true).open("/dev/null").map_err(Failure::other)?.into();
+        let program = Exec { user: Some("0".into()), ..Exec::of(&["tar", "-x", "-f", "-", "-C"]) };
+        let args = [program.args, vec![path.to_string_lossy().into_owned()]].concat();
+        let exec = Exec { args, ..program };
+        let running = self.begin(key, &exec, [input, null, errors], true, None)?;
+        let told = thread::spawn(move || io::read_to_string(File::from(said).take(400)).unwrap_or_default());
+        let copied = io::copy(&mut from, &mut File::from(ours));
+        let exit = running.wait();
+        let told = told.join().unwrap_or_default();
+        if exit.code() != 0 {
+            return Err(Failure::Bad(format!("{} can't be copied to: {}", path.display(), told.trim())));
+        }
+        copied.map(drop).map_err(Failure::other)
+    }
+
+    /// Whether a directory is at `path`.
+    ///
+    /// # Errors
+    /// [`Failure::NoSandbox`]
+    pub fn has_directory(&self, key: &Key, path: &Path) -> Result<bool, Failure> {
+        self.at_rest(key, |root| Ok(root.directory(path).is_ok()))
+    }
+
+    /// Does something with the root while nothing writes to it, and all that was written is in it.
+    fn at_rest<T>(&self, key: &Key, act: impl FnOnce(&Beneath) -> Result<T, Failure>) -> Result<T, Failure> {
+        let (place, stored) = self.find(key)?;
+        let Some(entry) = self.entry(&stored) else { return self.mounted(&place, &stored, act) };
+        let entry = entry.locked().map_err(VerbError::from)?;
+        // One that stands still already goes on standing still.
+        let paused = pause::pause(&entry).is_ok();
+        let root = Beneath::new(&place.root()).map_err(Failure::other);
+        let done = root.and_then(|root| act(&root));
+        if paused {
+            resume::resume(&entry)?;
+        }
+        done
+    }
+
+    fn mounted<T>(
+        &self,
+        place: &Place,
+        stored: &Stored,
+        act: impl FnOnce(&Beneath) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let _lock = place.lock().map_err(Failure::other)?;
+        root::mount_root(self.home().path(), place, &stored.layers).map_err(Failure::other)?;
+        let done = Beneath::new(&place.root()).map_err(Failure::other).and_then(|root| act(&root));
+        root::unmount_root(place).map_err(Failure::other)?;
+        done
+    }
+}
+
+fn wrong(path: &Path, error: &io::Error) -> Failure {
+    Failure::Bad(format!("{} can't be copied: {error}", path.display()))
+}
+
+/// The directory and the name in it; no name: the root itself, or a directory that is given by what is in it.
+fn split(path: &Path) -> (&Path, Option<&OsStr>) {
+    match path.file_name() {
+        Some(last) => (path.parent().unwrap_or(Path::new("/")), Some(last)),
+        None => (path, None),
+    }
+}
+
+/// One of `directory`, as it is: links are links, and what is neither a file nor a directory is left out.
+fn add(
+    archive: &mut Builder<impl Write>,
+    directory: impl AsFd,
+    last: &OsStr,
+    name: &Path,
+    deep: usize,
+) -> io::Result<()> {
+    let stat = fstatat(&directory, last, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+    match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
+        SFlag::S_IFDIR => {
+            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            add_all(archive, &openat(&directory, last, flags, Mode::empty())?, name, deep)
+        }
+        SFlag::S_IFREG => {
+            let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+            let file = File::from(openat(&directory, last, flags, Mode::empty())?);
+            let metadata = file.metadata()?;
+            if !metadata.is_file() {
+                return Ok(());
+            }
+            let mut header = header(&fstat(&file)?, EntryType::Regular);
+            header.set_size(metadata.size());
+            archive.append_data(&mut header, name, file.take(metadata.size()))
+        }
+        SFlag::S_IFLNK => {
+            let target = readlinkat(&directory, last)?;
+            archive.append_link(&mut header(&stat, EntryType::Symlink), name, target)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn add_all(
+    archive: &mut Builder<impl Write>,
+    directory: &OwnedFd,
+    name: &Path,
+    deep: usize,
+) -> io::Result<()> {
+    if deep > DEEP {
+        return Err(io::Error::other("directories are too deep in each other"));
+    }
+    archive.append_data(&mut header(&fstat(directory)?, EntryType::Directory), name, io::empty())?;
+    let mut names = Vec::new();
+    for entry in Dir::from_fd(directory.try_clone()?)?.iter() {
+        let entry = OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned();
+        if entry != "." && entry != ".." {
+            names.push(entry);
+        }
+    }
+    names.sort();
+    for entry in names {
+        add(archive, directory, &entry, &name.join(&entry), deep + 1)?;
+    }
+    Ok(())
+}
+
+fn header(stat: &FileStat, kind: EntryType) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(stat.st_mode & 0o7777);
+    header.set_uid(stat.st_uid.into());
+    header.set_gid(stat.st_gid.into());
+    header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or(0));
+    header.set_size(0);
+    header
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    fn archived(root: &Path, path: &str) -> Vec<(String, Vec<u8>)> {
+        let beneath = Beneath::new(root).unwrap();
+        let (parent, last) = split(Path::new(path));
+        let mut archive = Builder::new(Vec::new());
+        let directory = beneath.directory(parent).unwrap();
+        match last {
+            Some(last) => add(&mut archive, &directory, last, Path::new("name"), 0).unwrap(),
+            None => add_all(&mut archive, &directory, Path::new("name"), 0).unwrap(),
+        }
+        let bytes = archive.into_inner().unwrap();
+        let mut archive = tar::Archive::new(&*bytes);
+        archive
+            .entries()
+            .unwrap()
+            .map(|entry| {
+                let mut entry = entry.unwrap();
+                let mut content = Vec::new();
+                entry.read_to_end(&mut content).unwrap();
+                (entry.path().unwrap().display().to_string(), content)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_tree_comes_out_and_no_link_is_followed_out_of_the_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        fs::create_dir_all(root.join("data/sub")).unwrap();
+        fs::write(dir.path().join("secret"), "host").unwrap();
+        fs::write(root.join("data/sub/file"), "inside").unwrap();
+        symlink("../../secret", root.join("data/link")).unwrap();
+        symlink(dir.path(), root.join("out")).unwrap();
+        nix::unistd::mkfifo(&root.join("data/pipe"), Mode::S_IRWXU).unwrap();
+        let all = archived(&root, "/data");
+        let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["name", "name/link", "name/sub", "name/sub/file"]);
+        assert_eq!(all[3].1, b"inside");
+        assert!(Beneath::new(&root).unwrap().directory(Path::new("/out")).is_err());
+        assert_eq!(archived(&root, "/data/sub/file")[0].1, b"inside");
+        assert_eq!(archived(&root, "/").len(), 6);
+    }
+}
