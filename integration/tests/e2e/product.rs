@@ -186,7 +186,8 @@ fn composed(lab: &mut Lab) {
         lab.write(&format!("/root/product/{name}"), content.into());
     }
     lab.bring_debian("/root/debian.tar");
-    lab.define("cd /root/product; export MICROSANDBOX_PARTS=parts:local MICROSANDBOX_AUTO_PULL_IMAGES=false");
+    // Docker refuses a limit of more processors than there are.
+    lab.define("cd /root/product; export MICROSANDBOX_PARTS=parts:local MICROSANDBOX_AUTO_PULL_IMAGES=false MICROSANDBOX_CPU_LIMIT=1");
     lab.step_with(
         "its parts, and Debian",
         "mkdir -p /root/parts/out; tar -C / -c usr/local/bin/msb usr/local/bin/msb-runtime usr/lib/msb | tar -C /root/parts/out -x
@@ -214,10 +215,11 @@ fn composed(lab: &mut Lab) {
     )
     .code(3)
     .out_has("tty-2");
+    lab.step("a volume", "docker compose run --rm -T microsandbox run --network none -v kept:/kept 'echo x > /kept/file; cat /kept/file'").code(0).out("x\n");
     lab.step("its help", "docker compose run --rm -T microsandbox --help").code(0).out_has("Usage: msb");
     lab.step(
         "the server",
-        "docker compose up -d; eventually 'curl -s http://127.0.0.1:5555/api/v1/health || busybox wget -qO- http://127.0.0.1:5555/api/v1/health' 0.5; echo",
+        "docker compose up -d; eventually 'busybox wget -qO- http://127.0.0.1:5555/api/v1/health' 0.5; echo",
     )
     .code(0)
     .out_has("healthy");
