@@ -90,6 +90,12 @@ impl Lab {
         self.write(target, std::fs::read(archive).expect("it was made just now"));
     }
 
+    /// Puts the original's published client for Python there, as an archive.
+    pub fn bring_python_client(&mut self, target: &str) {
+        let archive = Project::here().python_client().expect("the client can be had");
+        self.write(target, std::fs::read(archive).expect("it was made just now"));
+    }
+
     fn put(&self, name: &str, program: anyhow::Result<PathBuf>) {
         let program = program.expect("the test's own program can be built");
         let program = std::fs::read(program).expect("it was built just now");

@@ -10,8 +10,8 @@ use std::process::{Command, Stdio};
 use super::image::{ImageError, SUITE, codename};
 use super::sources::sources;
 
-/// What the Dockerfile looks for before it asks a package source.
-pub const PACKAGES: &str = "ca-certificates,passt,tzdata,virtiofsd";
+/// What the Dockerfile looks for before it asks a package source; and Python, so that the archive is also an image that has it.
+pub const PACKAGES: &str = "ca-certificates,passt,python3,tzdata,virtiofsd";
 /// The file.
 pub const ARCHIVE: &str = "base.tar";
 

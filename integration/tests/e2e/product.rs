@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use integration::{check::Lab, host::command::HostCommand};
 
-crate::conformance!(both: [], ours: [by_hand, served, composed]);
+crate::conformance!(both: [], ours: [by_hand, served, by_its_client, composed]);
 
 /// A home on the disk with the test image in it; and `rpc METHOD PARAMS`, the answer's result or error.
 const FUNCTIONS: &str = r#"
@@ -166,6 +166,33 @@ fn served(lab: &mut Lab) {
         .out("kept\n");
     lab.step("it ends, and its sandboxes with it", "msb server stop; eventually '! msb server health 2> /dev/null' 0.5; eventually '[ -z \"$(msb ps -q)\" ]'; msb rm one; settled")
         .out("one\n0\n");
+}
+
+/// The last published client that speaks JSON-RPC, as it is on PyPI, with sandboxes that are microVMs: the same script that the
+/// server's own tests run.
+fn by_its_client(lab: &mut Lab) {
+    lab.bring_msb();
+    lab.bring_debian("/root/python.tar");
+    lab.bring_python_client("/root/client.tar");
+    lab.write("/root/client.py", include_str!("../../../msb/tests/server/client_0_1.py").into());
+    lab.define(FUNCTIONS);
+    lab.step_with(
+        "an image with Python, the client, and a server that wants keys",
+        "msb import /root/python.tar docker.io/library/python:3.13-slim > /dev/null; mkdir site; tar -C site -xf /root/client.tar
+         msb server start > /tmp/server.log 2>&1 < /dev/null & eventually 'msb server health' 0.2",
+        patient,
+    )
+    .code(0)
+    .out("healthy\n");
+    lab.step_with(
+        "it runs code and commands, with state, errors, limits, namespaces and keys",
+        "key() { msb server keygen \"$@\" | sed -n 's/^Token: //p'; }
+         export PYTHONPATH=$PWD/site WITHOUT_NODE=1 MSB_API_KEY=$(key) OTHER=$(key --for other) FORGED=$(MICROSANDBOX_HOME=/tmp/forger key)
+         python3 /root/client.py || { cat /tmp/server.log >&2; false; }; msb ps -q; msb ps -q --namespace other",
+        patient,
+    )
+    .code(0)
+    .out("");
 }
 
 /// An image of Docker's takes long under emulation.

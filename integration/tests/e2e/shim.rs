@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use integration::check::Lab;
 
-crate::conformance!(both: [], ours: [a_task]);
+crate::conformance!(both: [], ours: [a_task, on_the_device_mapper]);
 
 /// Of a step with many containers.
 const LONG: Duration = Duration::from_secs(300);
@@ -42,6 +42,37 @@ fn a_task(lab: &mut Lab) {
     // Docker takes its time to find a containerd that has come back.
     killed(lab);
     lab.nothing_left("after all", &before);
+}
+
+/// Roots that are thin volumes: what is written is kept from one task to the next, as with runc's shim in the same host; what is
+/// only read is the machine's as it is, and is not mounted on the host.
+fn on_the_device_mapper(lab: &mut Lab) {
+    lab.must(
+        "a pool, and containerd's snapshotter on it",
+        r#"truncate -s 2G data; truncate -s 100M meta; D=$(losetup -f --show data); M=$(losetup -f --show meta)
+           dmsetup create pool --table "0 $(($(blockdev --getsz $D))) thin-pool $M $D 128 32768 1 skip_block_zeroing"
+           printf '[plugins."io.containerd.snapshotter.v1.devmapper"]\nroot_path = "/root/devmapper"\npool_name = "pool"\nbase_image_size = "256MB"\nfs_type = "ext4"\n' >> /etc/containerd/config.toml
+           systemctl restart containerd; eventually 'ctr plugins ls | grep devmapper | grep -q ok' 0.2"#,
+    );
+    lab.define(
+        r#"mounted() { grep -c 'runtime.v2.task.*ext4' /proc/mounts; }
+           ended() { ctr task kill -s KILL $1; eventually "ctr task ls | grep '^$1 ' | grep -q STOPPED" 0.2; ctr task rm $1 > /dev/null 2>&1; }
+           one() {
+               ctr run -d --snapshotter devmapper --runtime $1 docker.io/library/busybox:latest a sh -c 'echo kept > /w; sync; sleep 1000' < /dev/null
+               eventually "ctr task exec --exec-id x a cat /w" 0.3; ended a
+               ctr task start -d a < /dev/null; ctr task exec --exec-id x a cat /w; ended a; ctr container rm a
+               ctr run -d --read-only --snapshotter devmapper --runtime $1 docker.io/library/busybox:latest a sleep 1000 < /dev/null
+               ctr task exec --exec-id x a sh -c 'touch /w 2>&1; grep -c " / ext4 ro" /proc/mounts'; mounted; ended a; ctr container rm a
+           }"#,
+    );
+    for (shim, mounts) in [("io.containerd.runc.v2", 1), ("io.containerd.msb.v2", 0)] {
+        lab.step_with(
+            shim,
+            &format!("one {shim}; mounted; ls /run/containerd/msb/default 2> /dev/null"),
+            |command| command.timeout(LONG),
+        )
+        .out(&format!("kept\nkept\ntouch: /w: Read-only file system\n1\n{mounts}\n0\n"));
+    }
 }
 
 /// More layers than fit in a page of mount options.
