@@ -7,7 +7,7 @@ use msb_runtime::{
     process::{agent::AgentError, attach::AttachError},
     sandbox::{child::ChildError, control::ControlError},
     state::StateError,
-    verbs::VerbError,
+    verbs::{VerbError, words},
 };
 
 use super::Key;
@@ -53,14 +53,7 @@ impl Failure {
     /// All that is known of it, in one line.
     #[must_use]
     pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut next = self.source();
-        while let Some(source) = next {
-            text.push_str(": ");
-            text.push_str(&source.to_string());
-            next = source.source();
-        }
-        text
+        words::chain(self)
     }
 }
 
@@ -74,7 +67,7 @@ impl From<VerbError> for Failure {
                 command,
                 problem,
             }))) => Self::NoProgram { program: command, reason: problem.to_string() },
-            VerbError::Config(error) => Self::Bad(msb_runtime::verbs::words::chain(&error)),
+            VerbError::Config(error) => Self::Bad(words::chain(&error)),
             other => Self::other(other),
         }
     }
