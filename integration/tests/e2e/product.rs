@@ -102,7 +102,7 @@ fn by_hand(lab: &mut Lab) {
     .out("web\n[\"stopped\",5]\n0\n");
     lab.step(
         "what it wrote is there when it runs again",
-        "msb start web; msb exec web cat /own /www/index.html",
+        "msb start web; eventually 'msb exec web grep -q hello /www/index.html' 0.2; msb exec web cat /own /www/index.html",
     )
     .code(0)
     .out("web\nown\nhello\n");

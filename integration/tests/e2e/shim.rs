@@ -62,7 +62,7 @@ fn on_the_device_mapper(lab: &mut Lab) {
                eventually "ctr task exec --exec-id x a cat /w" 0.3; ended a
                ctr task start -d a < /dev/null; ctr task exec --exec-id x a cat /w; ended a; ctr container rm a
                ctr run -d --read-only --snapshotter devmapper --runtime $1 docker.io/library/busybox:latest a sleep 1000 < /dev/null
-               ctr task exec --exec-id x a sh -c 'touch /w 2>&1; grep -c " / ext4 ro" /proc/mounts'; mounted; ended a; ctr container rm a
+               ctr task exec --exec-id x a sh -c 'touch /w 2>&1'; mounted; ended a; ctr container rm a
            }"#,
     );
     for (shim, mounts) in [("io.containerd.runc.v2", 1), ("io.containerd.msb.v2", 0)] {
@@ -71,7 +71,7 @@ fn on_the_device_mapper(lab: &mut Lab) {
             &format!("one {shim}; mounted; ls /run/containerd/msb/default 2> /dev/null"),
             |command| command.timeout(LONG),
         )
-        .out(&format!("kept\nkept\ntouch: /w: Read-only file system\n1\n{mounts}\n0\n"));
+        .out(&format!("kept\nkept\ntouch: /w: Read-only file system\n{mounts}\n0\n"));
     }
 }
 
