@@ -39,6 +39,17 @@ const OWN: [Signal; 12] = [
     Signal::SIGSYS,
 ];
 
+/// Meant for the container when a command that has it in its foreground gets them.
+pub const FOREGROUND: [Signal; 7] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGWINCH,
+];
+
 /// Why a process can't be watched any longer.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {

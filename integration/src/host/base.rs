@@ -3,12 +3,11 @@
 //! Enters: an empty folder. Leaves: `base.tar` in it, a minimal Debian of the virtual host's release, with the packages that the
 //! product's image installs otherwise, since the virtual host reaches no package source either.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::image::{ImageError, SUITE, codename};
-use super::sources::sources;
+use super::image::{self, ImageError, SUITE};
 
 /// What the Dockerfile looks for before it asks a package source; and Python, so that the archive is also an image that has it.
 pub const PACKAGES: &str = "ca-certificates,passt,python3,tzdata,virtiofsd";
@@ -21,10 +20,7 @@ pub fn build(folder: &Path) -> Result<(), ImageError> {
         let path = path.to_owned();
         move |source| ImageError::File { path, source }
     };
-    let release = Path::new("/etc/os-release");
-    let codename = codename(&fs::read_to_string(release).map_err(file(release))?);
-    let list = folder.join("sources.list");
-    fs::write(&list, sources(Path::new("/etc/apt"), &codename, SUITE)?).map_err(file(&list))?;
+    let list = image::package_sources(folder)?;
     let log = folder.join("mmdebstrap.log");
     let output = File::create(&log).map_err(file(&log))?;
     let errors = output.try_clone().map_err(file(&log))?;
@@ -40,5 +36,5 @@ pub fn build(folder: &Path) -> Result<(), ImageError> {
         .stderr(errors)
         .status()
         .map_err(file(Path::new("mmdebstrap")))?;
-    if status.success() { Ok(()) } else { Err(super::image::failed(log)) }
+    if status.success() { Ok(()) } else { Err(image::failed(log)) }
 }

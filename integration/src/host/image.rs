@@ -58,12 +58,9 @@ pub fn build(folder: &Path) -> Result<(), ImageError> {
         let path = path.to_owned();
         move |source| ImageError::File { path, source }
     };
-    let release = Path::new("/etc/os-release");
-    let codename = codename(&fs::read_to_string(release).map_err(file(release))?);
     // The hooks may run as another user of a user namespace.
     fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).map_err(file(folder))?;
-    let list = folder.join("sources.list");
-    fs::write(&list, sources(Path::new("/etc/apt"), &codename, SUITE)?).map_err(file(&list))?;
+    let list = package_sources(folder)?;
     for (name, text) in [("setup.sh", SETUP), ("customize.sh", CUSTOMIZE)] {
         let path = folder.join(name);
         let mut script = File::create(&path).map_err(file(&path))?;
@@ -94,6 +91,19 @@ pub fn build(folder: &Path) -> Result<(), ImageError> {
     Err(failed(log))
 }
 
+/// A list of this machine's own package sources, with the virtual host's release in place of theirs.
+pub(super) fn package_sources(folder: &Path) -> Result<PathBuf, ImageError> {
+    let file = |path: &Path| {
+        let path = path.to_owned();
+        move |source| ImageError::File { path, source }
+    };
+    let release = Path::new("/etc/os-release");
+    let codename = codename(&fs::read_to_string(release).map_err(file(release))?);
+    let list = folder.join("sources.list");
+    fs::write(&list, sources(Path::new("/etc/apt"), &codename, SUITE)?).map_err(file(&list))?;
+    Ok(list)
+}
+
 /// With the end of the log.
 pub(super) fn failed(log: PathBuf) -> ImageError {
     let text = fs::read_to_string(&log).unwrap_or_default();
@@ -102,7 +112,7 @@ pub(super) fn failed(log: PathBuf) -> ImageError {
 }
 
 /// VERSION_CODENAME of os-release(5), or nothing.
-pub(super) fn codename(release: &str) -> String {
+fn codename(release: &str) -> String {
     let value = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
     value.unwrap_or_default().trim_matches('"').to_owned()
 }

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     home::Home,
-    image::{Image, Images, Progress, Registries},
+    image::{Image, Images, Lock, Progress, Registries},
     name::Name,
 };
 
@@ -110,10 +110,7 @@ impl Sandboxes {
     /// # Errors
     /// [`Failure::Exists`], [`Failure::Bad`]; nothing is left then.
     pub fn create(&self, key: &Key, request: Request, progress: &dyn Progress) -> Result<(), Failure> {
-        let images = Images::open(&self.home).map_err(Failure::other)?;
-        // Its layers are not pruned before it is known who has them.
-        let _hold = images.hold().map_err(Failure::other)?;
-        let image = Self::image(&images, &request, progress)?;
+        let (image, _hold) = self.image(&request, progress)?;
         let place = self.place(key);
         let parent = place.0.parent().unwrap_or(&place.0).to_owned();
         directories().create(&parent).map_err(Failure::other)?;
@@ -141,16 +138,16 @@ impl Sandboxes {
     /// # Errors
     /// [`Failure::NoSandbox`], [`Failure::Bad`]; it is as it was then.
     pub fn remake(&self, key: &Key, request: Request, progress: &dyn Progress) -> Result<(), Failure> {
-        let images = Images::open(&self.home).map_err(Failure::other)?;
-        // Its layers are not pruned before it is known who has them.
-        let _hold = images.hold().map_err(Failure::other)?;
-        let image = Self::image(&images, &request, progress)?;
+        let (image, _hold) = self.image(&request, progress)?;
         let (place, _) = self.find(key)?;
         let _lock = place.lock().map_err(Failure::other)?;
         self.store_new(key, request, image, &place)
     }
 
-    fn image(images: &Images, request: &Request, progress: &dyn Progress) -> Result<Image, Failure> {
+    /// What is asked for, and what keeps its layers from being pruned until it is known who has them.
+    fn image(&self, request: &Request, progress: &dyn Progress) -> Result<(Image, Lock), Failure> {
+        let images = Images::open(&self.home).map_err(Failure::other)?;
+        let hold = images.hold().map_err(Failure::other)?;
         let image = images
             .get(&request.image, request.pull, &Registries::of_environment(), progress)
             .map_err(Failure::other)?;
@@ -158,7 +155,7 @@ impl Sandboxes {
             let text = format!("The image {} says nothing of what to run: give a command", request.image);
             return Err(Failure::Bad(text));
         }
-        Ok(image)
+        Ok((image, hold))
     }
 
     fn store_new(&self, key: &Key, request: Request, image: Image, place: &Place) -> Result<(), Failure> {

@@ -10,7 +10,10 @@ use std::{
 
 use anyhow::Context;
 use msb_runtime::{
-    process::terminal::{self, Raw},
+    process::{
+        session::FOREGROUND,
+        terminal::{self, Raw},
+    },
     sandbox::child::Released,
 };
 use nix::{
@@ -18,20 +21,9 @@ use nix::{
     unistd::Pid,
 };
 
-/// Meant for the container when this command gets them.
-const FORWARDED: [Signal; 7] = [
-    Signal::SIGHUP,
-    Signal::SIGINT,
-    Signal::SIGQUIT,
-    Signal::SIGTERM,
-    Signal::SIGUSR1,
-    Signal::SIGUSR2,
-    Signal::SIGWINCH,
-];
-
 /// Stays until the child ends, and ends as it did.
 pub fn stay(child: Released, master: Option<OwnedFd>) -> anyhow::Result<ExitCode> {
-    let signals: SigSet = FORWARDED.into_iter().collect();
+    let signals: SigSet = FOREGROUND.into_iter().collect();
     signals.thread_block().context("Signals can't be forwarded")?;
     let pid = Pid::from_raw(i32::try_from(child.pid())?);
     let sized = master.as_ref().map(OwnedFd::try_clone).transpose()?;

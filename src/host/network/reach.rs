@@ -14,12 +14,13 @@ use netlink_packet_route::{
     tc::{TcAttribute, TcBpfFlags, TcFilterBpf, TcFilterBpfOption, TcOption},
 };
 
-use super::{Netlink, NetlinkError, redirect::filter};
+use super::{
+    Netlink, NetlinkError,
+    redirect::{EVERY_PROTOCOL, filter},
+};
 
 /// Before all that forwards a packet.
 const PRIORITY: u32 = 1;
-/// `ETH_P_ALL` of linux/if_ether.h.
-const EVERY_PROTOCOL: u16 = 3;
 /// `TCA_BPF_OPS_LEN` and `TCA_BPF_OPS` of linux/pkt_cls.h.
 const OPS_LEN: u16 = 4;
 const OPS: u16 = 5;

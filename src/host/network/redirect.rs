@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use super::{Link, Netlink, NetlinkError};
 
 /// `ETH_P_ALL` of linux/if_ether.h.
-const EVERY_PROTOCOL: u16 = 3;
+pub(super) const EVERY_PROTOCOL: u16 = 3;
 /// Behind those of `share.rs`.
 const PRIORITY: u32 = 10;
 

@@ -2,23 +2,13 @@
 
 use std::{io, os::fd::OwnedFd};
 
-use msb_runtime::process::terminal;
+use msb_runtime::process::{session::FOREGROUND, terminal};
 use nix::{
     sys::signal::{self, SigSet, Signal},
     unistd::Pid,
 };
 
 use super::spawn;
-
-const FORWARDED: [Signal; 7] = [
-    Signal::SIGHUP,
-    Signal::SIGINT,
-    Signal::SIGQUIT,
-    Signal::SIGTERM,
-    Signal::SIGUSR1,
-    Signal::SIGUSR2,
-    Signal::SIGWINCH,
-];
 
 /// Blocks them in this thread and those that it starts from now on: before there is anybody to forward them to they wait.
 ///
@@ -31,7 +21,7 @@ pub fn hold() -> io::Result<()> {
 /// Those that [`hold`] blocks, to be waited for.
 #[must_use]
 pub fn held() -> SigSet {
-    FORWARDED.into_iter().collect()
+    FOREGROUND.into_iter().collect()
 }
 
 /// Passes them on to the process `vmm`; a new size of the user's terminal becomes one of `terminal`.
