@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use anyhow::Context;
 use clap::Parser;
 use msb_runtime::config::{DiskConfig, MachineConfig};
 use msb_runtime::host::network::{self, Netlink, Tap};
-use msb_runtime::machine::{Ended, Machine, MachineHandle, NIC_HEADER, Nic};
+use msb_runtime::machine::{Called, Ended, Machine, MachineHandle, NIC_HEADER, Nic, OpenDisk, open_vhost};
 
 #[derive(Parser)]
 struct Args {
@@ -71,7 +72,9 @@ fn main() -> anyhow::Result<ExitCode> {
         host_ports: Vec::new(),
         console_log: args.console,
     };
-    let machine = Machine::build(&config).context("Cannot build the machine")?;
+    let disks = config.disks.iter().map(OpenDisk::open).collect::<Result<_, _>>()?;
+    let machine = Machine::build(&config, disks, &(Arc::new(|_, _| false) as Called))
+        .context("Cannot build the machine")?;
     let handle = machine.handle();
     if args.network {
         plug(&handle, args.vhost).context("Cannot join the namespace's links with the machine")?;
@@ -84,7 +87,7 @@ fn main() -> anyhow::Result<ExitCode> {
             Instant::now()
         })
     });
-    let ended = machine.run();
+    let ended = machine.run(None);
     let returned = Instant::now();
     print!("{}", handle.console_tail());
     let ended = ended?;
@@ -101,6 +104,7 @@ fn plug(machine: &MachineHandle, vhost: bool) -> anyhow::Result<()> {
     for (slot, link) in network::links(&mut netlink)?.0.iter().take(machine.slots()).enumerate() {
         let tap = Tap::new(NIC_HEADER)?;
         network::join(&mut netlink, link, tap.index)?;
+        let vhost = if vhost { open_vhost() } else { None };
         machine.plug(slot, Nic { tap: tap.fd, mac: link.mac, mtu: u16::try_from(link.mtu)?, vhost })?;
     }
     Ok(())

@@ -261,3 +261,28 @@ fn no_source_is_past_six_hundred_lines_of_code() {
     }
     assert!(long.is_empty(), "{}", long.join("\n"));
 }
+
+/// What the page says is shown by a test has that test.
+#[test]
+fn the_threat_model_names_tests_that_exist() {
+    let page = fs::read_to_string(workspace().join("src/THREAT-MODEL.md")).expect("the page");
+    let mut sources_of_all = Vec::new();
+    for folder in ["src", "guest", "rootfs-builder", "msb", "integration", "shim"] {
+        sources_of_all.extend(sources(&workspace().join(folder)));
+    }
+    let texts: Vec<String> =
+        sources_of_all.iter().map(|path| fs::read_to_string(path).expect("a readable source")).collect();
+    let is_name = |word: &str| {
+        word.contains('_') && word.chars().all(|c| c.is_ascii_lowercase() || "_0123456789".contains(c))
+    };
+    let names: BTreeSet<&str> = page.split('`').skip(1).step_by(2).filter(|word| is_name(word)).collect();
+    assert!(names.len() > 25, "{names:?}");
+    let known = ["no_new_privs"];
+    let missing: Vec<&&str> = names
+        .iter()
+        .filter(|name| {
+            !known.contains(name) && !texts.iter().any(|text| text.contains(&format!("fn {name}(")))
+        })
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}

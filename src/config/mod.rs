@@ -49,7 +49,7 @@ pub use process::process;
 pub use reach::Reach;
 pub use root::{FileSystem, RootDisks, guest_disk};
 pub use seccomp::SeccompError;
-pub use settings::{Settings, SettingsError};
+pub use settings::{Confinement, Settings, SettingsError};
 pub use size::Size;
 
 #[cfg(test)]

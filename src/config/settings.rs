@@ -55,6 +55,21 @@ pub struct Machine {
     pub overhead: Bytes,
     /// Every machine takes in the containers that join its container's network: `dev.msb.pod` for all.
     pub pods: bool,
+    /// What holds the VMM back.
+    pub confinement: Confinement,
+}
+
+/// What a VMM's process is held to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Confinement {
+    /// A user of its own without power, an empty root, and the system calls that it needs: another one ends it.
+    #[default]
+    Enforced,
+    /// For whoever looks for a call that is missing: another one is made and noted in the host's kernel log.
+    Logged,
+    /// For whoever debugs the VMM: it is root, and may do anything.
+    Off,
 }
 
 /// `[disk]`
@@ -117,7 +132,8 @@ impl Settings {
     /// [`SettingsError`].
     pub fn parse(text: &str) -> Result<Self, SettingsError> {
         let settings: Self = toml::from_str(text)?;
-        let Machine { vcpus, memory, max_vcpus, max_memory, overhead, pods: _ } = settings.machine;
+        let Machine { vcpus, memory, max_vcpus, max_memory, overhead, pods: _, confinement: _ } =
+            settings.machine;
         within("machine.max-vcpus", max_vcpus, 1, MAX_VCPUS)?;
         within("machine.vcpus", vcpus, 1, max_vcpus)?;
         within("machine.max-memory", max_memory, MIN_MEMORY, MAX_MEMORY)?;
@@ -179,6 +195,7 @@ impl Default for Machine {
             max_memory: MAX_MEMORY,
             overhead: Bytes(64 << 20),
             pods: false,
+            confinement: Confinement::Enforced,
         }
     }
 }
@@ -203,9 +220,10 @@ mod tests {
 
     #[test]
     fn what_is_given_counts_and_the_rest_stays() {
-        let text = "kernel = '/k'\nannotations = ['kernel-args']\n[machine]\nmemory = '512m'\nvcpus = 4\n";
+        let text = "kernel = '/k'\nannotations = ['kernel-args']\n[machine]\nmemory = '512m'\nvcpus = 4\nconfinement = 'logged'\n";
         let settings = Settings::parse(text).unwrap();
-        let machine = Machine { memory: Bytes(512 << 20), vcpus: 4, ..Machine::default() };
+        let confinement = Confinement::Logged;
+        let machine = Machine { memory: Bytes(512 << 20), vcpus: 4, confinement, ..Machine::default() };
         let annotations = vec![Annotation::KernelArgs];
         let expected = Settings { kernel: "/k".into(), annotations, machine, ..Settings::default() };
         assert_eq!(settings, expected);
@@ -222,6 +240,7 @@ mod tests {
             ("[machine]\nmemory = '1M'", "128M"),
             ("[machine]\nmemory = 'much'", "much"),
             ("[machine]\noverhead = '1M'", "machine.overhead"),
+            ("[machine]\nconfinement = 'none'", "confinement"),
             ("[disk]\nsize = '16T'", "disk.size"),
             ("[disk", "TOML"),
         ] {

@@ -16,3 +16,4 @@ pub mod pidfd;
 pub mod shm;
 pub mod volumes;
 pub mod wait;
+pub mod walls;

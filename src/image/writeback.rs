@@ -10,6 +10,8 @@ use std::{
         fs::{DirBuilderExt, MetadataExt},
     },
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use nix::sys::statvfs::{FsFlags, statvfs};
@@ -24,6 +26,10 @@ use crate::config::NodeRule;
 
 /// What was brought back before, beside the disk.
 const MANIFEST: &str = "brought-back";
+/// How long a killed machine may take to be gone: it gives back the guest's memory.
+const MACHINES_END: Duration = Duration::from_secs(10);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(1);
 /// Beside the disks' directories: disks that could not be brought back.
 const KEPT: &str = "kept";
 
@@ -83,6 +89,12 @@ pub enum BringBackError {
         #[source]
         source: Box<WritebackError>,
     },
+    /// Its machine still has it.
+    #[error("The machine that writes to {} does not end", disk.display())]
+    Busy {
+        /// The disk.
+        disk: PathBuf,
+    },
     /// The disk makes no sense. It was put aside.
     #[error("What the container wrote can't be read; its disk is kept as {}", disk.display())]
     Guest {
@@ -120,6 +132,9 @@ pub fn bring_back(dir: &Path, root: &Root, nodes: &[NodeRule], moment: Moment) -
     if !fs::exists(&disk).unwrap_or(true) {
         return Ok(());
     }
+    if moment == Moment::Ended && !is_free(&disk) {
+        return Err(BringBackError::Busy { disk });
+    }
     match apply(dir, &disk, root, nodes, moment) {
         Ok(true) => Ok(()),
         Ok(false) => {
@@ -131,6 +146,22 @@ pub fn bring_back(dir: &Path, root: &Root, nodes: &[NodeRule], moment: Moment) -
             Err(BringBackError::Guest { disk, source: Box::new(error) })
         }
         Err(error) => Err(BringBackError::Host { root: root.path.clone(), disk, source: Box::new(error) }),
+    }
+}
+
+/// Waits until no machine writes to the disk any more. The container's process ends at the moment that it is killed, the
+/// machine's, which the kernel kills with it, some moments later: until then it has the disk locked.
+fn is_free(disk: &Path) -> bool {
+    let deadline = Instant::now() + MACHINES_END;
+    loop {
+        // One that can't be opened is told of by who reads it.
+        let Ok(file) = fs::File::open(disk) else { return true };
+        match file.try_lock() {
+            Err(fs::TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(LOOK),
+            Err(fs::TryLockError::WouldBlock) => return false,
+            // A file system without locks has none that could be held.
+            Ok(()) | Err(fs::TryLockError::Error(_)) => return true,
+        }
     }
 }
 
@@ -234,6 +265,21 @@ mod tests {
         }
         fs::remove_file(disks.join(SCRATCH)).unwrap();
         bring_back(&disks, &root, &[], Moment::Ended).unwrap();
+    }
+
+    #[test]
+    fn what_is_still_written_is_waited_for() {
+        let (_directory, disks, root) = container();
+        let machine = fs::File::options().write(true).open(disks.join(SCRATCH)).unwrap();
+        machine.try_lock().unwrap();
+        let began = Instant::now();
+        let ends = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(50));
+            drop(machine);
+        });
+        bring_back(&disks, &root, &[], Moment::Ended).unwrap();
+        assert!(began.elapsed() >= Duration::from_millis(50));
+        ends.join().unwrap();
     }
 
     #[test]

@@ -5,24 +5,23 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::time::{ClockId, clock_gettime};
-use thiserror::Error;
+use serde::{Deserialize, Serialize};
 use vmm_sys_util::eventfd::EventFd;
 
-use super::BuildError;
+use super::disks::OpenDisk;
 use super::memory::Pages;
 use super::serial::Console;
 use super::vcpu::gate::Gate;
 use super::vcpu::{Stuck, VcpuError};
 use super::virtio::balloon::BalloonHandle;
-use super::virtio::block::Block;
+use super::virtio::block::{Block, Rings};
 pub use super::virtio::mmio::SlotError;
 use super::virtio::mmio::Transport;
 use super::virtio::net::{Net, Nic};
 pub use super::virtio::vsock::{ConnectError, VsockHandle};
-use crate::config::DiskConfig;
 
 /// How a machine ended. The last lines of its console are in [`MachineHandle::console_tail`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ended {
     /// [`MachineHandle::stop`].
     Stopped,
@@ -92,6 +91,7 @@ pub struct MachineHandle {
     pub(super) balloon: BalloonHandle,
     pub(super) slots: Arc<[Slot]>,
     pub(super) disks: Arc<[Slot]>,
+    pub(super) rings: Arc<Rings>,
 }
 
 /// A place for a device that comes and goes.
@@ -100,17 +100,6 @@ pub(super) struct Slot {
     /// What the guest's kernel calls it.
     pub(super) device: String,
     pub(super) transport: Arc<Transport>,
-}
-
-/// Why a disk was not put into the machine.
-#[derive(Debug, Error)]
-pub enum AttachError {
-    /// It can't be opened.
-    #[error(transparent)]
-    Open(Box<BuildError>),
-    /// There is no place for it.
-    #[error(transparent)]
-    Slot(#[from] SlotError),
 }
 
 /// Pages of a MiB.
@@ -183,12 +172,13 @@ impl MachineHandle {
     /// (`virtio-mmio`): until then it sees nothing. One caller at a time.
     ///
     /// # Errors
-    /// [`AttachError`].
-    pub fn attach(&self, disk: &DiskConfig) -> Result<&str, AttachError> {
+    /// When there is no place for it.
+    pub fn attach(&self, disk: OpenDisk) -> Result<&str, SlotError> {
         let full = SlotError::Full { slots: self.disks.len() };
         let place = self.disks.iter().find(|place| place.transport.is_empty()).ok_or(full)?;
-        let opened = super::open(disk).map_err(|error| AttachError::Open(Box::new(error)))?;
-        place.transport.plug(Box::new(Block::new(opened, disk.is_read_only(), &place.device)))?;
+        let OpenDisk { disk, read_only } = disk;
+        let block = Block::on_lent(disk, read_only, &place.device, &self.rings);
+        place.transport.plug(Box::new(block))?;
         Ok(&place.device)
     }
 

@@ -13,12 +13,14 @@
 //! process's exit does it.
 
 pub mod bus;
+mod disks;
 pub mod events;
 pub mod handle;
 pub mod irq;
 pub mod kvm;
 pub mod memory;
 mod reset;
+mod seccomp;
 pub mod serial;
 pub mod vcpu;
 pub mod virtio;
@@ -28,7 +30,6 @@ pub mod boot;
 #[cfg_attr(target_arch = "aarch64", path = "layout_aarch64.rs")]
 pub mod layout;
 
-use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io;
 use std::mem::ManuallyDrop;
@@ -36,7 +37,6 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 
 use kvm_ioctls::{IoEventAddress, VmFd};
 use thiserror::Error;
@@ -44,7 +44,7 @@ use vm_memory::{GuestAddress, GuestMemoryMmap, MmapRegion};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use self::events::EventLoop;
-pub use self::handle::{AttachError, ConnectError, Ended, MachineHandle, SlotError, monotonic_ns};
+pub use self::handle::{ConnectError, Ended, MachineHandle, SlotError, monotonic_ns};
 use self::handle::{End, Slot};
 use self::memory::Backing;
 use self::reset::ResetPort;
@@ -53,24 +53,32 @@ pub use self::vcpu::Stuck;
 use self::vcpu::gate::Gate;
 use self::vcpu::{Buses, Processor};
 use self::virtio::balloon::{Balloon, BalloonError};
-use self::virtio::block::composed::{Composed, ComposedError};
-use self::virtio::block::disk::{Disk, DiskError, RawFile};
-use self::virtio::block::{self, Block};
+use self::virtio::block::composed::ComposedError;
+pub use self::virtio::block::disk::{DiskError, RawFile};
+use self::virtio::block::{self, Block, Rings};
 use self::virtio::fs::{Fs, FsError};
 use self::virtio::mmio::{INTERRUPT_ACK, QUEUE_NOTIFY, Transport};
 use self::virtio::net;
-pub use self::virtio::net::{HEADER as NIC_HEADER, Nic};
+pub use self::virtio::net::{HEADER as NIC_HEADER, Nic, open_vhost};
 use self::virtio::rng::Rng;
-use self::virtio::vsock::{Vsock, VsockError};
+use self::virtio::vsock::{Listeners, Vsock, VsockError};
 use self::virtio::window::Window;
 use self::virtio::{ACKNOWLEDGED, Interrupt, VirtioDevice};
-use crate::config::{DiskConfig, MachineConfig};
+use crate::config::MachineConfig;
+pub use disks::{Files, Layers, OpenDisk};
+pub use seccomp::{Filters, Kind, SeccompError, Verdict};
 
 /// The most processors: what the MP table has room for.
 pub const MAX_VCPUS: u8 = 32;
 
 /// Interrupts that the slots for disks have together, if so many are left: a pod's few disks then have one each.
 const SHARED_LINES: usize = 8;
+
+/// Rings for the disks that come later to a machine that may make none; further ones have none.
+const SPARE_RINGS: usize = 8;
+
+/// Takes a stream that the guest opened to one of the configured host ports; false refuses it.
+pub type Called = Arc<dyn Fn(u32, UnixStream) -> bool + Send + Sync>;
 
 /// Why a machine cannot be built.
 #[derive(Debug, Error)]
@@ -151,6 +159,9 @@ pub enum RunError {
     /// The event loop.
     #[error("Cannot wait for events")]
     Wait(#[source] io::Error),
+    /// No filter for system calls.
+    #[error(transparent)]
+    Seccomp(#[from] SeccompError),
 }
 
 /// A machine that is ready to run.
@@ -162,20 +173,12 @@ pub struct Machine {
     buses: Arc<Buses>,
     events: EventLoop,
     handle: MachineHandle,
-    listeners: BTreeMap<u32, Receiver<UnixStream>>,
-}
-
-/// What is behind a block device.
-fn open(disk: &DiskConfig) -> Result<Box<dyn Disk>, BuildError> {
-    Ok(match disk {
-        DiskConfig::Raw { path, read_only } => Box::new(RawFile::open(path, *read_only)?),
-        DiskConfig::Composed { composition, layers } => Box::new(Composed::open(composition, layers)?),
-    })
 }
 
 impl Machine {
-    /// Builds the machine up to the moment before its first instruction.
-    pub fn build(config: &MachineConfig) -> Result<Self, BuildError> {
+    /// Builds the machine up to the moment before its first instruction, with these disks instead of the configuration's,
+    /// which name the same. `called` is given the streams that the guest opens.
+    pub fn build(config: &MachineConfig, disks: Vec<OpenDisk>, called: &Called) -> Result<Self, BuildError> {
         let count = config.vcpus;
         if !(1..=MAX_VCPUS).contains(&count) {
             return Err(BuildError::Vcpus { count });
@@ -192,11 +195,16 @@ impl Machine {
 
         let end = Arc::new(End::new().map_err(BuildError::Events)?);
         let console = Arc::new(console(config)?);
-        let (vsock, vsock_handle, listeners) = Vsock::new(&config.host_ports)?;
+        let mut listeners = Listeners::default();
+        for port in config.host_ports.iter().copied() {
+            let called = Arc::clone(called);
+            listeners.insert(port, Arc::new(move |stream| called(port, stream)));
+        }
+        let (vsock, vsock_handle) = Vsock::new(listeners)?;
         let mut devices: Vec<(String, Box<dyn VirtioDevice>)> = Vec::new();
-        for (index, disk) in config.disks.iter().enumerate() {
+        for (index, OpenDisk { disk, read_only }) in disks.into_iter().enumerate() {
             let name = format!("disk{index}");
-            let block = Block::new(open(disk)?, disk.is_read_only(), &name);
+            let block = Block::new(disk, read_only, &name);
             devices.push((name, Box::new(block)));
         }
         if let Some(file_system) = &config.file_system {
@@ -241,9 +249,10 @@ impl Machine {
             balloon: balloon_handle,
             slots,
             disks,
+            rings: Arc::new(Rings::new(SPARE_RINGS.min(config.spare_disks.into()))),
         };
         let (vm, buses) = (ManuallyDrop::new(vm), Arc::new(buses));
-        Ok(Self { vm, processors, buses, events, handle, listeners })
+        Ok(Self { vm, processors, buses, events, handle })
     }
 
     /// The machine, for other threads.
@@ -251,27 +260,24 @@ impl Machine {
         self.handle.clone()
     }
 
-    /// The streams that the guest opens to `port`, one of the configured host ports; once. While nobody has the
-    /// receiver the guest's calls are refused.
-    pub fn take_listener(&mut self, port: u32) -> Option<Receiver<UnixStream>> {
-        self.listeners.remove(&port)
-    }
-
-    /// Runs the machine to its end. The calling thread serves the devices.
-    pub fn run(self) -> Result<Ended, RunError> {
-        let Self { vm: _vm, processors, buses, events, handle, listeners } = self;
-        drop(listeners);
+    /// Runs the machine to its end. The calling thread serves the devices. With filters, it and the processors' threads are
+    /// held to what they may call, before the guest's first instruction and for good.
+    pub fn run(self, filters: Option<&Arc<Filters>>) -> Result<Ended, RunError> {
+        let Self { vm: _vm, processors, buses, events, handle } = self;
         vcpu::prepare()?;
         let mut running = Vec::new();
         let mut result = Ok(());
         for processor in processors {
-            match processor.spawn(&buses, &handle.end, &handle.gate) {
+            match processor.spawn(&buses, &handle.end, &handle.gate, filters.cloned()) {
                 Ok(thread) => running.push(thread),
                 Err(error) => {
                     result = Err(RunError::Thread(error));
                     break;
                 }
             }
+        }
+        if let (Ok(()), Some(filters)) = (&result, filters) {
+            result = filters.hold(Kind::Device).map_err(RunError::Seccomp);
         }
         if result.is_ok() {
             result = events.run().map_err(RunError::Wait);

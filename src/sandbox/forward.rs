@@ -26,9 +26,9 @@ use nix::{
     sys::socket::{setsockopt, sockopt},
 };
 
+use super::cell::{Handle, HandleError};
 use crate::{
     host::loopback::{Loopback, LoopbackError},
-    machine::{ConnectError, MachineHandle},
     process::stdio::copy,
 };
 
@@ -57,7 +57,7 @@ pub(super) enum ForwardError {
 pub enum Broken {
     /// The machine is gone, or has too many.
     #[error("The machine takes no stream")]
-    Machine(#[from] ConnectError),
+    Machine(#[from] HandleError),
     /// The agent is gone.
     #[error("The agent is not told")]
     Hello(#[from] FrameError),
@@ -73,7 +73,7 @@ pub enum Broken {
 ///
 /// # Errors
 /// [`ForwardError`]; then none is forwarded.
-pub(super) fn serve(machine: MachineHandle) -> Result<(), ForwardError> {
+pub(super) fn serve(machine: Handle) -> Result<(), ForwardError> {
     let loopback = Loopback::catch()?;
     let serve = move || {
         let count = Arc::new(AtomicUsize::new(0));
@@ -88,7 +88,7 @@ pub(super) fn serve(machine: MachineHandle) -> Result<(), ForwardError> {
     thread.spawn(serve).map(drop).map_err(ForwardError::Thread)
 }
 
-fn begin(machine: &MachineHandle, client: TcpStream, port: u16, count: &Arc<AtomicUsize>) {
+fn begin(machine: &Handle, client: TcpStream, port: u16, count: &Arc<AtomicUsize>) {
     if count.fetch_add(1, Ordering::Relaxed) >= CONNECTIONS {
         count.fetch_sub(1, Ordering::Relaxed);
         break_off(&client);
@@ -107,7 +107,7 @@ fn begin(machine: &MachineHandle, client: TcpStream, port: u16, count: &Arc<Atom
     }
 }
 
-fn offer(machine: &MachineHandle, client: &TcpStream, port: u16) -> Result<(), Broken> {
+fn offer(machine: &Handle, client: &TcpStream, port: u16) -> Result<(), Broken> {
     let (guest, theirs) = UnixStream::pair()?;
     machine.connect(STREAM_PORT, theirs)?;
     join(guest, client, port)

@@ -5,13 +5,13 @@
 use std::collections::BTreeMap;
 
 use super::{
+    cell::{Handle, HandleError},
     control::{Admission, Admitted},
     volumes::{Volumes, VolumesError},
 };
 use crate::{
     config::DiskConfig,
     host::volumes::source::{Source, SourceError},
-    machine::{AttachError, MachineHandle},
 };
 
 /// Why one can't be taken in.
@@ -25,7 +25,7 @@ pub(super) enum AdmitError {
     },
     /// A disk.
     #[error(transparent)]
-    Attach(#[from] AttachError),
+    Attach(#[from] HandleError),
     /// An image.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -51,11 +51,7 @@ impl Members {
     ///
     /// # Errors
     /// [`AdmitError`]; then it was lent nothing.
-    pub(super) fn admit(
-        &mut self,
-        machine: &MachineHandle,
-        asked: &Admission,
-    ) -> Result<Admitted, AdmitError> {
+    pub(super) fn admit(&mut self, machine: &Handle, asked: &Admission) -> Result<Admitted, AdmitError> {
         if self.lent.contains_key(&asked.container) {
             return Err(AdmitError::Twice { container: asked.container.clone() });
         }
@@ -72,19 +68,14 @@ impl Members {
         }
     }
 
-    fn lend(
-        &mut self,
-        machine: &MachineHandle,
-        asked: &Admission,
-        lent: &mut Admitted,
-    ) -> Result<(), AdmitError> {
+    fn lend(&mut self, machine: &Handle, asked: &Admission, lent: &mut Admitted) -> Result<(), AdmitError> {
         for disk in &asked.disks {
-            lent.disks.push(machine.attach(disk)?.to_owned());
+            lent.disks.push(machine.attach(disk)?);
         }
         for image in &asked.images {
             let source = Source::open_image(&image.source)?;
             let disk = DiskConfig::Raw { path: source.by_descriptor(), read_only: image.read_only };
-            lent.images.push(machine.attach(&disk)?.to_owned());
+            lent.images.push(machine.attach(&disk)?);
         }
         lent.volumes = self.volumes.add(&asked.binds)?;
         Ok(())
@@ -97,7 +88,7 @@ impl Members {
     }
 
     /// Takes back what one was lent, whatever the guest does with it.
-    pub(super) fn dismiss(&mut self, machine: &MachineHandle, container: &str) {
+    pub(super) fn dismiss(&mut self, machine: &Handle, container: &str) {
         for device in self.devices(container) {
             machine.detach(&device);
         }

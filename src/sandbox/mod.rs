@@ -7,12 +7,15 @@
 //!                      the container ends ──▶ the process ends with its exit code
 //! ```
 //!
+//! The process that callers know is not the one that runs the guest: that one is its child, between walls ([`cell`]).
+//!
 //! A pod's further containers have a process each as well, which is in the same place towards their callers but has no
 //! machine ([`member`]): it asks the pod's VMM for disks and volumes, and the agent for the container.
 //!
 //! Enters: a [`SandboxConfig`], whole. Leaves: a pid whose exit status is the container's. It never knows the
 //! OCI spec, the bundle, or how the disks came to be.
 
+pub mod cell;
 pub mod child;
 pub mod control;
 pub mod forward;
@@ -37,7 +40,7 @@ use msb_agent::protocol::{Container, ExitStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{MachineConfig, NetworkNamespace, PlacedBind, PlacedImage, Reach},
+    config::{Confinement, MachineConfig, NetworkNamespace, PlacedBind, PlacedImage, Reach},
     host::cgroup::Place,
     state::Exit,
 };
@@ -69,6 +72,8 @@ pub struct SandboxConfig {
     pub virtiofsd: PathBuf,
     /// Whether further containers may come into the machine: it is a pod's.
     pub pod: bool,
+    /// What holds the machine's process back.
+    pub confinement: Confinement,
 }
 
 /// `--log` and `--log-format`.

@@ -17,11 +17,14 @@ use std::{
 use msb_agent::protocol::{self, CHANNEL_PORT, Interface, Request};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{chain, names};
+use super::{
+    cell::{Handle, HandleError},
+    chain, names,
+};
 use crate::{
     config::Reach,
     host::network::{self as host, Link, Netlink, NetlinkError, Tap, TapError, Watch},
-    machine::{ConnectError, MachineHandle, NIC_HEADER, Nic, SlotError},
+    machine::{NIC_HEADER, Nic, open_vhost},
     process::agent::{Agent, AgentError, PATIENCE},
 };
 
@@ -72,7 +75,7 @@ pub enum NetworkError {
     },
     /// The machine does not take it.
     #[error(transparent)]
-    Slot(#[from] SlotError),
+    Machine(#[from] HandleError),
     /// The guest does not take it.
     #[error(transparent)]
     Agent(#[from] AgentError),
@@ -82,15 +85,12 @@ pub enum NetworkError {
     /// No channel to the agent.
     #[error("The guest's agent can't be called")]
     Call(#[source] io::Error),
-    /// The machine does not take it.
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
 }
 
 /// The interfaces of one machine.
 #[derive(Debug)]
 pub(super) struct Network {
-    machine: MachineHandle,
+    machine: Handle,
     reach: Reach,
     netlink: Netlink,
     watch: Watch,
@@ -114,7 +114,7 @@ struct Attached {
 impl Network {
     /// Of the namespace of the calling thread; the guest has none yet.
     pub(super) fn new(
-        machine: MachineHandle,
+        machine: Handle,
         reach: Reach,
         questions: Option<Receiver<UnixStream>>,
     ) -> Result<Self, NetworkError> {
@@ -189,8 +189,8 @@ impl Network {
         if self.questions.is_none() {
             host::share_answers(&mut self.netlink, link.index, index)?;
         }
-        let nic = Nic { tap: tap.fd, mac: link.mac, mtu, vhost: true };
-        let device = self.machine.plug(slot, nic)?.to_owned();
+        let nic = Nic { tap: tap.fd, mac: link.mac, mtu, vhost: open_vhost() };
+        let device = self.machine.plug(slot, &nic)?;
         let interface = Interface {
             device: device.clone(),
             name: link.name.clone(),

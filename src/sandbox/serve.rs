@@ -13,15 +13,13 @@ use std::{
 use msb_agent::protocol::{self, CHANNEL_PORT, ProcessId, Reply, Request, STREAM_PORT};
 
 use super::{
+    cell::Handle,
     chain,
     control::{Answer, Question},
     members::Members,
     network::{self, Network},
 };
-use crate::{
-    machine::MachineHandle,
-    process::agent::{Agent, AgentError},
-};
+use crate::process::agent::{Agent, AgentError};
 
 /// A caller that connects and says nothing must not keep the sandbox from its work.
 const SAY_SOMETHING: Duration = Duration::from_secs(5);
@@ -33,7 +31,7 @@ pub(super) struct Served<'a> {
     /// To the agent, of that container.
     pub agent: &'a mut Agent,
     /// The machine; none, where another process has it.
-    pub machine: Option<&'a MachineHandle>,
+    pub machine: Option<&'a Handle>,
     /// Its network, until it begins.
     pub network: &'a mut Option<Network>,
     /// The further containers, in the machine of a pod.
@@ -145,8 +143,8 @@ fn awake(served: &mut Served<'_>, request: Request) -> Result<Answer, AgentError
         machine.resume();
     }
     let answer = answered(served.agent.call(request))?;
-    Ok(match paused.map(MachineHandle::pause) {
-        Some(Err(stuck)) => Answer::Failed(stuck.to_string()),
+    Ok(match paused.map(Handle::pause) {
+        Some(Err(stuck)) => Answer::Failed(chain(&stuck)),
         _ => answer,
     })
 }
@@ -156,11 +154,11 @@ fn freeze(served: &mut Served<'_>) -> Result<Answer, AgentError> {
     let answer = answered(served.agent.call(Request::Freeze))?;
     if answer == Answer::Done
         && served.members.is_none()
-        && let Some(Err(stuck)) = served.machine.map(MachineHandle::pause)
+        && let Some(Err(stuck)) = served.machine.map(Handle::pause)
     {
         // Not half paused: the first error is the one to tell.
         let _ = answered(served.agent.call(Request::Thaw { realtime: realtime() }))?;
-        return Ok(Answer::Failed(stuck.to_string()));
+        return Ok(Answer::Failed(chain(&stuck)));
     }
     Ok(answer)
 }

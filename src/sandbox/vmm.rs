@@ -1,12 +1,11 @@
-//! The VMM process, from its first line to the container's exit code. Read it top to bottom: it is the life of
-//! a container.
+//! The sandbox's process, from its first line to the container's exit code. Read it top to bottom: it is the life of
+//! a container. The machine itself is its child ([`super::cell`]).
 
 use std::{
     io::{self, IsTerminal as _},
     os::fd::{AsFd, BorrowedFd, RawFd},
-    sync::mpsc,
-    thread,
-    time::Duration,
+    sync::mpsc::{self, SyncSender},
+    time::{Duration, Instant},
 };
 
 use msb_agent::protocol::{
@@ -15,7 +14,9 @@ use msb_agent::protocol::{
 use nix::{errno::Errno, unistd};
 
 use super::{
-    Log, SandboxConfig, chain,
+    Log, SandboxConfig,
+    cell::{Cell, CellError, Farewell, Handle, News},
+    chain,
     child::{Moments, Parent, Word},
     control, forward, keep_exit,
     members::Members,
@@ -26,12 +27,12 @@ use super::{
     volumes::{self, Prepared, Volumes, VolumesError},
 };
 use crate::{
-    config::MachineConfig,
+    config::{Confinement, MachineConfig},
     host::netns::{self, NetnsError},
-    machine::{BuildError, Ended, Machine, MachineHandle, RunError, monotonic_ns},
+    machine::{Ended, monotonic_ns},
     process::{
         agent::{Agent, AgentError},
-        attach::DRAIN,
+        attach::{DRAIN, KILLED},
         session::{Session, SessionError, Signals, Turn},
         stdio::{self, Relays, StdioError},
         terminal::{self, TerminalError},
@@ -40,6 +41,9 @@ use crate::{
 
 /// How long a guest may boot. An emulated host with several guests needs most of it.
 const BOOT: Duration = Duration::from_secs(120);
+
+/// Questions about names that nobody has taken yet; the next is not answered.
+const QUESTIONS: usize = 64;
 
 /// How long the machine may take to say why it ended.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -69,12 +73,9 @@ pub enum VmmError {
     /// The bind mounts.
     #[error(transparent)]
     Volumes(#[from] VolumesError),
-    /// The machine can't be built.
-    #[error("The machine can't be built")]
-    Build(#[from] BuildError),
-    /// The machine's thread.
-    #[error("The machine's thread can't be started")]
-    Thread(#[source] io::Error),
+    /// No machine.
+    #[error(transparent)]
+    Cell(#[from] CellError),
     /// The machine ended by itself.
     #[error("{reason}{}", console(.tail))]
     MachineEnded {
@@ -84,8 +85,14 @@ pub enum VmmError {
         tail: String,
     },
     /// The machine failed.
-    #[error("The machine failed")]
-    Run(#[from] RunError),
+    #[error("The machine failed: {reason}")]
+    Run {
+        /// In its words.
+        reason: String,
+    },
+    /// The machine's process was killed from outside.
+    #[error("The VMM was killed")]
+    Killed,
     /// The agent.
     #[error(transparent)]
     Agent(#[from] AgentError),
@@ -133,14 +140,34 @@ pub fn run(fd: RawFd, warn: &dyn Fn(&Log, &str)) -> Result<u8, VmmError> {
             warn(log, text);
         }
     };
+    if let Some(unsafe_words) = relaxed(config.confinement) {
+        tell(unsafe_words);
+    }
     keep_exit(&config.dir, supervise(sandbox, session, &tell))
+}
+
+/// What is to be told of a VMM that is not held back.
+fn relaxed(confinement: Confinement) -> Option<&'static str> {
+    match confinement {
+        Confinement::Enforced => None,
+        Confinement::Logged => Some(
+            "WARNING: machine.confinement is \"logged\": the VMM may make any system call. Not for guests that you do not \
+             trust",
+        ),
+        Confinement::Off => Some(
+            "WARNING: machine.confinement is \"off\": the VMM is root on this host, and a guest that breaks into it is too. \
+             Not for guests that you do not trust",
+        ),
+    }
 }
 
 /// What lives as long as the container.
 #[derive(Debug)]
 struct Sandbox {
-    machine: MachineHandle,
-    ended: mpsc::Receiver<Result<Ended, RunError>>,
+    machine: Handle,
+    cell: Cell,
+    /// Where the guest's questions about names go.
+    questions: SyncSender<std::os::unix::net::UnixStream>,
     control: std::os::unix::net::UnixListener,
     network: Option<Network>,
     relays: Relays,
@@ -172,33 +199,23 @@ fn create(config: &SandboxConfig, parent: &mut Parent) -> Result<(Sandbox, Sessi
     let shared_memory = config.machine.shared_memory || file_system.is_some();
     let disks = [config.machine.disks.as_slice(), images.disks.as_slice()].concat();
     let machine = MachineConfig { file_system, shared_memory, disks, ..config.machine.clone() };
-    let built = Machine::build(&machine);
-    if let (Err(BuildError::Fs(_)), Some(lost)) = (&built, volumes.as_mut()) {
+    let built = Cell::enter(&machine, config.confinement);
+    if let (Err(CellError::Build { file_system: true, .. }), Some(lost)) = (&built, volumes.as_mut()) {
         // It listened before it was started: nobody listens any more.
         if let Some(error) = lost.ended() {
             return Err(error.into());
         }
     }
-    let mut machine = built?;
+    let mut cell = built?;
     drop(images);
-    let handle = machine.handle();
-    let hello = machine.take_listener(CHANNEL_PORT);
-    let questions = machine.take_listener(NAMES_PORT);
-    let (tell, ended) = mpsc::channel();
-    thread::Builder::new()
-        .name("machine".into())
-        .spawn(move || {
-            // The receiver is gone only when this process is.
-            let _ = tell.send(machine.run());
-        })
-        .map_err(VmmError::Thread)?;
+    let handle = cell.handle().clone();
+    let (questions, asked) = mpsc::sync_channel(QUESTIONS);
 
     if let Some(volumes) = &mut volumes {
         // While the guest boots.
         volumes.connected()?;
     }
-    let channel = hello.and_then(|listener| listener.recv_timeout(BOOT).ok());
-    let made = match channel {
+    let made = match hello(&mut cell) {
         Some(channel) => prepare(channel, &handle, container, signals),
         None => Err(AgentError::NoHello.into()),
     };
@@ -216,7 +233,7 @@ fn create(config: &SandboxConfig, parent: &mut Parent) -> Result<(Sandbox, Sessi
             };
             // The container's place may be wrong in ways that its create finds out first.
             let oom = Showing::new(config.cgroup.as_ref().and_then(|place| place.cgroup().ok()));
-            let network = Some(Network::new(handle.clone(), config.reach, questions)?);
+            let network = Some(Network::new(handle.clone(), config.reach, Some(asked))?);
             if config.pod
                 && let Err(error) = forward::serve(handle.clone())
             {
@@ -227,7 +244,8 @@ fn create(config: &SandboxConfig, parent: &mut Parent) -> Result<(Sandbox, Sessi
                 if config.pod { (volumes.map(Members::new), None) } else { (None, volumes) };
             let sandbox = Sandbox {
                 machine: handle,
-                ended,
+                cell,
+                questions,
                 control,
                 network,
                 relays,
@@ -243,7 +261,19 @@ fn create(config: &SandboxConfig, parent: &mut Parent) -> Result<(Sandbox, Sessi
             let about_command =
                 matches!(&error, VmmError::Agent(AgentError::Failed(Failure::Command { .. })));
             let lost = volumes.as_mut().filter(|_| !about_command).and_then(Volumes::broken);
-            Err(lost.map_or_else(|| cause(error, &handle, &ended), VmmError::from))
+            Err(lost.map_or_else(|| cause(error, &mut cell), VmmError::from))
+        }
+    }
+}
+
+/// The agent's channel, which the guest opens once it is up.
+fn hello(cell: &mut Cell) -> Option<std::os::unix::net::UnixStream> {
+    let deadline = Instant::now() + BOOT;
+    loop {
+        match cell.news(deadline.saturating_duration_since(Instant::now()))? {
+            News::Stream(CHANNEL_PORT, stream) => return Some(stream),
+            News::Stream(..) => {}
+            News::Ended(_) => return None,
         }
     }
 }
@@ -251,7 +281,7 @@ fn create(config: &SandboxConfig, parent: &mut Parent) -> Result<(Sandbox, Sessi
 /// The agent is there: let it make the container, and join its stdio.
 fn prepare(
     channel: std::os::unix::net::UnixStream,
-    machine: &MachineHandle,
+    machine: &Handle,
     mut container: Container,
     signals: Signals,
 ) -> Result<(Session, Relays, u64), VmmError> {
@@ -287,15 +317,33 @@ fn supervise(
         {
             break Err(error.into());
         }
-        let others: Vec<BorrowedFd> =
-            [sandbox.control.as_fd()].into_iter().chain(sandbox.usual.as_ref().map(AsFd::as_fd)).collect();
-        match session.turn(&others) {
+        let others = [
+            Some((Asks::Control, sandbox.control.as_fd())),
+            sandbox.cell.readable().map(|fd| (Asks::Machine, fd)),
+            sandbox.usual.as_ref().map(|usual| (Asks::Usual, usual.as_fd())),
+        ];
+        let (asks, others): (Vec<Asks>, Vec<BorrowedFd>) = others.into_iter().flatten().unzip();
+        let turn = session.turn(&others);
+        let asks = match turn {
             Ok(Turn::Exited(status)) => break Ok(status),
-            Ok(Turn::OutOfMemory(kills, victims)) => sandbox.oom.show(kills, &victims, tell),
-            Ok(Turn::Other(1)) => {
+            Ok(Turn::OutOfMemory(kills, victims)) => {
+                sandbox.oom.show(kills, &victims, tell);
+                continue;
+            }
+            Ok(Turn::Other(which)) => asks.get(which).copied(),
+            Err(error) => break Err(error.into()),
+        };
+        match asks {
+            Some(Asks::Usual) => {
                 sandbox.usual.as_mut().map(Usual::notice);
             }
-            Ok(Turn::Other(_)) => {
+            Some(Asks::Machine) => {
+                // That it has ended is seen at the agent's channel, behind what the agent still said.
+                if let Some(News::Stream(NAMES_PORT, stream)) = sandbox.cell.news(Duration::ZERO) {
+                    let _ = sandbox.questions.try_send(stream);
+                }
+            }
+            Some(Asks::Control) => {
                 if let Err(error) = {
                     let Sandbox { control, machine, network, members, .. } = &mut sandbox;
                     let mut served = Served {
@@ -310,7 +358,7 @@ fn supervise(
                     break Err(error.into());
                 }
             }
-            Err(error) => break Err(error.into()),
+            None => {}
         }
     };
     match watched {
@@ -318,16 +366,24 @@ fn supervise(
             sandbox.relays.finish(DRAIN);
             Ok(status)
         }
-        Err(error) => Err(cause(error, &sandbox.machine, &sandbox.ended)),
+        Err(error) => match cause(error, &mut sandbox.cell) {
+            // As if the container had been: what has the most memory is what the host kills for want of it.
+            VmmError::Killed => Ok(KILLED),
+            error => Err(error),
+        },
     }
 }
 
+/// Who may want something of a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asks {
+    Control,
+    Machine,
+    Usual,
+}
+
 /// When the guest is gone, the machine knows why; a lost channel is only how it was noticed.
-fn cause(
-    error: VmmError,
-    machine: &MachineHandle,
-    ended: &mpsc::Receiver<Result<Ended, RunError>>,
-) -> VmmError {
+fn cause(error: VmmError, cell: &mut Cell) -> VmmError {
     let closed = match &error {
         VmmError::Agent(error) | VmmError::Lost(SessionError::Agent(error)) => {
             error.is_closed() || matches!(error, AgentError::NoHello)
@@ -337,12 +393,20 @@ fn cause(
     if !closed {
         return error;
     }
-    let reason = match ended.recv_timeout(LAST_WORDS) {
-        Ok(Ok(Ended::Stopped | Ended::ShutDown)) => "The guest shut itself down",
-        Ok(Ok(Ended::TripleFault)) => "The guest's processor hit a triple fault",
-        Ok(Ok(Ended::GuestPanic)) => "The guest's kernel panicked",
-        Ok(Err(failure)) => return failure.into(),
-        Err(_) => return error,
+    let deadline = Instant::now() + LAST_WORDS;
+    let farewell = loop {
+        match cell.news(deadline.saturating_duration_since(Instant::now())) {
+            Some(News::Ended(farewell)) => break farewell,
+            Some(News::Stream(..)) => {}
+            None => return error,
+        }
     };
-    VmmError::MachineEnded { reason, tail: machine.console_tail() }
+    let (reason, tail) = match farewell {
+        Farewell::Machine(Ended::Stopped | Ended::ShutDown, tail) => ("The guest shut itself down", tail),
+        Farewell::Machine(Ended::TripleFault, tail) => ("The guest's processor hit a triple fault", tail),
+        Farewell::Machine(Ended::GuestPanic, tail) => ("The guest's kernel panicked", tail),
+        Farewell::Failed(reason) | Farewell::Lost(reason) => return VmmError::Run { reason },
+        Farewell::Killed => return VmmError::Killed,
+    };
+    VmmError::MachineEnded { reason, tail }
 }

@@ -125,6 +125,7 @@ pub fn create(request: Request, context: &Context) -> Result<Created, VerbError>
             images,
             virtiofsd: settings.virtiofsd.clone(),
             pod: role.is_in_pod(),
+            confinement: settings.machine.confinement,
         };
         Starting::spawn("vmm", &sandbox, stdio)?
     };

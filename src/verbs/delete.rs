@@ -109,8 +109,10 @@ fn remove(entry: Entry, record: Option<&Record>, force: bool, context: &Context)
         // Nobody writes to its disk any more.
         lent.dismiss()?;
         lost = match lent.bring_back(Moment::Ended) {
-            Err(error @ BringBackError::Host { .. }) if !force => return Err(error.into()),
-            Err(error @ BringBackError::Host { .. }) => {
+            Err(error @ (BringBackError::Host { .. } | BringBackError::Busy { .. })) if !force => {
+                return Err(error.into());
+            }
+            Err(error @ (BringBackError::Host { .. } | BringBackError::Busy { .. })) => {
                 Err(VerbError::Kept { disk: lent.keep_disk()?, source: error })
             }
             other => other.map_err(VerbError::from),

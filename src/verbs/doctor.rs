@@ -13,9 +13,10 @@ use nix::{
 
 use super::{settings, words};
 use crate::{
-    config::Assets,
-    host::{network, volumes::daemon},
+    config::{Assets, Confinement},
+    host::{network, volumes::daemon, walls::Seen},
     machine::{kvm, virtio::net},
+    sandbox::cell::probe,
 };
 
 /// What was found, or what to do about it.
@@ -35,6 +36,7 @@ pub fn findings() -> Vec<(&'static str, Finding)> {
         ("settings", settings.map_err(|error| words::chain(&error))),
         ("kernel", asset(&assets.kernel, b"\x7fELF", Assets::KERNEL_VARIABLE)),
         ("initramfs", asset(&assets.initramfs, b"070701", Assets::INITRAMFS_VARIABLE)),
+        ("walls", walls(found.machine.confinement)),
         ("virtiofsd", virtiofsd(&found.virtiofsd)),
         ("network", network()),
         ("cgroup", cgroup()),
@@ -67,6 +69,29 @@ fn asset(path: &Path, magic: &[u8], variable: &str) -> Finding {
     }
 }
 
+/// Tried with a process, which is looked at from outside.
+fn walls(confinement: Confinement) -> Finding {
+    match confinement {
+        Confinement::Enforced => {}
+        Confinement::Logged => {
+            return Err("the settings say machine.confinement = \"logged\": a guest that breaks into its VMM may make any \
+                        system call; leave it away for guests that you do not trust"
+                .into());
+        }
+        Confinement::Off => {
+            return Err("the settings say machine.confinement = \"off\": a guest that breaks into its VMM is root here; \
+                        leave it away for guests that you do not trust"
+                .into());
+        }
+    }
+    match probe::probe().map_err(|problem| words::chain(&problem))? {
+        Seen { uid, powerless: true, no_new_privs: true, filtered: true, mounts: 1 } => Ok(format!(
+            "a VMM is user {uid} without a capability, sees an empty root, and makes only the system calls that it needs"
+        )),
+        seen => Err(format!("a VMM is not held back as it should be: {seen:?}")),
+    }
+}
+
 /// Only containers with volumes need it, which most have sooner or later.
 fn virtiofsd(path: &Path) -> Finding {
     daemon::probe(path)
@@ -77,7 +102,7 @@ fn virtiofsd(path: &Path) -> Finding {
 /// Taps and their redirection; that the kernel serves a machine's queues itself is a gain and no need.
 fn network() -> Finding {
     network::probe().map_err(|problem| words::chain(&problem))?;
-    Ok(if net::has_vhost() {
+    Ok(if net::open_vhost().is_some() {
         "/dev/net/tun gives a container its links, /dev/vhost-net carries their packets".into()
     } else {
         "/dev/net/tun gives a container its links; `modprobe vhost_net` would make them faster".into()

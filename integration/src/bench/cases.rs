@@ -25,6 +25,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(300);
 /// What the measured container prints.
 pub(super) const MARKER: &str = "container-speaks";
 
+/// Settings under which the VMM is not held back: what the walls cost is the difference.
+const NO_WALLS: &str = "MSB_CONFIG=/bench/no-walls.toml";
+
 /// All files that are read or written lie in memory, so that no case waits for a disk.
 const PREPARE: &str = r#"
 set -eu
@@ -38,6 +41,7 @@ jq --arg memory "${GUEST_MIB}M" --arg marker "$MARKER" \
 mv new config.json
 cp -a /bench/bundle /bench/idle
 jq '.process.args = ["sleep", "100000"]' config.json > /bench/idle/config.json
+printf '[machine]\nconfinement = "off"\n' > /bench/no-walls.toml
 systemctl stop docker.socket docker containerd
 sleep 30
 "#;
@@ -66,6 +70,11 @@ pub fn measure(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str))
         progress(name);
         report.add(name, runs(host, report.runs(RUNS), MARKER, command)?);
     }
+    let name = "msb-runtime run, without walls";
+    progress(name);
+    let command = "msb-runtime --root /run/bench run --bundle /bench/bundle bench";
+    let case = Case { environment: NO_WALLS, ..Case::once_warm(report.runs(RUNS), MARKER, command) };
+    report.add(name, measured(host, case)?);
     progress("moments of msb-runtime run");
     moments(host, report)?;
     progress("memory of an idle machine");
@@ -85,22 +94,31 @@ pub(super) struct Case<'a> {
     pub(super) counted: usize,
     /// What its first output of interest holds; empty for a command without.
     pub(super) marker: &'a str,
+    /// Variables, as a shell takes them before a command.
+    pub(super) environment: &'a str,
     /// Shell commands before each run, not measured.
     pub(super) before: &'a str,
     /// Its words, for a shell; itself it needs none.
     pub(super) command: &'a str,
 }
 
+impl<'a> Case<'a> {
+    /// So many runs, of which the first is not counted.
+    pub(super) fn once_warm(count: usize, marker: &'a str, command: &'a str) -> Self {
+        Self { warm: 1, counted: count - 1, marker, environment: "", before: "", command }
+    }
+}
+
 /// Runs a command so often; the first run is not counted.
 pub(super) fn runs(host: &VirtualHost, count: usize, marker: &str, command: &str) -> Result<Measured> {
-    measured(host, Case { warm: 1, counted: count - 1, marker, before: "", command })
+    measured(host, Case::once_warm(count, marker, command))
 }
 
 /// Runs `case`.
 pub(super) fn measured(host: &VirtualHost, case: Case<'_>) -> Result<Measured> {
-    let Case { warm, counted, marker, before, command } = case;
+    let Case { warm, counted, marker, environment, before, command } = case;
     let all = warm + counted;
-    let script = format!("host-measure run {all} '{marker}' '{before}' {command}");
+    let script = format!("{environment} host-measure run {all} '{marker}' '{before}' {command}");
     let (runs, errors): (Vec<Run>, String) = ask_both(host, &script)?;
     ensure!(runs.len() == all && counted > 0, "{command}: {} runs of {all}", runs.len());
     for run in &runs {

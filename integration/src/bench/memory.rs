@@ -17,11 +17,28 @@ pub struct Memory {
     pub threads: u64,
 }
 
-/// Looks at process `pid`, whose guest has `guest_mib` of RAM.
+/// Looks at process `pid`, whose guest has `guest_mib` of RAM, and at those of its children that are the same program: our
+/// sandboxes have the machine in one.
 ///
 /// # Errors
 /// When the process is gone or is not ours to look at.
 pub fn of(pid: u32, guest_mib: u64) -> io::Result<Memory> {
+    let program = fs::read_link(format!("/proc/{pid}/exe"))?;
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+    let mut memory = of_one(pid, guest_mib)?;
+    for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
+        if fs::read_link(format!("/proc/{child}/exe")).is_ok_and(|exe| exe == program) {
+            let Memory { overhead_kib, anonymous_kib, guest_kib, threads } = of_one(child, guest_mib)?;
+            memory.overhead_kib += overhead_kib;
+            memory.anonymous_kib += anonymous_kib;
+            memory.guest_kib += guest_kib;
+            memory.threads += threads;
+        }
+    }
+    Ok(memory)
+}
+
+fn of_one(pid: u32, guest_mib: u64) -> io::Result<Memory> {
     let smaps = fs::read_to_string(format!("/proc/{pid}/smaps"))?;
     let threads = fs::read_dir(format!("/proc/{pid}/task"))?.count();
     Ok(Memory { threads: u64::try_from(threads).unwrap_or(u64::MAX), ..parse(&smaps, guest_mib << 10) })

@@ -81,8 +81,10 @@ pub fn measure(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str))
                 let command = command
                     .replace("BUNDLE", &format!("/bench/roots/{}.bundle", root.tree.replace('/', "-")));
                 let command = command.replace("TREE", &format!("/bench/roots/{}", root.tree));
-                let measured =
-                    cases::measured(host, Case { warm, counted, marker, before: &before, command: &command });
+                let measured = cases::measured(
+                    host,
+                    Case { warm, counted, marker, environment: "", before: &before, command: &command },
+                );
                 report.roots.push((name, measured?));
                 anyhow::Ok(())
             };
@@ -111,7 +113,14 @@ pub fn measure(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str))
     ] {
         progress(name);
         let before = "rm -f /bench/roots/image";
-        let case = Case { warm: QUICK.0, counted: report.runs(QUICK.1 + 1) - 1, marker: "", before, command };
+        let case = Case {
+            warm: QUICK.0,
+            counted: report.runs(QUICK.1 + 1) - 1,
+            marker: "",
+            environment: "",
+            before,
+            command,
+        };
         report.roots.push((name.to_owned(), cases::measured(host, case)?));
     }
     Ok(())

@@ -31,7 +31,7 @@ one() { ctr run -d --runtime RUNTIME --annotation dev.msb.memory=MIBM --env PATH
 gone() { ctr task rm -f $1 > /dev/null; ctr container rm $1; }
 kept() {
     for pid in $(pgrep -f '^(PROCESSES)'); do sed -n 's/^Pss: *\([0-9]*\) kB/\1/p' /proc/$pid/smaps_rollup; done
-    for pid in $(pgrep -f '^msb-runtime vmm'); do host-measure memory $pid MIB | jq .overhead_kib; done
+    for pid in $(ps -o ppid= -C msb-vmm); do host-measure memory $pid MIB | jq .overhead_kib; done
 }
 "#;
 

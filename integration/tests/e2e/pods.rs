@@ -19,7 +19,7 @@ app() { ns=/proc/$(pid pod)/ns; X="--with-ns network:$ns/net --with-ns ipc:$ns/i
 in_() { id=$1; shift; ctr task exec --exec-id x$$ $id "$@"; }
 status() { ctr task ls | awk -v i=$1 '$1 == i { print $3 }'; }
 ended() { eventually "[ \"\$(status $1)\" = STOPPED ]" 0.2; ctr task rm $1; ctr container rm $1; }
-machines() { ps -eo args= | grep -c '^msb-runtime vmm'; }"#;
+machines() { ps -eo comm= | grep -cx msb-vmm; }"#;
 
 /// Of a step with many containers.
 const LONG: Duration = Duration::from_secs(300);

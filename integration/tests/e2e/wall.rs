@@ -1,8 +1,9 @@
-//! The wall is real: another kernel, disks of its own, and one process on the host that is all of it.
+//! The wall is real: another kernel, disks of its own, a process on the host that stands for it, and one between walls that
+//! runs it.
 
 use integration::check::Lab;
 
-crate::conformance!(both: [], ours: [another_machine]);
+crate::conformance!(both: [], ours: [another_machine, between_walls]);
 
 fn another_machine(lab: &mut Lab) {
     let before = lab.snapshot();
@@ -41,4 +42,92 @@ fn another_machine(lab: &mut Lab) {
     lab.step("it can be started again", "docker start box1").code(0).out("box1\n").err("");
     lab.step("and removed", "docker rm -f box1").code(0).out("box1\n").err("");
     lab.nothing_left("after a machine was killed", &before);
+}
+
+/// What the kernel says of the process that runs the guest, and what becomes of the container when it ends.
+fn between_walls(lab: &mut Lab) {
+    lab.define(
+        r#"vmm() { pgrep -x msb-vmm -P $(docker inspect -f '{{.State.Pid}}' $1); }
+in_force() {
+    for task in /proc/$1/task/*; do
+        # PF_USER_WORKER: a worker of the kernel's (KVM, vhost, io_uring), which never runs a program.
+        flags=$(sed 's/.*) //' $task/stat | cut -d' ' -f7); [ $((flags & 0x4000)) = 0 ] || continue
+        awk '/^(Cap...|NoNewPrivs|Seccomp):/ { printf "%s%s ", $1, $2 }
+             /^Uid:/ { printf "%s ", ($2 >= 1879048192 && $2 == $3 && $3 == $4 && $4 == $5) ? "nobody" : $0 }' $task/status; echo
+    done | sort -u
+}"#,
+    );
+    let before = lab.snapshot();
+    lab.must(
+        "two containers, one with a volume and a network",
+        "mkdir /root/v; docker run -d --name box1 $N $D busybox sleep 600 >&2
+         docker run -d --name box2 -v /root/v:/v $D busybox sleep 600 >&2",
+    );
+    lab.step("each thread of both is a nobody under a filter", "in_force $(vmm box1); in_force $(vmm box2)")
+        .code(0)
+        .out(&"nobody CapInh:0000000000000000 CapPrm:0000000000000000 CapEff:0000000000000000 CapBnd:0000000000000000 \
+               CapAmb:0000000000000000 NoNewPrivs:1 Seccomp:2 \n".repeat(2));
+    lab.step(
+        "two nobodies are not the same",
+        "for box in box1 box2; do awk '/^Uid:/ { print $2 }' /proc/$(vmm $box)/status; done | sort -u | wc -l",
+    )
+    .code(0)
+    .out("2\n");
+    lab.step(
+        "they see one mount, in which there is nothing, and no process but themselves",
+        "for box in box1 box2; do v=$(vmm $box); wc -l </proc/$v/mountinfo; ls -A /proc/$v/root | wc -l
+             awk '/^NSpid:/ { print $NF }' /proc/$v/status; done",
+    )
+    .code(0)
+    .out("1\n0\n1\n1\n0\n1\n");
+    lab.step(
+        "what they have open is what a machine needs",
+        r"for box in box1 box2; do for fd in /proc/$(vmm $box)/fd/*; do readlink $fd; done; done |
+             sed -e 's,^/.*/\(console.log\|scratch.ext4\)$,\1,' -e 's,^/.*(deleted)$,memory,' \
+                 -e 's,^/var/lib/msb-runtime/.*\(/top\|[.]composed\)$,composition,' -e 's/^\(anon_inode\|socket\):.*/\1/' \
+                 -e 's,^/var/lib/docker/overlay2/[0-9a-f]*/diff/[^ ]*$,file of a layer,' | sort -u",
+    )
+    .code(0)
+    .out("/dev/net/tun\n/dev/null\n/dev/vhost-net\nanon_inode\ncomposition\nconsole.log\nfile of a layer\nmemory\nscratch.ext4\nsocket\n");
+    lab.step(
+        "no directory, and of the layers and disks nothing to write to but what is the container's",
+        "for box in box1 box2; do v=$(vmm $box); for fd in /proc/$v/fd/*; do
+             test -d $fd && echo directory; n=${fd##*/}
+             case $(readlink $fd) in *overlay2*|*.composed|*/top) grep -q '^flags:.*0$' /proc/$v/fdinfo/$n || echo written;; esac
+         done; done; echo looked",
+    )
+    .code(0)
+    .out("looked\n");
+    lab.step("none of their sockets listens", "ss -xlp | grep -c msb-vmm; ss -tulp | grep -c msb-vmm")
+        .code(1)
+        .out("0\n0\n");
+    lab.step(
+        "they do what they are for",
+        "docker exec box2 sh -c 'echo written >/v/file; sync'; cat /root/v/file",
+    )
+    .code(0)
+    .out("written\n");
+    lab.step(
+        "when one is killed its container is as if it had been",
+        "docker wait box1 >/root/waited & kill -9 $(vmm box1); wait $!; cat /root/waited",
+    )
+    .code(0)
+    .out("137\n");
+    lab.step("it can be started again", "docker start box1").code(0).out("box1\n").err("");
+    lab.step(
+        "it ends with the process that stands for its container",
+        "v=$(vmm box1); kill -9 $(docker inspect -f '{{.State.Pid}}' box1); eventually \"! [ -e /proc/$v ]\" && echo gone",
+    )
+    .code(0)
+    .out("gone\n");
+    lab.must("nothing stays", "docker rm -f box1 box2 >&2; rm -r /root/v");
+    lab.nothing_left("after machines between walls", &before);
+
+    lab.step("doctor tries it", "$R doctor | grep '^[^ ]* *walls'")
+        .code(0)
+        .out_is("what is in force", |out| out.contains("without a capability") && out.contains("empty root"));
+    lab.must("settings without walls", "printf '[machine]\\nconfinement = \"off\"\\n' >/root/off.toml");
+    lab.step("doctor warns of settings that relax it", "MSB_CONFIG=/root/off.toml $R doctor")
+        .code(1)
+        .out_has("is root here");
 }

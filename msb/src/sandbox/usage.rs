@@ -70,14 +70,23 @@ impl Sandboxes {
             return Ok(Usage { disk: Some(layer(&place.upper())), ..Usage::default() });
         };
         let life = stored.started.and_then(|at| SystemTime::now().duration_since(at).ok());
-        let used = processor_time(pid);
+        let processes = processes(pid);
+        let used = processes.iter().filter_map(|pid| processor_time(*pid)).reduce(|one, other| one + other);
         let written = disk.and_then(|path| fs::metadata(path).ok()).map_or(0, |disk| disk.blocks() * 512);
         Ok(Usage {
             cpu: used.map(|used| self.readings().percent(pid, used, life.unwrap_or_default())),
-            memory: memory(pid),
+            memory: processes.iter().filter_map(|pid| memory(*pid)).reduce(|one, other| one + other),
             disk: Some(layer(&place.upper()) + written),
         })
     }
+}
+
+/// The process of a sandbox, and its child that runs the machine: the same program.
+fn processes(pid: u32) -> Vec<u32> {
+    let program = |pid: u32| fs::read_link(format!("/proc/{pid}/exe")).ok();
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let children = children.split_ascii_whitespace().filter_map(|child| child.parse().ok());
+    [pid].into_iter().chain(children.filter(|child| program(*child) == program(pid))).collect()
 }
 
 /// Fields 14 and 15 of proc_pid_stat(5). Field 2, the name, is in brackets and may hold anything.
@@ -123,6 +132,7 @@ mod tests {
     fn this_process_uses_something() {
         let pid = std::process::id();
         assert!(memory(pid).unwrap() > 1 << 20);
+        assert_eq!(processes(pid), [pid]);
         processor_time(pid).unwrap();
         assert_eq!(processor_time(u32::MAX), None);
     }

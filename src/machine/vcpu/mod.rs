@@ -25,6 +25,7 @@ use thiserror::Error;
 use super::boot;
 use super::handle::End;
 use super::kvm::KvmProblem;
+use super::seccomp::{Filters, Kind, SeccompError};
 pub use exits::Buses;
 use gate::Gate;
 pub use gate::Stuck;
@@ -40,6 +41,9 @@ pub enum VcpuError {
     /// The check before the first instruction, or a request that KVM refused.
     #[error(transparent)]
     Kvm(#[from] KvmProblem),
+    /// No filter for system calls.
+    #[error(transparent)]
+    Seccomp(#[from] SeccompError),
     /// KVM_RUN failed.
     #[error("KVM stopped running the guest (errno {errno}); see `dmesg` of the host")]
     Run {
@@ -83,11 +87,17 @@ impl Processor {
     }
 
     /// Starts the thread.
-    pub(super) fn spawn(self, buses: &Arc<Buses>, end: &Arc<End>, gate: &Arc<Gate>) -> io::Result<Running> {
+    pub(super) fn spawn(
+        self,
+        buses: &Arc<Buses>,
+        end: &Arc<End>,
+        gate: &Arc<Gate>,
+        filters: Option<Arc<Filters>>,
+    ) -> io::Result<Running> {
         let (buses, end, gate) = (Arc::clone(buses), Arc::clone(end), Arc::clone(gate));
         let name = format!("vcpu{}", self.id);
         let thread = std::thread::Builder::new().name(name).stack_size(STACK).spawn(move || {
-            if let Some(how) = self.run(&buses, &end, &gate) {
+            if let Some(how) = self.run(&buses, &end, &gate, filters.as_deref()) {
                 end.set(how);
             }
         })?;
@@ -95,14 +105,26 @@ impl Processor {
     }
 
     /// Runs until the end of the machine; says how, if this processor is the one that saw it.
-    fn run(mut self, buses: &Buses, end: &End, gate: &Gate) -> Option<Result<super::Ended, VcpuError>> {
+    fn run(
+        mut self,
+        buses: &Buses,
+        end: &End,
+        gate: &Gate,
+        filters: Option<&Filters>,
+    ) -> Option<Result<super::Ended, VcpuError>> {
         let kickable = kick::enter(&mut self.fd);
         let place = gate.enter();
-        if let Some(start) = self.start {
+        let first = self.start.is_some();
+        if let Some(start) = self.start.take() {
             let ready = boot::check::run(&mut self.fd).and_then(|()| start.apply(&self.fd));
             if let Err(problem) = ready {
                 return Some(Err(problem.into()));
             }
+        }
+        if let Some(Err(problem)) = filters.map(|filters| filters.hold(Kind::Vcpu)) {
+            return Some(Err(problem.into()));
+        }
+        if first {
             end.entering();
         }
         loop {

@@ -1,11 +1,13 @@
 //! A read-only disk whose metadata is one file and whose data are the layers' own files: nothing was copied for it.
 //!
-//! Enters: a composition, the directories of its layers. Leaves: bytes of the image, straight from the right file into
-//! guest memory. A file is opened at its first use and must be the very one that was composed; one that changed, shrank
-//! or went is an I/O error of that request, also when it was served before. Must never know what made the composition.
+//! Enters: a composition, and who opens the files of its layers: [`Layers`] by itself, or another process for a machine
+//! that may open nothing. Leaves: bytes of the image, straight from the right file into guest memory. A file is opened at its
+//! first use and must be the very one that was composed; one that changed, shrank or went is an I/O error of that request,
+//! also when it was served before. Must never know what made the composition.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::fmt::Debug;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -71,17 +73,23 @@ pub enum ComposedError {
     },
 }
 
-/// The disk.
-#[derive(Debug)]
-pub struct Composed {
-    composition: Composition,
-    /// The composition's own file.
-    metadata: Arc<File>,
-    layers: Vec<File>,
-    open: OpenFiles,
+/// Who opens the files of a composition's layers.
+pub trait Files: Send + Debug {
+    /// The file of that number in the composition, for reading.
+    ///
+    /// # Errors
+    /// When it is not there, or is not the file that was composed.
+    fn open(&mut self, number: u32) -> io::Result<File>;
 }
 
-impl Composed {
+/// A composition with the directories of its layers.
+#[derive(Debug)]
+pub struct Layers {
+    composition: Composition,
+    directories: Vec<File>,
+}
+
+impl Layers {
     /// Opens the composition in `path` and its layers' directories, the lowest first.
     ///
     /// # Errors
@@ -107,10 +115,62 @@ impl Composed {
             }
             opened.push(directory);
         }
-        let metadata = composition.file_of_metadata().try_clone();
-        let metadata =
-            metadata.map_err(|error| ComposedError::File { path: path.to_owned(), problem: error.into() })?;
-        Ok(Self { composition, metadata: Arc::new(metadata), layers: opened, open: OpenFiles::default() })
+        Ok(Self { composition, directories: opened })
+    }
+
+    /// The composition's own file.
+    #[must_use]
+    pub fn composition(&self) -> &File {
+        self.composition.file_of_metadata()
+    }
+
+    /// As [`Files::open`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn file(&self, number: u32) -> io::Result<File> {
+        let checked = self.composition.file(FileId(number)).map_err(io::Error::other)?;
+        let layer = self.directories.get(usize::from(checked.layer)).ok_or(ErrorKind::InvalidData)?;
+        checked.open(layer).map_err(io::Error::other)
+    }
+}
+
+impl Files for Layers {
+    fn open(&mut self, number: u32) -> io::Result<File> {
+        self.file(number)
+    }
+}
+
+/// The disk.
+#[derive(Debug)]
+pub struct Composed {
+    composition: Composition,
+    /// The composition's own file.
+    metadata: Arc<File>,
+    files: Box<dyn Files>,
+    open: OpenFiles,
+}
+
+impl Composed {
+    /// The disk of the composition in `file`, whose layers' files are had from `files`.
+    ///
+    /// # Errors
+    /// When it is no composition.
+    pub fn new(file: File, files: Box<dyn Files>) -> Result<Self, CompositionError> {
+        let composition = Composition::open(file)?;
+        let metadata = composition.file_of_metadata().try_clone().map_err(CompositionError::Read)?;
+        Ok(Self { composition, metadata: Arc::new(metadata), files, open: OpenFiles::default() })
+    }
+
+    /// The disk of the composition in `path`, which opens its layers' files itself.
+    ///
+    /// # Errors
+    /// [`ComposedError`].
+    pub fn open(path: &Path, layers: &[PathBuf]) -> Result<Self, ComposedError> {
+        let layers = Layers::open(path, layers)?;
+        let bad = |source| ComposedError::Composition { path: path.to_owned(), source };
+        let file = layers.composition().try_clone().map_err(|error| bad(CompositionError::Read(error)))?;
+        Self::new(file, Box::new(layers)).map_err(bad)
     }
 }
 
@@ -128,7 +188,7 @@ impl Disk for Composed {
                 Place::File { file: Arc::clone(&self.metadata), offset: file_offset, length, unchanged: None }
             }
             Piece::Data { file, file_offset, .. } => {
-                let used = self.open.get(file, &self.composition, &self.layers)?;
+                let used = self.open.get(file, &self.composition, &mut *self.files)?;
                 let (file, checked) = (Arc::clone(&used.file), Arc::clone(&used.checked));
                 Place::File { file, offset: file_offset, length, unchanged: Some(checked) }
             }
@@ -156,7 +216,7 @@ struct Used {
 }
 
 impl OpenFiles {
-    fn get(&mut self, id: FileId, of: &Composition, layers: &[File]) -> io::Result<&Used> {
+    fn get(&mut self, id: FileId, of: &Composition, files: &mut dyn Files) -> io::Result<&Used> {
         self.clock += 1;
         if self.files.len() >= OPEN_MAX && !self.files.contains_key(&id) {
             let oldest = self.files.iter().min_by_key(|(_, used)| used.last).map(|(id, _)| *id);
@@ -166,8 +226,7 @@ impl OpenFiles {
             Entry::Occupied(used) => used.into_mut(),
             Entry::Vacant(place) => {
                 let checked = of.file(id).map_err(io::Error::other)?;
-                let layer = layers.get(usize::from(checked.layer)).ok_or(ErrorKind::InvalidData)?;
-                let file = checked.open(layer).map_err(io::Error::other)?;
+                let file = files.open(id.0)?;
                 place.insert(Used { checked: Arc::new(checked), file: Arc::new(file), last: 0 })
             }
         };

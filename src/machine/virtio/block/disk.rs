@@ -65,6 +65,12 @@ pub struct RawFile {
 }
 
 impl RawFile {
+    /// The image's file.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Opens the image: read-only is a property of the descriptor, too.
     pub fn open(path: &Path, read_only: bool) -> Result<Self, DiskError> {
         Self::try_open(path, read_only).map_err(|problem| DiskError { path: path.to_owned(), problem })
@@ -74,7 +80,15 @@ impl RawFile {
         // O_NONBLOCK: what turns out to be a FIFO must not block here; regular files do not know it. O_EXCL, which means
         // something to block devices only: nobody else, the host's kernel included, has it mounted.
         let flags = libc::O_NONBLOCK | if read_only { 0 } else { libc::O_EXCL };
-        let mut file = OpenOptions::new().read(true).write(!read_only).custom_flags(flags).open(path)?;
+        let file = OpenOptions::new().read(true).write(!read_only).custom_flags(flags).open(path)?;
+        Self::from_file(file, read_only)
+    }
+
+    /// The image in `file`, which was opened as [`Self::open`] does. Whoever shares its description shares its lock.
+    ///
+    /// # Errors
+    /// When it is no image, or another machine writes to it.
+    pub fn from_file(mut file: File, read_only: bool) -> Result<Self, FileProblem> {
         let kind = file.metadata()?.file_type();
         if !kind.is_file() && !kind.is_block_device() {
             return Err(FileProblem::NotAFile);

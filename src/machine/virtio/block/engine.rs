@@ -42,9 +42,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// For that disk; `ring`: let the kernel work meanwhile, if it can.
-    pub fn new(disk: Box<dyn Disk>, ring: bool) -> Self {
-        let ring = ring.then(Ring::new).flatten();
+    /// For that disk; with a ring, the kernel works meanwhile.
+    pub fn new(disk: Box<dyn Disk>, ring: Option<Ring>) -> Self {
         // Whatever was written before the machine started may be in the page cache only.
         Self { disk, ring, tells: [true; 2], slow: false, cautious: 0, dirty: true, flushing: 0 }
     }
@@ -100,6 +99,12 @@ impl Engine {
     pub fn reset(&mut self) -> bool {
         (self.dirty, self.flushing) = (true, 0);
         self.ring.as_mut().is_none_or(|ring| ring.finish().is_ok())
+    }
+
+    /// The ring, for another disk; nothing is under way there.
+    pub fn end(&mut self) -> Option<Ring> {
+        let mut ring = self.ring.take()?;
+        ring.finish().is_ok().then_some(ring)
     }
 
     fn advance(&mut self, mut job: Job) -> Option<Finished> {

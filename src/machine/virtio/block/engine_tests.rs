@@ -118,7 +118,7 @@ proptest! {
             let file = tempfile::NamedTempFile::new().unwrap();
             file.as_file().set_len(u64::try_from(SECTORS * 512).unwrap()).unwrap();
             let disk = RawFile::open(file.path(), false).unwrap();
-            let engine = Engine { tells: [tells; 2], cautious, ..Engine::new(Box::new(disk), ring) };
+            let engine = Engine { tells: [tells; 2], cautious, ..Engine::new(Box::new(disk), ring.then(Ring::new).flatten()) };
             follow(&steps, engine);
         }
     }
@@ -144,7 +144,11 @@ impl Disk for On {
 
 fn on(file: File, ring: bool) -> Engine {
     // Not asked beforehand: straight to the ring.
-    Engine { tells: [false; 2], cautious: u32::MAX, ..Engine::new(Box::new(On(Arc::new(file))), ring) }
+    Engine {
+        tells: [false; 2],
+        cautious: u32::MAX,
+        ..Engine::new(Box::new(On(Arc::new(file))), ring.then(Ring::new).flatten())
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod request;
 mod ring;
 
 use std::io;
+use std::sync::Arc;
 
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX,
@@ -29,6 +30,8 @@ use self::engine::{Engine, Finished};
 use self::job::{Job, Transfer, Work};
 use self::operation::Direction;
 use self::request::{Action, Limits, MAX_RANGE_SECTORS, MAX_SEGMENTS, Request};
+use self::ring::Ring;
+pub use self::ring::Rings;
 use super::worker::Served;
 use super::{
     ActivateError, Active, Chain, DeviceError, DeviceQueue, DeviceType, Interrupt, Token, VirtioDevice,
@@ -54,6 +57,8 @@ pub struct Block {
     id: [u8; ID_BYTES],
     config: [u8; CONFIG_BYTES],
     running: Option<Running>,
+    /// Whose the ring is.
+    lender: Option<Arc<Rings>>,
 }
 
 const ID_BYTES: usize = VIRTIO_BLK_ID_BYTES as usize;
@@ -71,13 +76,20 @@ struct Running {
 impl Block {
     /// A device for that disk. `id` is what the guest reads as its serial number, cut at 20 bytes.
     pub fn new(disk: Box<dyn Disk>, read_only: bool, id: &str) -> Self {
-        Self::with(Engine::new(disk, true), read_only, id)
+        Self::with(Engine::new(disk, Ring::new()), read_only, id)
+    }
+
+    /// The same with a ring of `rings`, which gets it back, or without one where none is left.
+    pub fn on_lent(disk: Box<dyn Disk>, read_only: bool, id: &str, rings: &Arc<Rings>) -> Self {
+        let mut block = Self::with(Engine::new(disk, rings.take()), read_only, id);
+        block.lender = Some(Arc::clone(rings));
+        block
     }
 
     /// The same where the host has no io_uring.
     #[cfg(test)]
     pub(crate) fn without_ring(disk: Box<dyn Disk>, read_only: bool, id: &str) -> Self {
-        Self::with(Engine::new(disk, false), read_only, id)
+        Self::with(Engine::new(disk, None), read_only, id)
     }
 
     fn with(engine: Engine, read_only: bool, id: &str) -> Self {
@@ -86,7 +98,7 @@ impl Block {
         for (to, from) in name.iter_mut().zip(id.bytes()) {
             *to = from;
         }
-        Self { engine, limits, id: name, config: config(limits), running: None }
+        Self { engine, limits, id: name, config: config(limits), running: None, lender: None }
     }
 
     fn serve<'m>(&mut self, memory: &'m GuestMemoryMmap, chain: Chain<'m>) -> Result<Served, DeviceError> {
@@ -205,6 +217,16 @@ fn config(limits: Limits) -> [u8; CONFIG_BYTES] {
         put(56, &[1]); // write_zeroes_may_unmap
     }
     config
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        if let Some(lender) = &self.lender
+            && let Some(ring) = self.engine.end()
+        {
+            lender.give(ring);
+        }
+    }
 }
 
 impl VirtioDevice for Block {

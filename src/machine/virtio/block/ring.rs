@@ -2,12 +2,17 @@
 //!
 //! Enters: jobs with their next operation. Leaves: the same with the result. A job's memory and file stay until the
 //! kernel is done with them: they are given out only with the result, and the end of the ring waits for all.
+//!
+//! What goes through a ring is seen by no seccomp filter. So a ring is told, before its first entry and for good, which
+//! operations there are, and a confined machine can make none: [`Rings`] has some for the disks that come later.
 #![allow(unsafe_code)] // the kernel is told addresses
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::{Mutex, PoisonError};
 
-use io_uring::IoUring;
+use io_uring::register::Restriction;
+use io_uring::{IoUring, opcode};
 
 use super::job::Job;
 use super::operation::Operation;
@@ -37,11 +42,15 @@ impl std::fmt::Debug for Ring {
 }
 
 impl Ring {
-    /// A ring; none where the kernel has it not (before 5.7), or forbids it (`kernel.io_uring_disabled`, seccomp).
+    /// A ring; none where the kernel has it not (before 5.10), or forbids it (`kernel.io_uring_disabled`, seccomp).
     pub fn new() -> Option<Self> {
-        let ring = IoUring::new(u32::from(ROOM)).ok()?;
+        let ring = IoUring::builder().setup_r_disabled().build(u32::from(ROOM)).ok()?;
+        let operations =
+            [opcode::Readv::CODE, opcode::Writev::CODE, opcode::Fsync::CODE, opcode::Fallocate::CODE];
+        ring.submitter().register_restrictions(&mut operations.map(Restriction::sqe_op)).ok()?;
+        ring.submitter().register_enable_rings().ok()?;
         let parameters = ring.params();
-        // Fast poll came with 5.7, after every operation used here. The others are why that was worth waiting for.
+        // Fast poll came with 5.7, after every operation used here.
         let good = parameters.is_feature_fast_poll()
             && parameters.is_feature_nodrop()
             && parameters.is_feature_submit_stable();
@@ -121,6 +130,27 @@ impl Ring {
     }
 }
 
+/// Rings that were made before they are needed.
+#[derive(Debug, Default)]
+pub struct Rings(Mutex<Vec<Ring>>);
+
+impl Rings {
+    /// So many, or as many as there can be.
+    pub fn new(count: usize) -> Self {
+        Self(Mutex::new((0..count).map_while(|_| Ring::new()).collect()))
+    }
+
+    /// One of them, if there is one left.
+    pub fn take(&self) -> Option<Ring> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    /// Brings one back, in which nothing is under way.
+    pub fn give(&self, ring: Ring) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(ring);
+    }
+}
+
 impl Drop for Ring {
     fn drop(&mut self) {
         if self.finish().is_err() {
@@ -133,4 +163,36 @@ impl Drop for Ring {
 fn is_temporary(error: &io::Error) -> bool {
     use io::ErrorKind::{Interrupted, ResourceBusy, WouldBlock};
     matches!(error.kind(), Interrupted | ResourceBusy | WouldBlock)
+}
+
+#[cfg(test)]
+mod tests {
+    use io_uring::types;
+
+    use super::*;
+
+    #[test]
+    fn a_ring_has_the_operations_of_a_disk_and_no_others() {
+        let mut ring = Ring::new().expect("a kernel with io_uring");
+        let path = c"/etc/hostname";
+        let open = opcode::OpenAt::new(types::Fd(libc::AT_FDCWD), path.as_ptr()).build();
+        let socket = opcode::Socket::new(libc::AF_INET, libc::SOCK_STREAM, 0).build();
+        for entry in [open, socket] {
+            // SAFETY: the path is a constant.
+            unsafe { ring.ring.submission().push(&entry) }.unwrap();
+            // A refused entry is told of by its completion.
+            let _ = ring.ring.submit_and_wait(1);
+            let done = ring.ring.completion().next().expect("an answer");
+            assert_eq!(done.result(), -libc::EACCES);
+        }
+    }
+
+    #[test]
+    fn rings_are_taken_and_come_back() {
+        let rings = Rings::new(1);
+        let ring = rings.take().unwrap();
+        assert!(rings.take().is_none());
+        rings.give(ring);
+        assert!(rings.take().is_some());
+    }
 }

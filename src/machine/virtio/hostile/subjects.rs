@@ -14,7 +14,7 @@ use crate::machine::virtio::block::{Block, disk::RawFile};
 use crate::machine::virtio::fs::Fs;
 use crate::machine::virtio::net::{Net, Nic};
 use crate::machine::virtio::rng::Rng;
-use crate::machine::virtio::vsock::Vsock;
+use crate::machine::virtio::vsock::{Listeners, Vsock};
 
 pub(super) struct Subject {
     pub device: Option<Box<dyn VirtioDevice>>,
@@ -98,7 +98,7 @@ pub(super) fn net() -> Subject {
     for end in [&tap, &network] {
         end.set_nonblocking(true).unwrap();
     }
-    let device = Net::new(Nic { tap: tap.into(), mac: [2, 0, 0, 0, 0, 1], mtu: 1500, vhost: false });
+    let device = Net::new(Nic { tap: tap.into(), mac: [2, 0, 0, 0, 0, 1], mtu: 1500, vhost: None });
     let host = move |seed: u8| {
         // A frame, and what came is taken away. Both may fail: it is a network.
         let _ = network.send(&vec![seed; 12 + usize::from(seed) * 40]);
@@ -135,12 +135,13 @@ fn packet(seed: u8) -> Vec<u8> {
 }
 
 pub(super) fn vsock() -> Subject {
-    let (device, handle, streams) = Vsock::new(&[1024]).unwrap();
+    let (sender, streams) = std::sync::mpsc::sync_channel(64);
+    let mut listeners = Listeners::default();
+    listeners.insert(1024, Arc::new(move |stream| sender.try_send(stream).is_ok()));
+    let (device, handle) = Vsock::new(listeners).unwrap();
     let mut open: Vec<UnixStream> = Vec::new();
     let host = move |seed: u8| {
-        for receiver in streams.values() {
-            open.extend(receiver.try_iter());
-        }
+        open.extend(streams.try_iter());
         let (ours, theirs) = UnixStream::pair().unwrap();
         match seed % 4 {
             0 => {

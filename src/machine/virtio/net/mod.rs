@@ -35,7 +35,7 @@ use self::receive::{Filled, Receive};
 use self::tap::Tap;
 use self::transmit::Transmit;
 use self::vhost::Vhost;
-pub use self::vhost::is_there as has_vhost;
+pub use self::vhost::open as open_vhost;
 use super::{ActivateError, Active, DeviceError, DeviceQueue, DeviceType, Interrupt, Token, VirtioDevice};
 use crate::machine::events::Watcher;
 
@@ -79,8 +79,8 @@ pub struct Nic {
     pub mac: [u8; 6],
     /// The largest packet, in bytes, without Ethernet's header.
     pub mtu: u16,
-    /// Whether the host's kernel may serve the queues, where it can.
-    pub vhost: bool,
+    /// `/dev/vhost-net`, opened for this interface: the host's kernel serves the queues. See [`open_vhost`].
+    pub vhost: Option<OwnedFd>,
 }
 
 /// The network device.
@@ -89,8 +89,8 @@ pub struct Net {
     tap: Tap,
     features: u64,
     config: [u8; CONFIG_BYTES],
-    /// The host's kernel serves the queues.
-    by_kernel: bool,
+    /// The host's kernel serves the queues, by this.
+    by_kernel: Option<OwnedFd>,
     running: Option<Running>,
     served: Option<Vhost>,
 }
@@ -116,7 +116,7 @@ impl Net {
         config[6] = LINK_UP;
         config[8] = 1; // max_virtqueue_pairs
         config[10..].copy_from_slice(&mtu.to_le_bytes());
-        Self { tap, features, config, by_kernel: vhost && vhost::is_there(), running: None, served: None }
+        Self { tap, features, config, by_kernel: vhost, running: None, served: None }
     }
 
     /// The tap is gone: the guest sees a cable that was pulled.
@@ -153,7 +153,7 @@ impl VirtioDevice for Net {
     }
 
     fn polls_kicks(&self) -> bool {
-        !self.by_kernel
+        self.by_kernel.is_none()
     }
 
     fn activate(&mut self, active: Active) -> Result<(), ActivateError> {
@@ -161,10 +161,12 @@ impl VirtioDevice for Net {
         let Active { memory, queues, interrupt, features, watcher } = active;
         let failed = |source| ActivateError::Watch { device, source };
         self.tap.offload(features).map_err(failed)?;
-        if self.by_kernel {
+        if let Some(kernel) = &self.by_kernel {
             let failed = |source| ActivateError::Vhost { device, source };
-            let tap = self.tap.fd().try_clone_to_owned().map_err(failed)?;
-            self.served = Some(Vhost::start(&memory, &queues, features, &interrupt, tap).map_err(failed)?);
+            let kernel = kernel.try_clone().map_err(failed)?;
+            let tap = self.tap.fd();
+            self.served =
+                Some(Vhost::start(kernel, &memory, &queues, features, &interrupt, tap).map_err(failed)?);
             return Ok(());
         }
         let [rx, tx] = <[DeviceQueue; 2]>::try_from(queues).map_err(|queues| ActivateError::Queues {

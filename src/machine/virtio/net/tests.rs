@@ -152,7 +152,7 @@ fn a_queue_that_cannot_hold_a_frame_breaks_the_device() {
 #[test]
 fn the_configuration_is_the_interface() {
     let (device, _network) = UnixDatagram::pair().unwrap();
-    let mut net = Net::new(Nic { tap: device.into(), mac: [2, 4, 6, 8, 10, 12], mtu: 9000, vhost: false });
+    let mut net = Net::new(Nic { tap: device.into(), mac: [2, 4, 6, 8, 10, 12], mtu: 9000, vhost: None });
     assert_eq!(net.config(), [2, 4, 6, 8, 10, 12, 1, 0, 1, 0, 0x28, 0x23]);
     // A socket has no segments to offer.
     assert_eq!(net.features() & UDP_SEGMENTS, 0);

@@ -1,16 +1,19 @@
 //! The host kernel serves the queues itself (vhost-net): frames go between the guest's memory and the tap without a
 //! system call of ours.
 //!
-//! Enters: an activation. Leaves: nothing until the device is reset. What the guest puts into its queues is read by the
-//! host's kernel then, as by that of every QEMU with `vhost=on`.
+//! Enters: an activation, and the kernel's device, opened by somebody who may. Leaves: nothing until the device is reset. What
+//! the guest puts into its queues is read by the host's kernel then, as by that of every QEMU with `vhost=on`.
+#![allow(unsafe_code)] // an ioctl that the crate has only for a device that it opens itself
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
-use vhost::net::VhostNet;
-use vhost::vhost_kern::net::Net as Kernel;
+use nix::errno::Errno;
+use vhost::vhost_kern::VhostKernBackend;
+use vhost::vhost_kern::vhost_binding::vhost_vring_file;
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_net::VIRTIO_NET_F_MRG_RXBUF;
@@ -27,9 +30,43 @@ const OF_QUEUES: u64 = 1 << VIRTIO_F_VERSION_1
     | 1 << VIRTIO_RING_F_INDIRECT_DESC
     | 1 << VIRTIO_NET_F_MRG_RXBUF;
 
+/// `VHOST_NET_SET_BACKEND` (linux/vhost.h): `_IOW(0xaf, 0x30, struct vhost_vring_file)`.
+const VHOST_NET_SET_BACKEND: u64 = 0x4008_af30;
+
+/// The kernel's device with the memory that its queues are in.
+struct Kernel {
+    fd: OwnedFd,
+    memory: Arc<GuestMemoryMmap>,
+}
+
+impl AsRawFd for Kernel {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+impl VhostKernBackend for Kernel {
+    type AS = Arc<GuestMemoryMmap>;
+
+    fn mem(&self) -> &Self::AS {
+        &self.memory
+    }
+}
+
+impl Kernel {
+    /// The queue runs with that tap, or stops.
+    fn set_backend(&self, index: usize, tap: Option<BorrowedFd>) -> io::Result<()> {
+        let index = u32::try_from(index).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let file = vhost_vring_file { index, fd: tap.map_or(-1, |tap| tap.as_raw_fd()) };
+        // SAFETY: the kernel reads one structure of this kind.
+        let result = unsafe { libc::ioctl(self.as_raw_fd(), VHOST_NET_SET_BACKEND, &raw const file) };
+        Ok(Errno::result(result).map(drop)?)
+    }
+}
+
 /// A device of the kernel's that serves until it is dropped.
 pub struct Vhost {
-    kernel: Kernel<Arc<GuestMemoryMmap>>,
+    kernel: Kernel,
     /// How many queues it has.
     count: usize,
 }
@@ -40,21 +77,24 @@ impl std::fmt::Debug for Vhost {
     }
 }
 
-/// Whether the host has it for us.
-pub fn is_there() -> bool {
-    File::options().read(true).write(true).open("/dev/vhost-net").is_ok()
+/// The kernel's device for one interface; none where the host has it not for us.
+pub fn open() -> Option<OwnedFd> {
+    let mut options = File::options();
+    let options = options.read(true).write(true).custom_flags(libc::O_NONBLOCK);
+    options.open("/dev/vhost-net").ok().map(OwnedFd::from)
 }
 
 impl Vhost {
     /// Gives the queues and the tap to the kernel, for a driver with these features.
     pub fn start(
+        kernel: OwnedFd,
         memory: &GuestMemoryMmap,
         queues: &[DeviceQueue],
         features: u64,
         interrupt: &Interrupt,
-        tap: OwnedFd,
+        tap: BorrowedFd,
     ) -> io::Result<Self> {
-        let kernel = Kernel::new(Arc::new(memory.clone())).map_err(failed)?;
+        let kernel = Kernel { fd: kernel, memory: Arc::new(memory.clone()) };
         kernel.set_owner().map_err(failed)?;
         let wanted = features & OF_QUEUES;
         if wanted & !kernel.get_features().map_err(failed)? != 0 {
@@ -63,11 +103,10 @@ impl Vhost {
         kernel.set_features(wanted).map_err(failed)?;
         let regions: Vec<VhostUserMemoryRegionInfo> = memory.iter().map(region).collect();
         kernel.set_mem_table(&regions).map_err(failed)?;
-        let tap = File::from(tap);
         for (index, DeviceQueue { queue, kick, .. }) in queues.iter().enumerate() {
             serve(&kernel, index, queue, kick, interrupt.raised_elsewhere())?;
             // From here on it runs. The kernel holds the tap by itself.
-            kernel.set_backend(index, Some(&tap)).map_err(failed)?;
+            kernel.set_backend(index, Some(tap))?;
         }
         Ok(Self { kernel, count: queues.len() })
     }
@@ -79,11 +118,13 @@ impl Drop for Vhost {
             // Waits for what is under way; closing the descriptor would do the same later.
             let _ = self.kernel.set_backend(index, None);
         }
+        // For the next driver: an owner can't be set twice.
+        let _ = self.kernel.reset_owner();
     }
 }
 
 fn serve(
-    kernel: &Kernel<Arc<GuestMemoryMmap>>,
+    kernel: &Kernel,
     index: usize,
     queue: &Queue,
     kick: &EventFd,

@@ -1,7 +1,7 @@
 //! The socket device: streams between ports of the guest and unix sockets of this process (VIRTIO 1.2, section 5.10).
 //!
 //! Enters: packets of the guest, streams through a [`VsockHandle`]. Leaves: the same bytes on the other side; streams
-//! that the guest opened, through the channels that [`Vsock::new`] gave out. Must never know what the streams carry.
+//! that the guest opened, to the [`Listeners`] of their ports. Must never know what the streams carry.
 //!
 //! ```text
 //!  guest ── tx queue ──▶ packet::parse ──▶ mux ──▶ connection ──▶ unix socket (─▶ backlog while its reader is slow)
@@ -23,11 +23,8 @@ mod packet;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver};
 
 use thiserror::Error;
 use virtio_queue::QueueT;
@@ -37,7 +34,8 @@ use vmm_sys_util::epoll::EventSet;
 use self::handle::Inbox;
 pub use self::handle::{ConnectError, VsockHandle};
 use self::header::GUEST_CID;
-use self::mux::{FIRST_ID, Listeners, Mux};
+use self::mux::{FIRST_ID, Mux};
+pub use self::mux::{Listener, Listeners};
 use self::packet::Room;
 use super::{ActivateError, Active, DeviceError, DeviceQueue, DeviceType, Interrupt, Token, VirtioDevice};
 use crate::machine::events::Watcher;
@@ -53,12 +51,6 @@ const QUEUE_SIZES: &[u16] = &[32, 128, 8];
 const ROUNDS: u16 = 4;
 /// Event id of the inbox; sockets have those above.
 const INBOX: u32 = 0;
-/// Streams opened by the guest that nobody has taken yet, per port; the next is refused.
-const LISTEN_BACKLOG: usize = 64;
-
-/// Streams that the guest opens, by the host's port.
-pub type GuestStreams = BTreeMap<u32, Receiver<UnixStream>>;
-
 /// Why the device could not be made.
 #[derive(Debug, Error)]
 pub enum VsockError {
@@ -80,20 +72,12 @@ pub struct Vsock {
 }
 
 impl Vsock {
-    /// A device whose guest may open streams to `host_ports`, each of which comes out of the channel of its port; when
-    /// that is dropped, or nobody takes them, the guest is refused.
-    pub fn new(host_ports: &[u32]) -> Result<(Self, VsockHandle, GuestStreams), VsockError> {
+    /// A device whose guest may open streams to the ports that `listeners` has.
+    pub fn new(listeners: Listeners) -> Result<(Self, VsockHandle), VsockError> {
         let (handle, inbox) = VsockHandle::new().map_err(VsockError::EventFd)?;
-        let mut listeners = Listeners::new();
-        let mut receivers = BTreeMap::new();
-        for port in host_ports {
-            let (sender, receiver) = mpsc::sync_channel(LISTEN_BACKLOG);
-            listeners.insert(*port, sender);
-            receivers.insert(*port, receiver);
-        }
         let device =
             Self { config: GUEST_CID.to_le_bytes(), inbox, listeners, next_id: FIRST_ID, running: None };
-        Ok((device, handle, receivers))
+        Ok((device, handle))
     }
 }
 

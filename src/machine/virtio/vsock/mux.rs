@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::SyncSender;
+use std::sync::Arc;
 
 use vm_memory::VolatileSlice;
 use vmm_sys_util::epoll::EventSet;
@@ -34,8 +34,25 @@ const INPUT: EventSet = EventSet::from_bits_truncate(
     EventSet::IN.bits() | EventSet::READ_HANG_UP.bits() | EventSet::EDGE_TRIGGERED.bits(),
 );
 
+/// Takes a stream that the guest opened; false refuses it. Called on the device thread, which it must not keep.
+pub type Listener = Arc<dyn Fn(UnixStream) -> bool + Send + Sync>;
+
 /// Where streams that the guest opens go, by host port.
-pub type Listeners = BTreeMap<u32, SyncSender<UnixStream>>;
+#[derive(Clone, Default)]
+pub struct Listeners(BTreeMap<u32, Listener>);
+
+impl Listeners {
+    /// From now on `listener` takes the streams to `port`.
+    pub fn insert(&mut self, port: u32, listener: Listener) {
+        self.0.insert(port, listener);
+    }
+}
+
+impl std::fmt::Debug for Listeners {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
 
 /// One connection and its place in the mux.
 #[derive(Debug)]
@@ -96,7 +113,7 @@ impl Mux {
             let ports = Ports { host: self.next_port, guest };
             self.next_port =
                 self.next_port.checked_add(1).filter(|port| *port != u32::MAX).unwrap_or(FIRST_PORT);
-            if !self.by_ports.contains_key(&ports) && !self.listeners.contains_key(&ports.host) {
+            if !self.by_ports.contains_key(&ports) && !self.listeners.0.contains_key(&ports.host) {
                 return ports;
             }
         }
@@ -165,7 +182,7 @@ impl Mux {
 
     /// The guest asks for a port of the host. False when it is refused.
     fn accept(&mut self, packet: &Packet<'_>) -> bool {
-        let Some(listener) = self.listeners.get(&packet.ports.host) else {
+        let Some(listener) = self.listeners.0.get(&packet.ports.host) else {
             return false;
         };
         if self.entries.len() >= MAX_CONNECTIONS {
@@ -174,7 +191,7 @@ impl Mux {
         let Ok((ours, theirs)) = nonblocking_pair() else {
             return false;
         };
-        if listener.try_send(theirs).is_err() {
+        if !listener(theirs) {
             // Nobody takes them in time, or nobody listens any more.
             return false;
         }

@@ -15,13 +15,15 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use crate::machine::events::{Watcher, decode};
 use crate::machine::virtio::vsock::connection::BUF_ALLOC;
 use crate::machine::virtio::vsock::header::{Credit, GUEST_CID, HEADER_LEN, HOST_CID, Header, Op, Ports};
-use crate::machine::virtio::vsock::{Vsock, VsockHandle};
+use crate::machine::virtio::vsock::{Listeners, Vsock, VsockHandle};
 use crate::machine::virtio::window::Window;
 use crate::machine::virtio::{Active, DeviceQueue, Interrupt, Token, VirtioDevice};
 
 /// What the guest advertises unless a test says otherwise.
 pub const GUEST_BUFFER: u32 = 256 * 1024;
 
+/// Streams that wait until somebody looks, per port.
+pub const LISTEN_BACKLOG: usize = 64;
 /// As many as the device has places.
 pub const RX_RING: u16 = 32;
 const RING: u16 = 128;
@@ -104,16 +106,28 @@ pub struct Guest {
     inbox: VecDeque<(Header, Vec<u8>)>,
 }
 
+/// Listeners that keep a few streams of each port for who looks.
+pub fn channels(ports: &[u32]) -> (Listeners, BTreeMap<u32, Receiver<UnixStream>>) {
+    let (mut listeners, mut receivers) = (Listeners::default(), BTreeMap::new());
+    for port in ports {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(LISTEN_BACKLOG);
+        listeners.insert(*port, Arc::new(move |stream| sender.try_send(stream).is_ok()));
+        receivers.insert(*port, receiver);
+    }
+    (listeners, receivers)
+}
+
 impl Guest {
     /// A device that is not active yet.
     pub fn new(host_ports: &[u32]) -> Self {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 16 << 20)]).unwrap();
-        let (device, handle, listeners) = Vsock::new(host_ports).unwrap();
+        let (listeners, taken) = channels(host_ports);
+        let (device, handle) = Vsock::new(listeners).unwrap();
         let ring = |at, size| Ring::new(&memory, at, size);
         Self {
             device,
             handle,
-            listeners,
+            listeners: taken,
             refill: true,
             epoll: Arc::new(Epoll::new().unwrap()),
             rx: ring(0x1_0000, RX_RING),

@@ -11,7 +11,8 @@ use std::os::unix::net::UnixStream;
 use self::guest::{Guest, Peer, guest_opens, host_opens};
 use super::connection::{BUF_ALLOC, BUF_ALLOC_SMALL};
 use super::header::{Credit, Header, Op, Ports};
-use super::{ConnectError, LISTEN_BACKLOG, mux::MAX_CONNECTIONS};
+use super::{ConnectError, mux::MAX_CONNECTIONS};
+use guest::LISTEN_BACKLOG;
 
 const RCV: u32 = 1;
 const SEND: u32 = 2;

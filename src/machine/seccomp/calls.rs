@@ -1,0 +1,157 @@
+//! The lists.
+
+use std::collections::BTreeMap;
+
+use libc::c_long;
+use seccompiler::{
+    BackendError, SeccompCmpArgLen as Length, SeccompCmpOp as Is, SeccompCondition as Condition, SeccompRule,
+};
+
+use super::Kind;
+
+/// What Rust's and C's run-time do in any thread: locks, time, its stack, the end; and what every kind does with descriptors
+/// that it has.
+const ALL: &[c_long] = &[
+    // Memory: those that can make it executable are among the conditions.
+    libc::SYS_brk,
+    libc::SYS_madvise,
+    libc::SYS_munmap,
+    // Locks, time, turns.
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_futex,
+    libc::SYS_nanosleep,
+    libc::SYS_sched_yield,
+    // Signals, and the end.
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_restart_syscall,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    // A thread names itself to interrupt another.
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    // Seeds of hash maps, and the guest's entropy device.
+    libc::SYS_getrandom,
+    // Bytes; a composition's tables are looked up in its file.
+    libc::SYS_close,
+    libc::SYS_pread64,
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_sendmsg,
+    libc::SYS_sendto,
+    libc::SYS_write,
+    libc::SYS_writev,
+    // What a device begins with, at the driver's word (vCPU), and ends with.
+    libc::SYS_epoll_ctl,
+    libc::SYS_eventfd2,
+    libc::SYS_fcntl,
+    libc::SYS_getsockopt,
+    libc::SYS_io_uring_enter,
+    libc::SYS_lseek,
+    libc::SYS_setsockopt,
+    libc::SYS_shutdown,
+    // fstat and statx of an open file: the root is empty.
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+];
+
+/// What only the device thread does.
+const DEVICE: &[c_long] = &[
+    libc::SYS_epoll_pwait,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_epoll_wait,
+    libc::SYS_fallocate,
+    libc::SYS_fdatasync,
+    libc::SYS_preadv2,
+    libc::SYS_pwritev2,
+    libc::SYS_timerfd_settime,
+];
+
+/// What only the main thread does.
+const MAIN: &[c_long] = &[
+    // A disk that is put into a slot: whether another machine writes to it.
+    libc::SYS_flock,
+    // Whether what came with an order is a stream of the local kind.
+    libc::SYS_getsockname,
+    libc::SYS_timerfd_create,
+];
+
+/// Linux: include/uapi/linux/kvm.h.
+const KVM_RUN: u64 = 0xae80;
+const KVM_KVMCLOCK_CTRL: u64 = 0xaead;
+/// Linux: include/uapi/linux/vhost.h.
+const VHOST: [u64; 10] = [
+    0x8008_af00, // VHOST_GET_FEATURES
+    0x4008_af00, // VHOST_SET_FEATURES
+    0xaf01,      // VHOST_SET_OWNER
+    0xaf02,      // VHOST_RESET_OWNER
+    0x4008_af03, // VHOST_SET_MEM_TABLE
+    0x4008_af10, // VHOST_SET_VRING_NUM
+    0x4028_af11, // VHOST_SET_VRING_ADDR
+    0x4008_af12, // VHOST_SET_VRING_BASE
+    0x4008_af20, // VHOST_SET_VRING_KICK
+    0x4008_af21, // VHOST_SET_VRING_CALL
+];
+/// The same, of a network's queue.
+const VHOST_NET_SET_BACKEND: u64 = 0x4008_af30;
+/// Linux: include/uapi/linux/if_tun.h.
+const TUNSETOFFLOAD: u64 = 0x4004_54d0;
+
+fn requests(kind: Kind) -> Vec<u64> {
+    let fionbio = libc::FIONBIO;
+    let mut requests = [&VHOST[..], &[VHOST_NET_SET_BACKEND, TUNSETOFFLOAD, fionbio]].concat();
+    if kind == Kind::Vcpu {
+        requests.extend([KVM_RUN, KVM_KVMCLOCK_CTRL]);
+    }
+    requests
+}
+
+fn rule(conditions: Vec<Condition>) -> Result<SeccompRule, BackendError> {
+    SeccompRule::new(conditions)
+}
+
+/// An argument with these of its bits all unset.
+fn without(argument: u8, bits: u64) -> Result<Condition, BackendError> {
+    Condition::new(argument, Length::Dword, Is::MaskedEq(bits), 0)
+}
+
+fn equal(argument: u8, value: u64) -> Result<Condition, BackendError> {
+    Condition::new(argument, Length::Dword, Is::Eq, value)
+}
+
+/// What a kind may call, and with what.
+pub(super) fn of(kind: Kind) -> Result<BTreeMap<c_long, Vec<SeccompRule>>, BackendError> {
+    let own = match kind {
+        Kind::Vcpu => &[],
+        Kind::Device => DEVICE,
+        Kind::Main => MAIN,
+    };
+    let mut rules: BTreeMap<c_long, Vec<SeccompRule>> =
+        ALL.iter().chain(own).map(|call| (*call, Vec::new())).collect();
+    let executable = u64::from(libc::PROT_EXEC.cast_unsigned());
+    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
+        rules.insert(call, vec![rule(vec![without(2, executable)?])?]);
+    }
+    // A move of what is not executable.
+    rules.insert(libc::SYS_mremap, Vec::new());
+    let requests = requests(kind).into_iter().map(|request| rule(vec![equal(1, request)?]));
+    rules.insert(libc::SYS_ioctl, requests.collect::<Result<_, _>>()?);
+    // Streams between two threads of ours.
+    let local = u64::from(libc::AF_UNIX.cast_unsigned());
+    rules.insert(libc::SYS_socketpair, vec![rule(vec![equal(0, local)?])?]);
+    // Itself: within walls it is the first process of its namespace.
+    rules.insert(libc::SYS_tgkill, vec![rule(vec![equal(0, 1)?])?]);
+    if kind == Kind::Main {
+        // poll, of the descriptor that orders come from.
+        rules.insert(libc::SYS_ppoll, Vec::new());
+        #[cfg(target_arch = "x86_64")]
+        rules.insert(libc::SYS_poll, Vec::new());
+    }
+    Ok(rules)
+}

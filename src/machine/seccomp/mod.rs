@@ -1,0 +1,103 @@
+//! Which system calls each kind of thread of a confined machine may make.
+//!
+//! | kind | what it does |
+//! |---|---|
+//! | vCPU | runs the guest, serves its registers, activates devices at the driver's word |
+//! | device | waits for events, moves bytes between guest memory and what is open already |
+//! | main | takes orders: puts devices that it is handed into slots, stops and lets go processors |
+//!
+//! Nothing is opened, connected, mapped to be executed or started behind the walls, so that none of the lists has `open`,
+//! `socket`, `connect`, `execve`, `clone` of a process, `io_uring_setup`, `ptrace` or `bpf`. `ioctl` is held to its requests,
+//! memory to what is not executed. Rings are made before and hold themselves to their operations (`virtio::block::ring`):
+//! a filter does not see what goes through a ring.
+//!
+//! Enters: what becomes of a thread that calls something else. Leaves: programs for the kernel, to be loaded by each thread
+//! for itself, for good. It must never know what is behind a descriptor.
+
+mod calls;
+
+use std::collections::BTreeMap;
+
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule, TargetArch};
+use thiserror::Error;
+
+/// What becomes of a thread that makes another call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The whole process ends at once, by SIGSYS.
+    Kill,
+    /// The call is made; the host's kernel log has a line of it (`type=1326`), not too often.
+    Log,
+}
+
+/// The kinds of threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A virtual processor.
+    Vcpu,
+    /// The one that serves all devices.
+    Device,
+    /// The one that takes orders.
+    Main,
+}
+
+/// Why there is no filter.
+#[derive(Debug, Error)]
+pub enum SeccompError {
+    /// A mistake in a list.
+    #[error("The list of system calls makes no filter")]
+    Compile(#[from] seccompiler::BackendError),
+    /// The kernel.
+    #[error("The kernel does not load a filter for system calls")]
+    Load(#[from] seccompiler::Error),
+}
+
+/// The programs of all kinds.
+#[derive(Debug)]
+pub struct Filters {
+    vcpu: BpfProgram,
+    device: BpfProgram,
+    main: BpfProgram,
+}
+
+impl Filters {
+    /// With that verdict.
+    ///
+    /// # Errors
+    /// [`SeccompError::Compile`].
+    pub fn new(verdict: Verdict) -> Result<Self, SeccompError> {
+        let program = |kind| compile(calls::of(kind)?, verdict);
+        Ok(Self { vcpu: program(Kind::Vcpu)?, device: program(Kind::Device)?, main: program(Kind::Main)? })
+    }
+
+    /// Holds the calling thread, and those that it starts, to what its kind may call.
+    ///
+    /// # Errors
+    /// [`SeccompError::Load`].
+    pub fn hold(&self, kind: Kind) -> Result<(), SeccompError> {
+        let program = match kind {
+            Kind::Vcpu => &self.vcpu,
+            Kind::Device => &self.device,
+            Kind::Main => &self.main,
+        };
+        Ok(seccompiler::apply_filter(program)?)
+    }
+}
+
+/// The architecture that this is built for: a call by another one's numbers is none of the list.
+#[cfg(target_arch = "x86_64")]
+const ARCH: TargetArch = TargetArch::x86_64;
+#[cfg(target_arch = "aarch64")]
+const ARCH: TargetArch = TargetArch::aarch64;
+
+fn compile(rules: BTreeMap<i64, Vec<SeccompRule>>, verdict: Verdict) -> Result<BpfProgram, SeccompError> {
+    let otherwise = match verdict {
+        Verdict::Kill => SeccompAction::KillProcess,
+        Verdict::Log => SeccompAction::Log,
+    };
+    let filter = SeccompFilter::new(rules, otherwise, SeccompAction::Allow, ARCH)?;
+    Ok(filter.try_into()?)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,113 @@
+use std::os::fd::AsRawFd;
+
+use super::*;
+
+/// How a thread under that filter ends the process that does `what`: None when it lived to say so.
+#[allow(unsafe_code)] // a process to try it in
+fn ends(kind: Kind, verdict: Verdict, what: fn()) -> Option<i32> {
+    let filters = Filters::new(verdict).unwrap();
+    // SAFETY: the child calls nothing that takes a lock another thread may have held, and never returns.
+    match unsafe { libc::fork() } {
+        0 => {
+            if filters.hold(kind).is_err() {
+                // SAFETY: it ends the process.
+                unsafe { libc::_exit(99) };
+            }
+            what();
+            // SAFETY: as above.
+            unsafe { libc::_exit(0) }
+        }
+        child => {
+            let mut status = 0;
+            // SAFETY: the place is ours.
+            unsafe { libc::waitpid(child, &raw mut status, 0) };
+            assert!(libc::WIFSIGNALED(status) || libc::WEXITSTATUS(status) == 0, "{status:#x}");
+            libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status))
+        }
+    }
+}
+
+#[allow(unsafe_code)] // system calls by number, whose success is not wanted
+fn call(number: libc::c_long, arguments: [usize; 3]) {
+    let [one, two, three] = arguments;
+    // SAFETY: the arguments are numbers or nulls; what the kernel makes of them is the test.
+    unsafe { libc::syscall(number, one, two, three, 0, 0, 0) };
+}
+
+#[test]
+fn what_is_not_on_a_list_ends_the_process() {
+    let forbidden: [fn(); 16] = [
+        || call(libc::SYS_openat, [0, 0, 0]),
+        || call(libc::SYS_socket, [2, 1, 0]),
+        || call(libc::SYS_connect, [0, 0, 0]),
+        || call(libc::SYS_execve, [0, 0, 0]),
+        || call(libc::SYS_clone, [17, 0, 0]),
+        || call(libc::SYS_clone3, [0, 0, 0]),
+        || call(libc::SYS_io_uring_setup, [1, 0, 0]),
+        || call(libc::SYS_io_uring_register, [0, 0, 0]),
+        || call(libc::SYS_ptrace, [0, 0, 0]),
+        || call(libc::SYS_bpf, [0, 0, 0]),
+        || call(libc::SYS_unshare, [0, 0, 0]),
+        || call(libc::SYS_setns, [0, 0, 0]),
+        || call(libc::SYS_mount, [0, 0, 0]),
+        || call(libc::SYS_process_vm_readv, [1, 0, 0]),
+        || call(libc::SYS_kill, [1, 0, 0]),
+        || call(libc::SYS_prctl, [4, 0, 0]),
+    ];
+    for kind in [Kind::Vcpu, Kind::Device, Kind::Main] {
+        for (index, what) in forbidden.into_iter().enumerate() {
+            assert_eq!(ends(kind, Verdict::Kill, what), Some(libc::SIGSYS), "{kind:?} {index}");
+        }
+    }
+}
+
+#[test]
+fn arguments_are_looked_at() {
+    let forbidden: [fn(); 5] = [
+        // Memory that is executed; KVM_CREATE_VM, TUNSETIFF; an internet socket; another process.
+        || call(libc::SYS_mprotect, [0, 0, 4]),
+        || call(libc::SYS_ioctl, [0, 0xae01, 0]),
+        || call(libc::SYS_ioctl, [0, 0x4004_54ca, 0]),
+        || call(libc::SYS_socketpair, [2, 1, 0]),
+        || call(libc::SYS_tgkill, [2, 2, 0]),
+    ];
+    for kind in [Kind::Vcpu, Kind::Device, Kind::Main] {
+        for (index, what) in forbidden.into_iter().enumerate() {
+            assert_eq!(ends(kind, Verdict::Kill, what), Some(libc::SIGSYS), "{kind:?} {index}");
+        }
+    }
+    // KVM_RUN is a processor's alone.
+    let run = || call(libc::SYS_ioctl, [usize::MAX, 0xae80, 0]);
+    assert_eq!(ends(Kind::Vcpu, Verdict::Kill, run), None);
+    assert_eq!(ends(Kind::Device, Verdict::Kill, run), Some(libc::SIGSYS));
+}
+
+#[test]
+fn what_is_on_a_list_is_called_and_a_log_forbids_nothing() {
+    let file = tempfile::tempfile().unwrap();
+    assert!(file.as_raw_fd() > 2);
+    let usual = || {
+        let mut bytes = vec![0_u8; 1 << 20];
+        assert_eq!(getrandom(&mut bytes[..8]), 8);
+        drop(bytes);
+        std::thread::yield_now();
+    };
+    for kind in [Kind::Vcpu, Kind::Device, Kind::Main] {
+        assert_eq!(ends(kind, Verdict::Kill, usual), None, "{kind:?}");
+        assert_eq!(ends(kind, Verdict::Log, || call(libc::SYS_socket, [2, 1, 0])), None, "{kind:?}");
+    }
+}
+
+#[allow(unsafe_code)] // as the entropy device does it
+fn getrandom(bytes: &mut [u8]) -> isize {
+    // SAFETY: the buffer is ours.
+    unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) }
+}
+
+/// The numbers of the requests are the headers', as the crates that make them have them.
+#[test]
+fn requests_are_those_of_the_crates() {
+    let rules = calls::of(Kind::Vcpu).unwrap();
+    assert_eq!(rules[&libc::SYS_ioctl].len(), 15);
+    assert_eq!(libc::TUNSETOFFLOAD, 0x4004_54d0);
+}

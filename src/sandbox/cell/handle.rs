@@ -1,0 +1,195 @@
+//! All that a sandbox may do with its machine, which is another process.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixStream,
+    },
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use super::{
+    lender::{Lender, Lent},
+    wire::{Wire, WireError},
+    words::{self, Answer, Order},
+};
+use crate::{
+    config::DiskConfig,
+    machine::{BuildError, Nic},
+};
+
+/// Longest text of one order.
+const TEXT: usize = 4 << 10;
+
+/// Why an order was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum HandleError {
+    /// The machine has ended.
+    #[error("The machine has ended")]
+    Gone(#[from] WireError),
+    /// A disk can't be opened.
+    #[error(transparent)]
+    Disk(#[from] BuildError),
+    /// The machine says no.
+    #[error("{reason}")]
+    Refused {
+        /// In its words.
+        reason: String,
+    },
+}
+
+/// The machine, from any thread. Clones are the same machine.
+#[derive(Debug, Clone)]
+pub(in crate::sandbox) struct Handle(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    orders: Mutex<Wire>,
+    lender: Arc<Lender>,
+    slots: AtomicUsize,
+    paused: AtomicBool,
+    /// The composed disks that came later, by their device.
+    lent: Mutex<BTreeMap<String, u32>>,
+}
+
+impl Handle {
+    pub(super) fn new(orders: Wire, lender: Arc<Lender>) -> Self {
+        // Without it an answer is waited for as long as the other process lives.
+        let _ = orders.be_patient();
+        let lent = Mutex::default();
+        let (slots, paused) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Self(Arc::new(Inner { orders: Mutex::new(orders), lender, slots, paused, lent }))
+    }
+
+    pub(super) fn has_slots(&self, count: usize) {
+        self.0.slots.store(count, Ordering::Relaxed);
+    }
+
+    /// How many network interfaces the guest can have at the same time.
+    pub(in crate::sandbox) fn slots(&self) -> usize {
+        self.0.slots.load(Ordering::Relaxed)
+    }
+
+    /// Stops every processor; when it returns, none executes the guest's instructions.
+    ///
+    /// # Errors
+    /// [`HandleError`]; the guest goes on then.
+    pub(in crate::sandbox) fn pause(&self) -> Result<(), HandleError> {
+        self.ask(&Order::Pause, &[])?;
+        self.0.paused.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Lets the processors go on.
+    pub(in crate::sandbox) fn resume(&self) {
+        self.0.paused.store(false, Ordering::SeqCst);
+        // One that has ended needs it no more.
+        let _ = self.ask(&Order::Resume, &[]);
+    }
+
+    /// Whether it is paused.
+    pub(in crate::sandbox) fn is_paused(&self) -> bool {
+        self.0.paused.load(Ordering::SeqCst)
+    }
+
+    /// Joins `stream` with a vsock stream to that port of the guest; when nothing listens there it is closed.
+    ///
+    /// # Errors
+    /// [`HandleError::Gone`].
+    pub(in crate::sandbox) fn connect(&self, port: u32, stream: UnixStream) -> Result<(), HandleError> {
+        let sent = self.orders().send(&Order::Connect { port }, &[stream.as_fd()], true);
+        drop(stream);
+        Ok(sent?)
+    }
+
+    /// Puts an interface into an empty slot; the name of its platform device.
+    ///
+    /// # Errors
+    /// [`HandleError`].
+    pub(in crate::sandbox) fn plug(&self, slot: usize, nic: &Nic) -> Result<String, HandleError> {
+        let Nic { tap, mac, mtu, vhost } = nic;
+        let descriptors: Vec<BorrowedFd> =
+            [tap.as_fd()].into_iter().chain(vhost.as_ref().map(AsFd::as_fd)).collect();
+        self.name(&Order::Plug { slot, mac: *mac, mtu: *mtu }, &descriptors)
+    }
+
+    /// Takes a slot's interface away.
+    pub(in crate::sandbox) fn unplug(&self, slot: usize) {
+        let _ = self.ask(&Order::Unplug { slot }, &[]);
+    }
+
+    /// Puts a disk into an empty slot; the name of its platform device.
+    ///
+    /// # Errors
+    /// [`HandleError`].
+    pub(in crate::sandbox) fn attach(&self, disk: &DiskConfig) -> Result<String, HandleError> {
+        match self.0.lender.lend(disk)? {
+            Lent::Raw { file, read_only } => self.name(&Order::AttachRaw { read_only }, &[file.as_fd()]),
+            Lent::Composed { file, number } => {
+                let name = self.name(&Order::AttachComposed { number }, &[file.as_fd()]);
+                match &name {
+                    Ok(device) => drop(self.lent().insert(device.clone(), number)),
+                    Err(_) => self.0.lender.forget(number),
+                }
+                name
+            }
+        }
+    }
+
+    /// Takes a disk away: what it has begun is done when this returns, and nothing more comes.
+    pub(in crate::sandbox) fn detach(&self, device: &str) {
+        let _ = self.ask(&Order::Detach { device: device.to_owned() }, &[]);
+        if let Some(number) = self.lent().remove(device) {
+            self.0.lender.forget(number);
+        }
+    }
+
+    /// When the guest's first instruction was about to be executed: `CLOCK_MONOTONIC` in nanoseconds, 0 when it can't be told.
+    pub(in crate::sandbox) fn entered_ns(&self) -> u64 {
+        match self.ask(&Order::Entered, &[]) {
+            Ok(Answer::Number(time)) => time,
+            _ => 0,
+        }
+    }
+
+    /// Puts a line of our own into the console's log. Not for what a guest can cause at will.
+    pub(in crate::sandbox) fn note(&self, text: &str) {
+        let text = words::end_of(text, TEXT).to_owned();
+        let _ = self.orders().send(&Order::Note { text }, &[], true);
+    }
+
+    fn name(&self, order: &Order, descriptors: &[BorrowedFd]) -> Result<String, HandleError> {
+        match self.ask(order, descriptors)? {
+            Answer::Text(name) => Ok(name),
+            _ => Err(WireError::Nonsense(postcard::Error::DeserializeBadEnum).into()),
+        }
+    }
+
+    fn ask(&self, order: &Order, descriptors: &[BorrowedFd]) -> Result<Answer, HandleError> {
+        let orders = self.orders();
+        orders.send(order, descriptors, true)?;
+        match orders.receive()? {
+            (Answer::Refused(reason), _) => Err(HandleError::Refused { reason }),
+            (answer, _) => Ok(answer),
+        }
+    }
+
+    fn orders(&self) -> MutexGuard<'_, Wire> {
+        self.0.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lent(&self) -> MutexGuard<'_, BTreeMap<String, u32>> {
+        self.0.lent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<HandleError> for io::Error {
+    fn from(error: HandleError) -> Self {
+        Self::other(error)
+    }
+}

@@ -1,0 +1,88 @@
+//! Whether this host lets a process between walls: one is put there, and looked at from outside.
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    os::fd::AsFd,
+};
+
+use nix::{
+    sys::{
+        signal::{Signal, kill},
+        wait::waitpid,
+    },
+    unistd::{ForkResult, fork, pipe},
+};
+
+use crate::{
+    host::walls::{self, Seen, WallError},
+    machine::{Filters, Kind, SeccompError, Verdict},
+};
+
+/// Why a VMM can't be confined here.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// No process to try it with.
+    #[error("No process can be started to try it with")]
+    Try(#[source] io::Error),
+    /// No filter.
+    #[error(transparent)]
+    Seccomp(#[from] SeccompError),
+    /// It said why.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// What is seen of a process between walls. The calling process must have a single thread.
+///
+/// # Errors
+/// [`ProbeError`].
+pub fn probe() -> Result<Seen, ProbeError> {
+    let filters = Filters::new(Verdict::Kill)?;
+    let (reader, writer) = pipe().map_err(|errno| ProbeError::Try(errno.into()))?;
+    let number = std::process::id();
+    let forked = walls::apart(|| {
+        #[allow(unsafe_code, reason = "fork, in a process with one thread")]
+        // SAFETY: as in `Cell::enter`.
+        match unsafe { fork() }? {
+            ForkResult::Parent { child } => Ok(child),
+            ForkResult::Child => inside(writer.as_fd(), &filters, number),
+        }
+    });
+    let child = forked.map_err(ProbeError::Try)?;
+    drop(writer);
+    let mut said = String::new();
+    let mut reader = File::from(reader);
+    let mut first = [0];
+    let heard = reader.read_exact(&mut first);
+    let seen = match (&heard, first) {
+        (Ok(()), [FINE]) => Seen::of(child.as_raw().unsigned_abs()).map_err(ProbeError::Try),
+        _ => {
+            let _ = reader.read_to_string(&mut said);
+            Err(ProbeError::Refused(said))
+        }
+    };
+    let _ = kill(child, Signal::SIGKILL);
+    let _ = waitpid(child, None);
+    seen
+}
+
+/// What it says first when it is where it should be.
+const FINE: u8 = b'+';
+
+fn inside(writer: std::os::fd::BorrowedFd, filters: &Filters, number: u32) -> ! {
+    let walled = walls::close_all_but(&[writer]).and_then(|()| walls::enter(number));
+    let held = walled
+        .map_err(|error: WallError| super::super::chain(&error))
+        .and_then(|()| filters.hold(Kind::Main).map_err(|error| super::super::chain(&error)));
+    let said = match held {
+        Ok(()) => vec![FINE],
+        Err(reason) => format!("-{reason}").into_bytes(),
+    };
+    let mut out = writer.try_clone_to_owned().map(File::from);
+    let _ = out.as_mut().map(|out| out.write_all(&said));
+    loop {
+        // Until it is killed; a pause(2) is on no list.
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
+}
