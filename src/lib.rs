@@ -1,7 +1,7 @@
 //! The parts of the runtime, in the order in which a container passes through them:
 //! `bundle` ‹ `config` ‹ `host` ‹ `image` ‹ `machine` ‹ `process` ‹ `sandbox` ‹ `state`.
 //!
-//! Only `verbs` and the binaries compose them: the command line and containerd's shim do the same to a container, and
+//! Each may make plain what others say (`plain`). Only `verbs` and the binaries compose them: the command line and containerd's shim do the same to a container, and
 //! differ in how they are spoken to. Which part may know which is checked by `integration/tests/layering.rs`.
 
 pub mod bundle;
@@ -9,6 +9,7 @@ pub mod config;
 pub mod host;
 pub mod image;
 pub mod machine;
+pub mod plain;
 pub mod process;
 pub mod sandbox;
 pub mod state;

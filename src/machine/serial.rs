@@ -13,6 +13,7 @@ use vm_superio::{Serial, Trigger};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::bus::BusDevice;
+use crate::plain;
 
 /// So much of the console goes to the log as it comes.
 const HEAD_BYTES: usize = 64 << 10;
@@ -45,10 +46,10 @@ impl Console {
         Self(Mutex::new(state))
     }
 
-    /// The last bytes as text; what is not UTF-8 is replaced.
+    /// The last bytes as text; what is not UTF-8, or would steer a terminal, is replaced.
     pub fn tail(&self) -> String {
         let mut state = self.lock();
-        String::from_utf8_lossy(state.tail.make_contiguous()).into_owned()
+        plain::lines(&String::from_utf8_lossy(state.tail.make_contiguous()))
     }
 
     /// Whether the kernel's last words are there. A program in the guest that may write to the console can say them
@@ -201,6 +202,14 @@ mod tests {
         console.finish();
         assert_eq!(read_back(&log), "hello\nKernel panic - not syncing: no init");
         assert_eq!(console.tail(), read_back(&log));
+    }
+
+    #[test]
+    fn the_tail_steers_no_terminal() {
+        let console = Arc::new(Console::new(tempfile::tempfile().unwrap()));
+        let mut sink = Sink(console.clone());
+        sink.write_all(b"booting\r\n\x1b[2J\x1b]0;title\x07 \xff\n").unwrap();
+        assert_eq!(console.tail(), "booting\n?[2J?]0;title? \u{fffd}\n");
     }
 
     #[test]

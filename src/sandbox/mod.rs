@@ -96,7 +96,7 @@ fn keep_exit<E>(dir: &Path, ended: Result<ExitStatus, E>) -> Result<u8, E> {
     ended
 }
 
-/// An error with all its causes, in one line as far as they are.
+/// An error with all its causes, in one line as far as they are; some of the words are the guest's.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -105,5 +105,14 @@ fn chain(error: &dyn std::error::Error) -> String {
         text.push_str(&cause.to_string());
         next = cause.source();
     }
-    text
+    crate::plain::lines(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_a_guest_says_in_an_error_steers_no_terminal() {
+        let error = std::io::Error::other("exec: \"\u{1b}[2J\": not found");
+        assert_eq!(super::chain(&error), "exec: \"?[2J\": not found");
+    }
 }

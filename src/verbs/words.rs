@@ -19,7 +19,8 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
         }
         text.push_str(&words);
     }
-    text
+    // Some of the words are a guest's, an image's or a registry's.
+    crate::plain::lines(&text)
 }
 
 /// A cause in words that Docker does not take for the container's command: "no such file or directory",
@@ -78,6 +79,12 @@ mod tests {
                 assert!(text.starts_with("can't open /dev/kvm: "), "{text}");
             }
         }
+    }
+
+    #[test]
+    fn what_others_say_in_an_error_steers_no_terminal() {
+        let error = anyhow::anyhow!("sh\u{1b}[31m\r\u{9b}2J: not found").context("exec");
+        assert_eq!(chain(error.as_ref()), "exec: sh?[31m??2J: not found");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use msb_runtime::verbs::doctor;
+use msb_runtime::{plain, verbs::doctor};
 
 /// Check whether this machine can run containers, and say what to do if not.
 #[derive(Debug, Args)]
@@ -15,9 +15,9 @@ impl Doctor {
         let mut code = ExitCode::SUCCESS;
         for (name, finding) in doctor::findings() {
             match finding {
-                Ok(found) => println!("ok    {name}: {found}"),
+                Ok(found) => println!("ok    {name}: {}", plain::lines(&found)),
                 Err(advice) => {
-                    println!("FAIL  {name}: {advice}");
+                    println!("FAIL  {name}: {}", plain::lines(&advice));
                     code = ExitCode::FAILURE;
                 }
             }

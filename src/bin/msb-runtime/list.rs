@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use msb_runtime::{
+    plain,
     state::{Record, StateError},
     verbs::Context,
 };
@@ -64,7 +65,7 @@ fn table(records: &[Record]) -> String {
             record.id.to_string(),
             state["pid"].to_string(),
             record.status().to_string(),
-            show::text(&record.bundle),
+            plain::line(&show::text(&record.bundle)),
             record.created.clone(),
             owner,
         ]);

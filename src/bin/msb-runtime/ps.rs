@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use msb_agent::protocol::ProcessInfo;
 use msb_runtime::{
+    plain,
     sandbox::control::Control,
     state::{Id, StateError, Status},
     verbs::Context,
@@ -96,7 +97,7 @@ fn guests(processes: &[ProcessInfo]) -> String {
         let time = format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
         let command =
             if process.args.is_empty() { format!("[{}]", process.name) } else { process.args.join(" ") };
-        let command: String = command.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        let command = plain::line(&command);
         let state = if process.state.is_ascii_alphabetic() { process.state } else { '?' };
         text.push_str(&format!(
             "{:>7} {:>7} {:>7} {state} {time:>10} {:>8}K {command}\n",

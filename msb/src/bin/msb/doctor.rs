@@ -4,9 +4,12 @@ use std::{fs, process::ExitCode};
 
 use clap::Args;
 use msb::{home::Home, network};
-use msb_runtime::verbs::{
-    doctor::{Finding, findings},
-    words,
+use msb_runtime::{
+    plain,
+    verbs::{
+        doctor::{Finding, findings},
+        words,
+    },
 };
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
 use serde_json::json;
@@ -37,8 +40,8 @@ impl Doctor {
         } else {
             for (name, finding) in all {
                 match finding {
-                    Ok(found) => println!("ok    {name}: {found}"),
-                    Err(advice) => println!("FAIL  {name}: {advice}"),
+                    Ok(found) => println!("ok    {name}: {}", plain::lines(&found)),
+                    Err(advice) => println!("FAIL  {name}: {}", plain::lines(&advice)),
                 }
             }
         }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::ValueEnum;
+use msb_runtime::plain;
 use serde::Serialize;
 
 /// `--format`
@@ -25,6 +26,13 @@ pub enum Format {
 /// # Errors
 /// Of stdout.
 pub fn table(headings: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
+    io::stdout().write_all(lined_up(headings, rows).as_bytes())
+}
+
+/// What is in the cells is a sandbox's, an image's or a user's.
+fn lined_up(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| plain::line(cell)).collect()).collect();
     let widths: Vec<usize> = headings
         .iter()
         .enumerate()
@@ -33,14 +41,15 @@ pub fn table(headings: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
             cells.chain([heading.len()]).max().unwrap_or(0)
         })
         .collect();
-    let mut out = io::stdout().lock();
+    let mut text = String::new();
     let headings = headings.iter().map(ToString::to_string).collect();
-    for row in std::iter::once(&headings).chain(rows) {
+    for row in std::iter::once(&headings).chain(&rows) {
         let cells: Vec<String> =
             row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        writeln!(out, "{}", cells.join("   ").trim_end())?;
+        text.push_str(cells.join("   ").trim_end());
+        text.push('\n');
     }
-    Ok(())
+    text
 }
 
 /// Prints JSON.
@@ -61,7 +70,7 @@ pub fn each<T: Display>(all: &[T], act: impl Fn(&T) -> anyhow::Result<()>) -> an
     let mut code = ExitCode::SUCCESS;
     for one in all {
         match act(one) {
-            Ok(()) => println!("{one}"),
+            Ok(()) => println!("{}", plain::line(&one.to_string())),
             Err(error) => {
                 eprintln!("msb: {}", msb_runtime::verbs::words::chain(error.as_ref()));
                 code = ExitCode::FAILURE;
@@ -105,11 +114,6 @@ pub fn span(time: Duration) -> String {
     format!("{number} {unit}{}", if number == 1 { "" } else { "s" })
 }
 
-/// What a sandbox or an image says of itself, for a terminal: without what would steer it.
-pub fn plain(text: &str) -> String {
-    text.chars().map(|one| if one.is_control() { '\u{fffd}' } else { one }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,7 +129,8 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_is_not_steered() {
-        assert_eq!(plain("a\x1b[2Jb\n"), "a\u{fffd}[2Jb\u{fffd}");
+    fn a_table_steers_no_terminal() {
+        let rows = [vec!["a\x1b[2Jb\n".to_owned(), "x".to_owned()]];
+        assert_eq!(lined_up(&["ONE", "TWO"], &rows), "ONE       TWO\na?[2Jb?   x\n");
     }
 }

@@ -26,16 +26,16 @@ impl Images {
     pub fn run(self, scope: &Scope) -> anyhow::Result<ExitCode> {
         let all = All::open(scope.sandboxes.home())?.list()?;
         if self.quiet {
-            all.iter().for_each(|image| println!("{}", image.reference));
+            all.iter().for_each(|image| println!("{}", msb_runtime::plain::line(&image.reference)));
         } else if self.format == Format::Json {
             format::json(&all)?;
         } else {
             let rows: Vec<Vec<String>> = all
                 .iter()
                 .map(|image| {
-                    let created = image.created.as_deref().map(format::plain).unwrap_or_default();
+                    let created = image.created.clone().unwrap_or_default();
                     let day = created.chars().take(10).collect();
-                    vec![format::plain(&image.reference), image.id.short(), day, format::size(image.size)]
+                    vec![image.reference.clone(), image.id.short(), day, format::size(image.size)]
                 })
                 .collect();
             format::table(&["IMAGE", "ID", "CREATED", "SIZE"], &rows)?;

@@ -28,7 +28,7 @@ impl Import {
                 .with_context(|| format!("{} can't be opened", self.archive.display()))?;
             images.import(file, &self.name)?
         };
-        println!("{name}");
+        println!("{}", msb_runtime::plain::line(&name));
         Ok(ExitCode::SUCCESS)
     }
 }

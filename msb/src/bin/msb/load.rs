@@ -28,7 +28,7 @@ impl Load {
             None if io::stdin().is_terminal() => anyhow::bail!("Give the archive with --input, or by stdin"),
             None => images.load_archive(io::stdin().lock(), &Bars::new())?,
         };
-        names.iter().for_each(|name| println!("Loaded {name}"));
+        names.iter().for_each(|name| println!("Loaded {}", msb_runtime::plain::line(name)));
         Ok(ExitCode::SUCCESS)
     }
 }

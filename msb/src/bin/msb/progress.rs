@@ -52,7 +52,9 @@ impl Progress for Bars {
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
-            Event::Resolving { reference } => eprintln!("Looking for {}", format::plain(reference)),
+            Event::Resolving { reference } => {
+                eprintln!("Looking for {}", msb_runtime::plain::line(reference))
+            }
             Event::Reading { .. } => {}
             Event::Layer { digest, stage, done, total } => {
                 let name = digest.short();

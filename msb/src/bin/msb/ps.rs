@@ -54,8 +54,8 @@ fn row(info: &Info) -> Vec<String> {
     vec![
         info.key.name.to_string(),
         info.key.namespace.to_string(),
-        format::plain(&info.request.image),
-        format::plain(&command).chars().take(30).collect(),
+        info.request.image.clone(),
+        command.chars().take(30).collect(),
         format::ago(info.created),
         status(info),
         ports.join(", "),

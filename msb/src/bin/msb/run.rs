@@ -261,7 +261,7 @@ fn is_new(sandboxes: &msb::sandbox::Sandboxes, key: &Key) -> bool {
 /// Docker's codes for a program that can't be run.
 pub fn told(failure: Failure) -> anyhow::Result<ExitCode> {
     if let Failure::NoProgram { reason, .. } = &failure {
-        eprintln!("msb: {failure}");
+        eprintln!("msb: {}", msb_runtime::plain::lines(&failure.to_string()));
         let missing = reason.contains("not found") || reason.contains("no such file");
         return Ok(ExitCode::from(if missing { NOT_FOUND } else { CANNOT }));
     }

@@ -182,7 +182,7 @@ impl Health {
         anyhow::ensure!(
             answer.starts_with("HTTP/1.1 200 "),
             "The server is not well: {}",
-            crate::format::plain(&answer)
+            msb_runtime::plain::line(&answer)
         );
         println!("healthy");
         Ok(ExitCode::SUCCESS)
