@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Parser;
-use msb_runtime::config::{DiskConfig, MachineConfig};
+use msb_runtime::config::{DiskConfig, MachineConfig, Throttles};
 use msb_runtime::host::network::{self, Netlink, Tap};
 use msb_runtime::machine::{Called, Ended, Machine, MachineHandle, NIC_HEADER, Nic, OpenDisk, open_vhost};
 
@@ -69,6 +69,7 @@ fn main() -> anyhow::Result<ExitCode> {
         disks: [disks(args.read_only_disk, true), disks(args.disk, false)].concat(),
         nics: args.nics.max(u8::from(args.network)),
         spare_disks: 0,
+        throttles: Throttles::default(),
         host_ports: Vec::new(),
         console_log: args.console,
     };

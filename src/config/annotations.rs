@@ -8,6 +8,8 @@
 //! | `dev.msb.root` | `shared`: the root is the host's own directory, live ([`crate::image`]); `disks` is the default |
 //! | `dev.msb.pod` | `true`: containers that join this one's network come into its machine ([`super::pod`]) |
 //! | `dev.msb.network` | `public`: the machine can reach the Internet alone ([`Reach`]); `open` is the default |
+//! | `dev.msb.disk-rate` | how much each disk of the machine may do in a second ([`Throttle`]) |
+//! | `dev.msb.network-rate` | the same of each network interface, in each direction |
 //! | `dev.msb.kernel-args` | words at the end of the guest kernel's command line |
 //!
 //! One that isn't in this table, or that the owner of the host does not allow ([`Settings::annotations`]), is refused:
@@ -16,7 +18,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Bytes, ConfigError, Reach, Role, Settings,
+    Bytes, ConfigError, Reach, Role, Settings, Throttle,
     settings::{Annotation, MAX_DISK, MIN_DISK, MIN_MEMORY},
 };
 
@@ -41,6 +43,10 @@ pub struct Wishes {
     pub pod: Option<bool>,
     /// Whom it can reach.
     pub reach: Option<Reach>,
+    /// How much each disk may do.
+    pub disk_rate: Option<Throttle>,
+    /// How much each interface may do.
+    pub network_rate: Option<Throttle>,
     /// For the guest's kernel.
     pub kernel_args: Vec<String>,
 }
@@ -67,6 +73,7 @@ impl Wishes {
                 let size = value.parse().ok().filter(|size| (least..=most).contains(size));
                 size.ok_or_else(|| wrong(format!("a size from {least} to {most}, like 20G")))
             };
+            let rate = || value.parse::<Throttle>().map_err(|_| wrong(Throttle::EXPECTED.into()));
             let most = &settings.machine;
             match known {
                 Annotation::Vcpus => {
@@ -89,17 +96,18 @@ impl Wishes {
                 Annotation::Network => {
                     wishes.reach = Some(value.parse().map_err(|()| wrong(Reach::EXPECTED.into()))?);
                 }
+                Annotation::DiskRate => wishes.disk_rate = Some(rate()?),
+                Annotation::NetworkRate => wishes.network_rate = Some(rate()?),
                 Annotation::KernelArgs => {
                     wishes.kernel_args = value.split_ascii_whitespace().map(str::to_owned).collect();
                 }
             }
         }
         match wishes {
-            Self { shared_root: true, disk: Some(size), .. } => Err(ConfigError::AnnotationValue {
-                name: format!("{PREFIX}disk-size"),
-                text: size.to_string(),
-                expected: "left out: with dev.msb.root=shared there is no such disk".into(),
-            }),
+            Self { shared_root: true, disk: Some(size), .. } => Err(no_disk("disk-size", size.to_string())),
+            Self { shared_root: true, disk_rate: Some(rate), .. } => {
+                Err(no_disk("disk-rate", rate.to_string()))
+            }
             wishes => Ok(wishes),
         }
     }
@@ -122,6 +130,8 @@ impl Wishes {
             ("dev.msb.vcpus", self.vcpus.is_some()),
             ("dev.msb.memory", self.memory.is_some()),
             ("dev.msb.network", self.reach.is_some()),
+            ("dev.msb.disk-rate", self.disk_rate.is_some()),
+            ("dev.msb.network-rate", self.network_rate.is_some()),
             ("dev.msb.kernel-args", !self.kernel_args.is_empty()),
         ];
         match of_machine.into_iter().find(|(_, wished)| *wished) {
@@ -129,6 +139,12 @@ impl Wishes {
             _ => Ok(()),
         }
     }
+}
+
+/// A wish for a disk that a shared root does without.
+fn no_disk(short: &str, text: String) -> ConfigError {
+    let expected = "left out: with dev.msb.root=shared there is no such disk".into();
+    ConfigError::AnnotationValue { name: format!("{PREFIX}{short}"), text, expected }
 }
 
 fn known(short: &str) -> Option<Annotation> {
@@ -139,6 +155,8 @@ fn known(short: &str) -> Option<Annotation> {
         "root" => Some(Annotation::Root),
         "pod" => Some(Annotation::Pod),
         "network" => Some(Annotation::Network),
+        "disk-rate" => Some(Annotation::DiskRate),
+        "network-rate" => Some(Annotation::NetworkRate),
         "kernel-args" => Some(Annotation::KernelArgs),
         _ => None,
     }
@@ -147,6 +165,7 @@ fn known(short: &str) -> Option<Annotation> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Flow;
 
     fn asked(name: &str, value: &str) -> Result<Wishes, ConfigError> {
         let annotations = BTreeMap::from([(name.into(), value.into()), ("org.other".into(), "x".into())]);
@@ -158,6 +177,8 @@ mod tests {
         assert_eq!(asked("dev.msb.vcpus", "4").unwrap().vcpus, Some(4));
         assert_eq!(asked("dev.msb.memory", "2g").unwrap().memory, Some(Bytes(2 << 30)));
         assert_eq!(asked("dev.msb.disk-size", "64M").unwrap().disk, Some(MIN_DISK));
+        let rate = asked("dev.msb.network-rate", "bytes=20M,bytes-burst=1G").unwrap().network_rate;
+        assert_eq!(rate.unwrap().bytes, Some(Flow { per_second: 20 << 20, burst: 1 << 30 }));
         assert!(asked("dev.msb.root", "shared").unwrap().shared_root);
         assert!(!asked("dev.msb.root", "disks").unwrap().shared_root);
         assert_eq!(asked("dev.msb.pod", "true").unwrap().pod, Some(true));
@@ -177,6 +198,8 @@ mod tests {
             ("disk-size", "big"),
             ("root", "live"),
             ("pod", "yes"),
+            ("disk-rate", "20M"),
+            ("network-rate", "operations=many"),
         ] {
             let error = asked(&format!("dev.msb.{name}"), value).unwrap_err();
             assert!(matches!(error, ConfigError::AnnotationValue { .. }), "{name} {value}: {error}");
@@ -185,6 +208,9 @@ mod tests {
         let both = both.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let error = Wishes::of(&both, &Settings::default()).unwrap_err();
         assert!(matches!(error, ConfigError::AnnotationValue { .. }), "{error}");
+        let both = [("dev.msb.root", "shared"), ("dev.msb.disk-rate", "bytes=1G")];
+        let both = both.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        Wishes::of(&both, &Settings::default()).unwrap_err();
         assert!(matches!(asked("dev.msb.disksize", "1G"), Err(ConfigError::UnknownAnnotation { .. })));
     }
 

@@ -7,7 +7,7 @@ use std::{
 
 use msb_agent::protocol;
 
-use super::{DiskConfig, MachineConfig, Settings, Size};
+use super::{DiskConfig, MachineConfig, Settings, Size, Throttles};
 
 /// The guest's kernel and initramfs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +73,7 @@ impl Assets {
             // mounted as disks need too; more than four networks at the same time are rare.
             nics: 4,
             spare_disks: 0,
+            throttles: Throttles::default(),
             host_ports: vec![protocol::CHANNEL_PORT, protocol::NAMES_PORT],
             console_log: directory.join("console.log"),
         }

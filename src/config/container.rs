@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     BindMount, Bytes, ConfigError, Elsewhere, HostConfig, ImageMount, MountPlan, Role, RootDisks, Settings,
-    Size, Wishes, device_rules, guest_limits, host, isolation, labels, mounts,
+    Size, Throttles, Wishes, device_rules, guest_limits, host, isolation, labels, mounts,
     namespaces::{self, Namespaces},
     pod, process, seccomp,
 };
@@ -24,6 +24,8 @@ pub struct Config {
     pub size: Size,
     /// Of the disk for what the container writes; none when its root is shared live.
     pub disk: Option<Bytes>,
+    /// How much the machine's devices may do.
+    pub throttles: Throttles,
     /// Words for the guest's kernel.
     pub kernel_args: Vec<String>,
     /// For the host.
@@ -125,6 +127,10 @@ impl Config {
             joined,
             size,
             disk: (!wishes.shared_root).then(|| wishes.disk.unwrap_or(settings.disk.size)),
+            throttles: Throttles {
+                disks: wishes.disk_rate.unwrap_or(settings.disk.rate),
+                networks: wishes.network_rate.unwrap_or(settings.network.rate),
+            },
             kernel_args: wishes.kernel_args,
             host,
             plan: Plan { container, mounts: mounts::mounts(spec.mounts())?, in_pod },

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::Throttles;
+
 /// One virtual machine, complete: nothing else decides what is built.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachineConfig {
@@ -28,6 +30,8 @@ pub struct MachineConfig {
     pub nics: u8,
     /// Slots for further disks, which come and go likewise. They have interrupts together.
     pub spare_disks: u8,
+    /// How much its disks and interfaces may do, those that come later too.
+    pub throttles: Throttles,
     /// vsock ports on which the guest may call the host; a call to any other port is refused.
     pub host_ports: Vec<u32>,
     /// Where the guest's console (early boot, panics) is kept, bounded in size.

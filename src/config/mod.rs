@@ -31,6 +31,7 @@ mod schedule;
 mod seccomp;
 mod settings;
 mod size;
+mod throttle;
 
 pub use annotations::Wishes;
 pub use assets::Assets;
@@ -51,6 +52,7 @@ pub use root::{FileSystem, RootDisks, guest_disk};
 pub use seccomp::SeccompError;
 pub use settings::{Confinement, Settings, SettingsError};
 pub use size::Size;
+pub use throttle::{Flow, NoThrottle, Throttle, Throttles};
 
 #[cfg(test)]
 mod tests;

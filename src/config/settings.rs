@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::Bytes;
+use super::{Bytes, Throttle};
 
 /// The most processors that a machine has.
 pub const MAX_VCPUS: u8 = 32;
@@ -37,6 +37,8 @@ pub struct Settings {
     pub machine: Machine,
     /// How large disks are.
     pub disk: Disk,
+    /// What networks may do.
+    pub network: Network,
 }
 
 /// `[machine]`
@@ -78,6 +80,16 @@ pub enum Confinement {
 pub struct Disk {
     /// Of the disk for what a container writes. Sparse: it takes what is written and not deleted, and no more.
     pub size: Bytes,
+    /// How much each disk of a machine may do, without a wish of its own; empty: there is no limit.
+    pub rate: Throttle,
+}
+
+/// `[network]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Network {
+    /// As of disks: of each interface in each direction.
+    pub rate: Throttle,
 }
 
 /// Annotations that can be allowed.
@@ -96,6 +108,10 @@ pub enum Annotation {
     Pod,
     /// `dev.msb.network`
     Network,
+    /// `dev.msb.disk-rate`
+    DiskRate,
+    /// `dev.msb.network-rate`
+    NetworkRate,
     /// `dev.msb.kernel-args`
     KernelArgs,
 }
@@ -179,9 +195,12 @@ impl Default for Settings {
                 Annotation::Root,
                 Annotation::Pod,
                 Annotation::Network,
+                Annotation::DiskRate,
+                Annotation::NetworkRate,
             ],
             machine: Machine::default(),
             disk: Disk::default(),
+            network: Network::default(),
         }
     }
 }
@@ -202,7 +221,7 @@ impl Default for Machine {
 
 impl Default for Disk {
     fn default() -> Self {
-        Self { size: Bytes(16 << 30) }
+        Self { size: Bytes(16 << 30), rate: Throttle::default() }
     }
 }
 
@@ -227,6 +246,9 @@ mod tests {
         let annotations = vec![Annotation::KernelArgs];
         let expected = Settings { kernel: "/k".into(), annotations, machine, ..Settings::default() };
         assert_eq!(settings, expected);
+        let settings = Settings::parse("[network]\nrate = 'bytes=1M'").unwrap();
+        assert_eq!(settings.network.rate, "bytes=1M".parse().unwrap());
+        assert_eq!(Settings::parse(&settings.to_toml()).unwrap(), settings);
     }
 
     #[test]
@@ -242,6 +264,8 @@ mod tests {
             ("[machine]\noverhead = '1M'", "machine.overhead"),
             ("[machine]\nconfinement = 'none'", "confinement"),
             ("[disk]\nsize = '16T'", "disk.size"),
+            ("[disk]\nrate = 'fast'", "bytes=20M"),
+            ("[network]\nrate = 'bytes=0'", "bytes=20M"),
             ("[disk", "TOML"),
         ] {
             let error = Settings::parse(text).unwrap_err().to_string();

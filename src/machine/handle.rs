@@ -19,6 +19,7 @@ pub use super::virtio::mmio::SlotError;
 use super::virtio::mmio::Transport;
 use super::virtio::net::{Net, Nic};
 pub use super::virtio::vsock::{ConnectError, VsockHandle};
+use crate::config::Throttles;
 
 /// How a machine ended. The last lines of its console are in [`MachineHandle::console_tail`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +93,8 @@ pub struct MachineHandle {
     pub(super) slots: Arc<[Slot]>,
     pub(super) disks: Arc<[Slot]>,
     pub(super) rings: Arc<Rings>,
+    /// What devices that come later are held to.
+    pub(super) throttles: Throttles,
 }
 
 /// A place for a device that comes and goes.
@@ -157,7 +160,8 @@ impl MachineHandle {
     /// has to bind its driver (`virtio-mmio`): until then it sees nothing.
     pub fn plug(&self, slot: usize, nic: Nic) -> Result<&str, SlotError> {
         let place = self.slots.get(slot).ok_or(SlotError::Unknown { slot })?;
-        place.transport.plug(Box::new(Net::new(nic)))?;
+        let net = Net::new(nic).limited(self.throttles.networks).map_err(SlotError::Timer)?;
+        place.transport.plug(Box::new(net))?;
         Ok(&place.device)
     }
 
@@ -178,6 +182,7 @@ impl MachineHandle {
         let place = self.disks.iter().find(|place| place.transport.is_empty()).ok_or(full)?;
         let OpenDisk { disk, read_only } = disk;
         let block = Block::on_lent(disk, read_only, &place.device, &self.rings);
+        let block = block.limited(self.throttles.disks).map_err(SlotError::Timer)?;
         place.transport.plug(Box::new(block))?;
         Ok(&place.device)
     }

@@ -204,7 +204,9 @@ impl Machine {
         let mut devices: Vec<(String, Box<dyn VirtioDevice>)> = Vec::new();
         for (index, OpenDisk { disk, read_only }) in disks.into_iter().enumerate() {
             let name = format!("disk{index}");
-            let block = Block::new(disk, read_only, &name);
+            let block = Block::new(disk, read_only, &name)
+                .limited(config.throttles.disks)
+                .map_err(BuildError::Events)?;
             devices.push((name, Box::new(block)));
         }
         if let Some(file_system) = &config.file_system {
@@ -250,6 +252,7 @@ impl Machine {
             slots,
             disks,
             rings: Arc::new(Rings::new(SPARE_RINGS.min(config.spare_disks.into()))),
+            throttles: config.throttles,
         };
         let (vm, buses) = (ManuallyDrop::new(vm), Arc::new(buses));
         Ok(Self { vm, processors, buses, events, handle })

@@ -69,7 +69,7 @@ pub fn create(request: Request, context: &Context) -> Result<Created, VerbError>
         Role::Alone | Role::Sandbox => None,
         Role::Member(sandbox) => Some(pod::sandbox(&context.store, sandbox)?),
     };
-    let Config { role, joined, size, disk, kernel_args, host, plan } = config;
+    let Config { role, joined, size, disk, throttles, kernel_args, host, plan } = config;
     let lent = Lent::new(entry, &host, spec.root(), plan.has_start_hooks(), context.systemd_cgroup)?;
     let lent = if image.is_some() { lent.on_image() } else { lent };
     let lent = lent.in_pod(pod.as_ref().map(|pod| pod.directory.clone()), &id);
@@ -111,6 +111,7 @@ pub fn create(request: Request, context: &Context) -> Result<Created, VerbError>
     } else {
         let assets = Assets::of(&settings, |name| std::env::var_os(name));
         let mut machine = assets.machine(size, kernel_args, disks, &dir);
+        machine.throttles = throttles;
         machine.spare_disks = if role.is_in_pod() { SPARE_DISKS } else { 0 };
         let sandbox = SandboxConfig {
             dir,

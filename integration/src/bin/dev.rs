@@ -21,10 +21,14 @@ enum Verb {
     Test(dev::test::Test),
     /// Run the tests whose length is a number for long: starts, lives and deaths, execs
     Soak(dev::soak::Soak),
+    /// Make up what strangers send, for each place where it comes in
+    Fuzz(dev::fuzz::Fuzz),
     /// Measure start-up, memory and size beside runc and QEMU
     Bench(dev::bench::Bench),
     /// Build everything and put it where Docker, containerd and a shell find it
     Install(dev::install::Install),
+    /// Build the agent and the kernel twice, in different places, and compare
+    Reproduce(dev::reproduce::Reproduce),
     /// Build the guest kernel and print its path
     Kernel,
     /// Say what this machine can do
@@ -55,8 +59,10 @@ fn main() -> ExitCode {
         Verb::Run(run) => dev::run::run(&project, run),
         Verb::Test(test) => dev::test::run(&project, test),
         Verb::Soak(soak) => dev::soak::run(&project, soak),
+        Verb::Fuzz(fuzz) => dev::fuzz::run(&project, fuzz),
         Verb::Bench(bench) => dev::bench::run(&project, bench),
         Verb::Install(install) => dev::install::run(&project, install),
+        Verb::Reproduce(reproduce) => dev::reproduce::run(&project, reproduce),
         Verb::Kernel => dev::kernel::run(&project),
         Verb::Doctor => dev::doctor::run(&project),
         Verb::Clean => dev::clean::run(&project),

@@ -7,7 +7,10 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::Project;
+use super::{Project, sbom};
+
+/// What all of it is made of.
+const MATERIALS: &str = "usr/share/doc/msb/materials.cdx.json";
 
 /// Where to.
 #[derive(Args, Debug)]
@@ -31,5 +34,11 @@ pub fn run(project: &Project, install: &Install) -> Result<i32> {
             .with_context(|| format!("Cannot write {}", target.display()))?;
         println!("{}", target.display());
     }
+    let target = install.root.join(MATERIALS);
+    let parent = target.parent().context("A file of ours has no directory")?;
+    fs::create_dir_all(parent).with_context(|| format!("Cannot make {}", parent.display()))?;
+    fs::write(&target, sbom::document(project)?)
+        .with_context(|| format!("Cannot write {}", target.display()))?;
+    println!("{}", target.display());
     Ok(0)
 }

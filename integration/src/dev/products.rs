@@ -317,6 +317,19 @@ impl Project {
     }
 }
 
+/// rustc's flags for a static program in which no path of this machine is: where it is built is not to be seen.
+pub(super) fn static_flags(sources: &Path, target: &Path) -> String {
+    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let cargo = std::env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
+    // The last that fits counts: what is built in the checkout is no source of it.
+    let paths = [(sources, "/src"), (target, "/target"), (&cargo, "/cargo")];
+    // Flags are separated by blanks: a path with one stays as it is.
+    let plain = paths.into_iter().filter(|(path, _)| !path.to_string_lossy().contains(' '));
+    plain.fold("-C target-feature=+crt-static".to_owned(), |flags, (path, name)| {
+        format!("{flags} --remap-path-prefix={}={name}", path.display())
+    })
+}
+
 /// What a kernel for `arch` depends on.
 fn kernel_inputs(arch: kernel::Arch) -> Result<Inputs> {
     let inputs = kernel::inputs(arch)?;

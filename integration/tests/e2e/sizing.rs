@@ -2,7 +2,7 @@
 
 use integration::check::Lab;
 
-crate::conformance!(both: [limited], ours: [annotated, settings]);
+crate::conformance!(both: [limited], ours: [annotated, rates, settings]);
 
 /// `PROCESSORS MEBIBYTES`, as the guest's kernel counts them. Docker's annotations go in front of the image.
 const SIZE: &str = r#"size() { docker run --rm $N $D "$@" busybox sh -c \
@@ -48,6 +48,41 @@ fn annotated(lab: &mut Lab) {
             .out("")
             .err_has(hint);
     }
+}
+
+/// How long something takes has a least alone: what is limited can take any time on a busy machine.
+fn rates(lab: &mut Lab) {
+    lab.define(
+        r#"took() { docker run --rm $D "$1" "$2" busybox sh -c \
+    'read a x < /proc/uptime; sh -c "$1" && read b x < /proc/uptime && echo $a $b' sh "$3" | awk '{ print $2 - $1 }'; }"#,
+    );
+    let at_least = |lab: &mut Lab, what: &str, flags: &str, script: &str, seconds: f64| {
+        lab.step(what, &format!("took {flags} '{script}'"))
+            .code(0)
+            .err("")
+            .out_is(&format!("at least {seconds} seconds"), |out| {
+                out.trim().parse().is_ok_and(|took: f64| took >= seconds)
+            });
+    };
+    // A burst, then 4 MiB in each second; a request of at most 1 MiB is begun before it is counted.
+    let write = "dd if=/dev/zero of=/written bs=1M count=16 conv=fsync 2> /dev/null";
+    let rate = "--annotation dev.msb.disk-rate=bytes=4M,bytes-burst=2M";
+    at_least(lab, "bytes of a disk", rate, write, 3.2);
+    let rate = "--annotation dev.msb.disk-rate=operations=20,operations-burst=10";
+    let sync = "for i in $(seq 20); do dd if=/dev/zero of=/f bs=4k count=1 conv=fsync 2> /dev/null; done";
+    at_least(lab, "requests of a disk", rate, sync, 0.5);
+    lab.must(
+        "a server on the host",
+        "mkdir /root/www; head -c 3M /dev/zero > /root/www/long; docker run --rm $D busybox true
+         busybox httpd -p 172.17.0.1:8099 -h /root/www",
+    );
+    let rate = "--annotation dev.msb.network-rate=bytes=1M,bytes-burst=500K";
+    let fetch = "wget -q -O /dev/null http://172.17.0.1:8099/long";
+    at_least(lab, "bytes of an interface", rate, fetch, 2.3);
+    lab.step("what is no rate", "docker run --rm $N $D --annotation dev.msb.disk-rate=20M busybox true")
+        .code(125)
+        .out("")
+        .err_has("bytes=20M, bytes-burst=100M");
 }
 
 fn settings(lab: &mut Lab) {

@@ -136,6 +136,42 @@ mod tests {
         assert_eq!(beneath.read(Path::new("real/hosts"), 2).unwrap(), Some(b"ou".to_vec()));
     }
 
+    /// As when a root is looked at that somebody changes meanwhile: links that come and go lead nowhere either.
+    #[test]
+    fn no_link_that_comes_meanwhile_leads_out() {
+        use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+        let rounds = std::env::var("MSB_RACES").ok().and_then(|text| text.parse().ok()).unwrap_or(500_u32);
+        let dir = tempfile::tempdir().unwrap();
+        let [canary, root, link] = ["canary", "root", "link"].map(|name| dir.path().join(name));
+        fs::create_dir(&canary).unwrap();
+        fs::write(canary.join("hosts"), "secret").unwrap();
+        fs::create_dir_all(root.join("etc")).unwrap();
+        symlink(&canary, &link).unwrap();
+        let beneath = Beneath::new(&root).unwrap();
+        let (end, swaps) = (AtomicBool::new(false), AtomicU32::new(0));
+        let mut read = 0_u32;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let here = open(dir.path(), OFlag::O_PATH, Mode::empty()).unwrap();
+                while !end.load(Ordering::Relaxed) {
+                    renameat2(&here, "root/etc", &here, "link", RenameFlags::RENAME_EXCHANGE).unwrap();
+                    swaps.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            for _ in 0..rounds {
+                // It may be told to try again later; never is it the host's.
+                let _ = beneath.replace(Path::new("etc"), "hosts", b"ours");
+                let found = beneath.read(Path::new("etc/hosts"), 100).unwrap_or_default();
+                assert!(found.is_none() || found.as_deref() == Some(b"ours"), "{found:?}");
+                read += u32::from(found.is_some());
+            }
+            end.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(fs::read_to_string(canary.join("hosts")).unwrap(), "secret");
+        assert_eq!(fs::read_dir(&canary).unwrap().count(), 1);
+        assert!(swaps.load(Ordering::Relaxed) > 100 && read > 0, "it was a race");
+    }
+
     #[test]
     fn what_is_no_file_is_not_read() {
         let dir = tempfile::tempdir().unwrap();

@@ -65,16 +65,7 @@ impl Sandboxes {
         if self.entry(&stored).is_some() {
             return self.copy_in_running(key, path, from);
         }
-        self.at_rest(key, |root| {
-            let unpacked = root.find(path).and_then(|(_held, stable)| {
-                let mut archive = tar::Archive::new(&mut from);
-                archive.set_preserve_permissions(true);
-                archive.set_preserve_ownerships(true);
-                archive.set_overwrite(true);
-                archive.unpack(stable)
-            });
-            unpacked.map_err(|error| wrong(path, &error))
-        })
+        self.at_rest(key, |root| unpack(root, path, &mut from).map_err(|error| wrong(path, &error)))
     }
 
     fn copy_in_running(&self, key: &Key, path: &Path, mut from: impl Read) -> Result<(), Failure> {
@@ -130,6 +121,16 @@ impl Sandboxes {
         root::unmount_root(place).map_err(Failure::other)?;
         done
     }
+}
+
+/// Puts what an archive holds into the directory at `path`, in which what is there already is hostile.
+fn unpack(root: &Beneath, path: &Path, from: impl Read) -> io::Result<()> {
+    let (_held, stable) = root.find(path)?;
+    let mut archive = tar::Archive::new(from);
+    archive.set_preserve_permissions(true);
+    archive.set_preserve_ownerships(true);
+    archive.set_overwrite(true);
+    archive.unpack(stable)
 }
 
 fn wrong(path: &Path, error: &io::Error) -> Failure {
@@ -239,6 +240,117 @@ mod tests {
                 (entry.path().unwrap().display().to_string(), content)
             })
             .collect()
+    }
+
+    /// Whatever the sandbox has put where something is to be copied to: nothing of the host's is written, made or changed.
+    #[test]
+    fn what_goes_in_stays_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let [canary, root] = ["canary", "root"].map(|name| dir.path().join(name));
+        fs::create_dir_all(canary.join("sub")).unwrap();
+        fs::write(canary.join("file"), "host").unwrap();
+        let modes = || {
+            [&canary, &canary.join("sub"), &canary.join("file")].map(|path| {
+                let stat = fs::metadata(path).unwrap();
+                (stat.mode(), stat.mtime_nsec(), stat.uid())
+            })
+        };
+        let before = modes();
+        let entries: [(&str, EntryType); 3] =
+            [("d", EntryType::Directory), ("d/file", EntryType::Regular), ("d/sub", EntryType::Directory)];
+        let mut archive = Builder::new(Vec::new());
+        for (name, kind) in entries {
+            let mut header = Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_mode(0o777);
+            header.set_size(if kind == EntryType::Regular { 4 } else { 0 });
+            header.set_mtime(1);
+            header.set_uid(0);
+            header.set_gid(0);
+            archive
+                .append_data(&mut header, name, &b"ours"[..if kind == EntryType::Regular { 4 } else { 0 }])
+                .unwrap();
+        }
+        let archive = archive.into_inner().unwrap();
+        type Trap = fn(&Path, &Path);
+        let traps: [Trap; 6] = [
+            |root, canary| symlink(canary, root.join("d")).unwrap(),
+            |root, _| symlink("../canary", root.join("d")).unwrap(),
+            |root, canary| {
+                fs::create_dir(root.join("d")).unwrap();
+                symlink(canary.join("file"), root.join("d/file")).unwrap();
+            },
+            |root, canary| {
+                fs::create_dir(root.join("d")).unwrap();
+                symlink(canary.join("sub"), root.join("d/sub")).unwrap();
+            },
+            |root, canary| {
+                fs::create_dir(root.join("d")).unwrap();
+                // A second name of a file of the host is what a container can't make: it is a volume's at most.
+                symlink(canary.join("new"), root.join("d/file")).unwrap();
+            },
+            |root, _| {
+                fs::create_dir(root.join("d")).unwrap();
+                symlink("/proc/self/root", root.join("d/sub")).unwrap();
+            },
+        ];
+        for trap in traps {
+            let _old = fs::remove_dir_all(&root);
+            fs::create_dir(&root).unwrap();
+            trap(&root, &canary);
+            // It may be refused.
+            let _ = unpack(&Beneath::new(&root).unwrap(), Path::new("/"), &*archive);
+            assert_eq!(fs::read_to_string(canary.join("file")).unwrap(), "host");
+            assert_eq!(fs::read_dir(&canary).unwrap().count(), 2);
+            assert_eq!(modes(), before);
+        }
+        // The place itself may be reached by a link, but only within.
+        let _old = fs::remove_dir_all(&root);
+        fs::create_dir_all(root.join("canary")).unwrap();
+        symlink("/canary", root.join("to")).unwrap();
+        unpack(&Beneath::new(&root).unwrap(), Path::new("/to"), &*archive).unwrap();
+        assert_eq!(fs::read_to_string(root.join("canary/d/file")).unwrap(), "ours");
+        assert_eq!(modes(), before);
+    }
+
+    #[test]
+    fn what_becomes_a_link_meanwhile_is_not_followed_out() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let rounds = std::env::var("MSB_RACES").ok().and_then(|text| text.parse().ok()).unwrap_or(500_u32);
+        let dir = tempfile::tempdir().unwrap();
+        let [root, canary, link] = ["root", "canary", "link"].map(|name| dir.path().join(name));
+        for directory in [root.join("data/sub"), canary.join("sub")] {
+            fs::create_dir_all(directory).unwrap();
+        }
+        fs::write(root.join("data/sub/file"), "inside").unwrap();
+        fs::write(canary.join("sub/file"), "secret").unwrap();
+        symlink(&canary, &link).unwrap();
+        let end = AtomicBool::new(false);
+        let mut seen = 0_u32;
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !end.load(Ordering::Relaxed) {
+                    // One name is always there: a file takes the place of another by a rename.
+                    let aside = dir.path().join("aside");
+                    fs::rename(root.join("data"), &aside).unwrap();
+                    fs::rename(&link, root.join("data")).unwrap();
+                    fs::rename(root.join("data"), &link).unwrap();
+                    fs::rename(&aside, root.join("data")).unwrap();
+                }
+            });
+            let beneath = Beneath::new(&root).unwrap();
+            for _ in 0..rounds {
+                let mut archive = Builder::new(Vec::new());
+                let added = beneath.directory(Path::new("/")).and_then(|directory| {
+                    add(&mut archive, &directory, OsStr::new("data"), Path::new("data"), 0)
+                });
+                let bytes = archive.into_inner().unwrap();
+                assert!(!bytes.windows(6).any(|part| part == b"secret"));
+                seen += u32::from(added.is_ok());
+            }
+            end.store(true, Ordering::Relaxed);
+        });
+        assert!(seen > 0, "it was there at least once");
     }
 
     #[test]

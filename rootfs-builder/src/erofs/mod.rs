@@ -12,7 +12,7 @@ mod copy;
 mod directory;
 mod inode;
 mod layout;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 mod reader;
 mod spec;
 #[cfg(test)]
@@ -23,3 +23,12 @@ pub use build::{BuildError, Summary, build, build_with};
 pub use copy::CopyError;
 pub use layout::{Extent, Layout, LayoutError};
 pub use spec::BLOCK_SIZE;
+
+/// For the fuzz target: whether an image's metadata is what a reader wants it to be.
+///
+/// # Errors
+/// What is wrong with it.
+#[cfg(feature = "fuzzing")]
+pub fn read_back(metadata: &[u8]) -> Result<(), String> {
+    reader::read(metadata).map(drop)
+}

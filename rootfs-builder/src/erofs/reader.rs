@@ -3,6 +3,8 @@
 //! In: an image's first bytes. Out: every path with its inode.
 //! It must never use the layout's code: only the structures are shared.
 
+#![allow(clippy::unwrap_used, reason = "a test's, and its fuzz target's")]
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 

@@ -10,9 +10,10 @@
 pub mod balloon;
 pub mod block;
 pub mod fs;
-#[cfg(test)]
-mod hostile;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod hostile;
 mod interrupt;
+mod limiter;
 pub mod mmio;
 pub mod net;
 pub mod rng;

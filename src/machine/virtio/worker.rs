@@ -32,6 +32,8 @@ pub enum Served {
     Now(u32),
     /// It stays with the device, which returns it by [`DeviceQueue::push`].
     Later,
+    /// As `Now`, and the device takes no more: it calls [`DeviceQueue::kick_self`] when it does, or drains again.
+    NowAndNoMore(u32),
     /// As `Later`, and the device can take no more: it calls [`DeviceQueue::kick_self`] when it can.
     LaterAndNoMore,
 }
@@ -76,6 +78,10 @@ impl DeviceQueue {
                     Served::Now(length) => {
                         self.push(memory, head, length)?;
                         used = true;
+                    }
+                    Served::NowAndNoMore(length) => {
+                        self.push(memory, head, length)?;
+                        (used, full) = (true, true);
                     }
                     Served::Later => {}
                     Served::LaterAndNoMore => full = true,

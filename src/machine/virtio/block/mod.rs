@@ -32,16 +32,19 @@ use self::operation::Direction;
 use self::request::{Action, Limits, MAX_RANGE_SECTORS, MAX_SEGMENTS, Request};
 use self::ring::Ring;
 pub use self::ring::Rings;
+use super::limiter::Limiter;
 use super::worker::Served;
 use super::{
     ActivateError, Active, Chain, DeviceError, DeviceQueue, DeviceType, Interrupt, Token, VirtioDevice,
 };
+use crate::config::Throttle;
 use crate::machine::events::Watcher;
 
 /// The one queue (without `VIRTIO_BLK_F_MQ`, section 5.2.2).
 const QUEUE: u16 = 0;
-/// The id of the ring's descriptor in the event loop.
+/// The ids of the ring's descriptor and the limiter's in the event loop.
 const RING: u32 = 0;
+const LIMIT: u32 = 1;
 /// 256, as Firecracker and QEMU have.
 pub const QUEUE_SIZES: &[u16] = &[256];
 /// What the driver is to use as its smallest unit; file systems have blocks of at least this.
@@ -56,6 +59,7 @@ pub struct Block {
     limits: Limits,
     id: [u8; ID_BYTES],
     config: [u8; CONFIG_BYTES],
+    limiter: Option<Limiter>,
     running: Option<Running>,
     /// Whose the ring is.
     lender: Option<Arc<Rings>>,
@@ -87,7 +91,7 @@ impl Block {
     }
 
     /// The same where the host has no io_uring.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn without_ring(disk: Box<dyn Disk>, read_only: bool, id: &str) -> Self {
         Self::with(Engine::new(disk, None), read_only, id)
     }
@@ -98,18 +102,35 @@ impl Block {
         for (to, from) in name.iter_mut().zip(id.bytes()) {
             *to = from;
         }
-        Self { engine, limits, id: name, config: config(limits), running: None, lender: None }
+        Self { engine, limits, id: name, config: config(limits), limiter: None, running: None, lender: None }
+    }
+
+    /// The same, held to a limit.
+    ///
+    /// # Errors
+    /// As [`Limiter::new`].
+    pub fn limited(mut self, throttle: Throttle) -> io::Result<Self> {
+        self.limiter = Limiter::new(throttle)?;
+        Ok(self)
     }
 
     fn serve<'m>(&mut self, memory: &'m GuestMemoryMmap, chain: Chain<'m>) -> Result<Served, DeviceError> {
         let head = chain.head_index();
         let Request { action, status, writable } = Request::parse(memory, chain, self.limits)?;
+        let more = match &mut self.limiter {
+            None => true,
+            Some(limiter) => {
+                limiter.took(action.bytes());
+                limiter.may().map_err(timer)?
+            }
+        };
+        let now = |length| if more { Served::Now(length) } else { Served::NowAndNoMore(length) };
         let work = match action {
-            Action::Answer(answer) => return answered(memory, status, answer, writable).map(Served::Now),
+            Action::Answer(answer) => return answered(memory, status, answer, writable).map(now),
             Action::Id { buffers } => {
                 let answer =
                     if copy(&self.id, &buffers).is_ok() { VIRTIO_BLK_S_OK } else { VIRTIO_BLK_S_IOERR };
-                return answered(memory, status, answer, writable).map(Served::Now);
+                return answered(memory, status, answer, writable).map(now);
             }
             Action::Read { offset, buffers } => {
                 Work::Transfer(Transfer::new(Direction::Read, offset, &buffers))
@@ -127,8 +148,8 @@ impl Block {
             }
         };
         match self.engine.begin(Job { head, status, writable, work }) {
-            Some(finished) => answer(memory, &finished).map(Served::Now),
-            None if self.engine.has_room() => Ok(Served::Later),
+            Some(finished) => answer(memory, &finished).map(now),
+            None if more && self.engine.has_room() => Ok(Served::Later),
             None => Ok(Served::LaterAndNoMore),
         }
     }
@@ -137,7 +158,9 @@ impl Block {
     fn begin(&mut self, running: &mut Running) -> Result<(), DeviceError> {
         let Running { memory, queue, interrupt, full, .. } = running;
         *full = !self.engine.has_room();
-        if !*full {
+        // If it may not, the limiter calls again; what is in the queue stays there.
+        let may = self.limiter.as_mut().map_or(Ok(true), Limiter::may).map_err(timer)?;
+        if may && !*full {
             let result = queue.drain(memory, interrupt, |chain| self.serve(memory, chain));
             *full = !self.engine.has_room();
             result?;
@@ -173,6 +196,10 @@ impl Block {
             Err(source) => Err(DeviceError::Host { what: "give work to the io_uring", source }),
         }
     }
+}
+
+fn timer(source: io::Error) -> DeviceError {
+    DeviceError::Host { what: "set a timer", source }
 }
 
 /// Answers a request that is over; returns the bytes written into its chain.
@@ -261,6 +288,11 @@ impl VirtioDevice for Block {
                 .watch(ring.fd(), RING, EventSet::IN | EventSet::EDGE_TRIGGERED)
                 .map_err(|source| ActivateError::Watch { device: DeviceType::Block, source })?;
         }
+        if let Some(limiter) = &self.limiter {
+            limiter
+                .watch(&watcher, LIMIT)
+                .map_err(|source| ActivateError::Watch { device: DeviceType::Block, source })?;
+        }
         self.running = Some(Running { memory, queue, interrupt, watcher, full: false });
         Ok(())
     }
@@ -270,7 +302,7 @@ impl VirtioDevice for Block {
             return Err(DeviceError::Unexpected { token: event });
         };
         let result = match event {
-            Token::Queue(QUEUE) => self.begin(&mut running),
+            Token::Queue(QUEUE) | Token::Source { id: LIMIT, .. } => self.begin(&mut running),
             Token::Source { id: RING, .. } => self.complete(&mut running),
             _ => Err(DeviceError::Unexpected { token: event }),
         };
@@ -281,9 +313,14 @@ impl VirtioDevice for Block {
     fn reset(&mut self) -> bool {
         // Nothing may write into guest memory, or to the disk, once the driver knows that the device was reset.
         let quiet = self.engine.reset();
-        if let (Some(running), Some(ring)) = (self.running.take(), self.engine.ring()) {
-            // Not watched when the activation failed.
-            let _ = running.watcher.unwatch(ring.fd());
+        if let Some(running) = self.running.take() {
+            if let Some(ring) = self.engine.ring() {
+                // Not watched when the activation failed.
+                let _ = running.watcher.unwatch(ring.fd());
+            }
+            if let Some(limiter) = &self.limiter {
+                limiter.unwatch(&running.watcher);
+            }
         }
         quiet
     }
@@ -364,6 +401,31 @@ mod tests {
         device.activate(active).unwrap();
         device.handle(Token::Queue(0)).unwrap();
         assert_eq!(memory.read_obj::<u8>(GuestAddress(0x8_0010)).unwrap(), 1);
+    }
+
+    #[test]
+    fn what_goes_beyond_the_limit_waits_in_the_queue() {
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap();
+        let mock = MockSplitQueue::new(&memory, 16);
+        let (_file, device) = disk(false);
+        let mut device = device.limited("bytes=10K,bytes-burst=1K".parse().unwrap()).unwrap();
+        let descriptors: Vec<_> =
+            (0..3).flat_map(|index| ask(&memory, index, VIRTIO_BLK_T_IN, 1024, true)).collect();
+        mock.add_desc_chains(&descriptors, 0).unwrap();
+        let (active, _) = device_queue(&memory, &mock);
+        let began = std::time::Instant::now();
+        device.activate(active).unwrap();
+        device.handle(Token::Queue(0)).unwrap();
+        device.handle(Token::Queue(0)).unwrap();
+        assert!(mock.used().idx().load() <= 1, "a burst and no more");
+        // As the timer would call it, and much more often.
+        while mock.used().idx().load() < 3 {
+            assert!(began.elapsed().as_secs() < 60);
+            device.handle(Token::Source { id: LIMIT, events: EventSet::IN }).unwrap();
+            device.handle(Token::Source { id: RING, events: EventSet::IN }).unwrap();
+        }
+        // Two after the burst: the first of them when there is a token again, the second when its debt is paid.
+        assert!(began.elapsed().as_millis() >= 100, "{:?}", began.elapsed());
     }
 
     #[test]

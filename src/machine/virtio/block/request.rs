@@ -90,6 +90,19 @@ pub struct Limits {
 /// Guest buffers, in order.
 type Parts<'m> = Vec<VolatileSlice<'m>>;
 
+impl Action<'_> {
+    /// What is moved.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Read { buffers, .. } | Self::Write { buffers, .. } | Self::Id { buffers } => {
+                let bytes: usize = buffers.iter().map(VolatileSlice::len).sum();
+                u64::try_from(bytes).unwrap_or(u64::MAX)
+            }
+            Self::Flush | Self::Discard { .. } | Self::WriteZeroes { .. } | Self::Answer(_) => 0,
+        }
+    }
+}
+
 impl<'m> Request<'m> {
     /// Parses a chain. An error is a chain that cannot even be answered.
     pub fn parse(memory: &'m GuestMemoryMmap, chain: Chain<'m>, limits: Limits) -> Result<Self, DeviceError> {

@@ -1,7 +1,7 @@
-//! What a hostile driver does, one step at a time. It knows no device: the content of requests is a seed.
+//! What a hostile driver does, one step at a time, and the same made of a fuzzer's bytes. It knows no device: the content
+//! of requests is a seed, or bytes.
 
-use proptest::collection::vec;
-use proptest::prelude::*;
+use arbitrary::{Arbitrary, Result, Unstructured};
 
 /// Bytes of guest memory.
 pub(super) const MEMORY: u64 = 1 << 20;
@@ -23,8 +23,8 @@ pub(super) enum Step {
     /// From the device's reset to DRIVER_OK, with queues of these sizes (as a power of two), or as much of it as it lets.
     Start { sizes: [u8; 3], event_index: bool },
     /// A chain as a driver makes them, in the queue's table or in one of its own; its readable buffers begin with what
-    /// the device makes of that seed.
-    Chain { queue: u8, parts: Vec<Part>, indirect: bool, seed: u8 },
+    /// the device makes of that seed, or with these bytes if there are any.
+    Chain { queue: u8, parts: Vec<Part>, indirect: bool, seed: u8, bytes: Vec<u8> },
     /// Any descriptor, at any place of the table.
     Descriptor { queue: u8, at: u16, address: u64, length: u32, flags: u16, next: u16 },
     /// The driver's index goes on by so many, of which it wrote none.
@@ -41,66 +41,89 @@ pub(super) enum Step {
     Host { seed: u8 },
 }
 
-/// A queue: mostly one that there is.
-fn queue() -> impl Strategy<Value = u8> {
-    prop_oneof![12 => 0_u8..3, 1 => any::<u8>()]
+/// Most steps of a fuzzer's driver, and most bytes of a request that it makes up.
+const STEPS: usize = 80;
+const REQUEST: usize = 96;
+
+/// The driver that these bytes are: whatever they are, it is one.
+pub(super) fn of_bytes(bytes: &[u8]) -> Vec<Step> {
+    let mut from = Unstructured::new(bytes);
+    let mut steps = vec![Step::Start { sizes: [4; 3], event_index: true }];
+    while !from.is_empty() && steps.len() < STEPS {
+        steps.extend(Step::arbitrary(&mut from));
+    }
+    steps
 }
 
-fn part() -> impl Strategy<Value = Part> {
-    let address = prop_oneof![
-        24 => DATA..MEMORY - 0x1_2000,
-        1 => MEMORY - 64..MEMORY + 64,
-        1 => 0..DATA,
-        1 => MEMORY..=u64::MAX,
-    ];
-    let length =
-        prop_oneof![8 => 0_u32..600, 4 => Just(4096_u32), 2 => 60_000_u32..70_000, 1 => any::<u32>()];
-    (address, length, any::<bool>()).prop_map(|(address, length, writable)| Part {
-        address,
-        length,
-        writable,
-    })
+impl<'a> Arbitrary<'a> for Part {
+    fn arbitrary(from: &mut Unstructured<'a>) -> Result<Self> {
+        let address = match from.int_in_range(0..=7)? {
+            0..=4 => DATA + u64::from(u16::arbitrary(from)?) * 6,
+            5 => MEMORY - 64 + u64::from(u8::arbitrary(from)? & 127),
+            6 => u64::from(u32::arbitrary(from)?) % DATA,
+            _ => u64::arbitrary(from)?,
+        };
+        let length = match from.int_in_range(0..=7)? {
+            0..=4 => u32::from(u8::arbitrary(from)?) * 4,
+            5 => 4096,
+            6 => u32::from(u16::arbitrary(from)?) + 8192,
+            _ => u32::arbitrary(from)?,
+        };
+        Ok(Self { address, length, writable: bool::arbitrary(from)? })
+    }
 }
 
-/// What devices expect: what is read before what is written.
-fn chain() -> impl Strategy<Value = Vec<Part>> {
-    (vec(part(), 1..5), prop::bool::weighted(0.8)).prop_map(|(mut parts, sorted)| {
-        if sorted {
-            parts.sort_by_key(|part| part.writable);
-        }
-        parts
-    })
+/// A number below 16, or any.
+fn small(from: &mut Unstructured<'_>) -> Result<u16> {
+    let value = u16::arbitrary(from)?;
+    Ok(if value & 0x7000 == 0 { value } else { value & 15 })
 }
 
-fn step() -> impl Strategy<Value = Step> {
-    let small = || prop_oneof![8 => 0_u16..16, 1 => any::<u16>()];
-    let register = prop_oneof![4 => (0_u16..0x40).prop_map(|word| word * 4), 1 => 0_u16..0x220];
-    let value = prop_oneof![4 => 0_u32..16, 1 => 0_u32..1 << 20, 1 => any::<u32>()];
-    let flags = prop_oneof![8 => 0_u16..8, 1 => any::<u16>()];
-    let address = prop_oneof![6 => DATA..MEMORY, 2 => 0..DATA, 1 => any::<u64>()];
-    prop_oneof![
-        10 => (queue(), chain(), prop::bool::weighted(0.3), any::<u8>())
-            .prop_map(|(queue, parts, indirect, seed)| Step::Chain { queue, parts, indirect, seed }),
-        8 => queue().prop_map(|queue| Step::Kick { queue }),
-        3 => any::<u8>().prop_map(|seed| Step::Host { seed }),
-        1 => (queue(), small(), address, any::<u32>(), flags, small()).prop_map(
-            |(queue, at, address, length, flags, next)| Step::Descriptor { queue, at, address, length, flags, next }
-        ),
-        1 => (queue(), small()).prop_map(|(queue, more)| Step::Available { queue, more }),
-        1 => (queue(), small(), small()).prop_map(|(queue, at, head)| Step::Entry { queue, at, head }),
-        1 => (queue(), small()).prop_map(|(queue, index)| Step::Used { queue, index }),
-        1 => (register, value, 1_u8..9).prop_map(|(offset, value, width)| Step::Register { offset, value, width }),
-        1 => ([0_u8..12, 0_u8..12, 0_u8..12], any::<bool>())
-            .prop_map(|(sizes, event_index)| Step::Start { sizes, event_index }),
-    ]
-}
-
-/// A driver, from a start that works mostly.
-pub(super) fn drivers() -> impl Strategy<Value = Vec<Step>> {
-    let start = ([3_u8..6, 3_u8..6, 3_u8..4], any::<bool>())
-        .prop_map(|(sizes, event_index)| Step::Start { sizes, event_index });
-    (start, vec(step(), 0..60)).prop_map(|(start, mut steps)| {
-        steps.insert(0, start);
-        steps
-    })
+impl<'a> Arbitrary<'a> for Step {
+    fn arbitrary(from: &mut Unstructured<'a>) -> Result<Self> {
+        let kind = from.int_in_range(0..=23)?;
+        let queue = match u8::arbitrary(from)? {
+            few @ ..240 => few % 3,
+            any => any,
+        };
+        Ok(match kind {
+            0..=8 => {
+                let count = from.int_in_range(1..=5)?;
+                let mut parts = (0..count).map(|_| Part::arbitrary(from)).collect::<Result<Vec<_>>>()?;
+                let kind = u8::arbitrary(from)?;
+                if kind & 3 != 0 {
+                    parts.sort_by_key(|part| part.writable);
+                }
+                let bytes = if kind & 4 == 0 {
+                    Vec::new()
+                } else {
+                    let length = usize::from(u8::arbitrary(from)?) % REQUEST;
+                    from.bytes(length.min(from.len()))?.to_vec()
+                };
+                Self::Chain { queue, parts, indirect: kind & 8 != 0, seed: u8::arbitrary(from)?, bytes }
+            }
+            9..=15 => Self::Kick { queue },
+            16..=17 => Self::Host { seed: u8::arbitrary(from)? },
+            18 => Self::Descriptor {
+                queue,
+                at: small(from)?,
+                address: Part::arbitrary(from)?.address,
+                length: u32::arbitrary(from)?,
+                flags: small(from)?,
+                next: small(from)?,
+            },
+            19 => Self::Available { queue, more: small(from)? },
+            20 => Self::Entry { queue, at: small(from)?, head: small(from)? },
+            21 => Self::Used { queue, index: small(from)? },
+            22 => {
+                let offset = u16::from(u8::arbitrary(from)?);
+                let offset = if offset < 0xf0 { offset & !3 } else { 0x100 + small(from)? };
+                Self::Register { offset, value: u32::arbitrary(from)?, width: from.int_in_range(1..=8)? }
+            }
+            _ => {
+                let sizes = <[u8; 3]>::arbitrary(from)?.map(|power| power % 12);
+                Self::Start { sizes, event_index: bool::arbitrary(from)? }
+            }
+        })
+    }
 }

@@ -1,10 +1,14 @@
 //! One device of each kind: what its requests look like, and what the host's side of it does meanwhile.
 
+use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use virtio_bindings::virtio_net::VIRTIO_NET_F_MRG_RXBUF;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 
@@ -79,10 +83,15 @@ fn request(seed: u8) -> Vec<u8> {
 }
 
 fn disk(read_only: bool) -> RawFile {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    file.as_file().set_len(1 << 20).unwrap();
+    let file = file();
+    file.set_len(1 << 20).unwrap();
     // Its name is not needed once it is open.
-    RawFile::open(file.path(), read_only).unwrap()
+    RawFile::open(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())), read_only).unwrap()
+}
+
+/// In memory, and gone with its last descriptor.
+pub(super) fn file() -> File {
+    memfd_create("hostile", MFdFlags::MFD_CLOEXEC).unwrap().into()
 }
 
 pub(super) fn block() -> Subject {

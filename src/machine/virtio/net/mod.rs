@@ -20,6 +20,7 @@ mod tests;
 mod transmit;
 mod vhost;
 
+use std::io;
 use std::os::fd::OwnedFd;
 
 use virtio_bindings::virtio_net::{
@@ -36,7 +37,9 @@ use self::tap::Tap;
 use self::transmit::Transmit;
 use self::vhost::Vhost;
 pub use self::vhost::open as open_vhost;
+use super::limiter::Limiter;
 use super::{ActivateError, Active, DeviceError, DeviceQueue, DeviceType, Interrupt, Token, VirtioDevice};
+use crate::config::Throttle;
 use crate::machine::events::Watcher;
 
 /// Queue indices (section 5.1.2).
@@ -46,6 +49,9 @@ const TX: u16 = 1;
 pub const QUEUE_SIZES: &[u16] = &[256, 256];
 /// The id of the tap's descriptor in the event loop.
 const TAP: u32 = 0;
+/// And of the limiters.
+const RECEIVE_LIMIT: u32 = 1;
+const TRANSMIT_LIMIT: u32 = 2;
 /// Bytes of `struct virtio_net_hdr` with `num_buffers` (section 5.1.6): what the tap is set to.
 pub const HEADER: usize = 12;
 /// The longest frame, with its header: a segment of 64 KiB, Ethernet's addresses and type, and two VLAN tags.
@@ -91,6 +97,8 @@ pub struct Net {
     config: [u8; CONFIG_BYTES],
     /// The host's kernel serves the queues, by this.
     by_kernel: Option<OwnedFd>,
+    /// Of what is received, and of what is sent.
+    limiters: Option<[Limiter; 2]>,
     running: Option<Running>,
     served: Option<Vhost>,
 }
@@ -116,7 +124,16 @@ impl Net {
         config[6] = LINK_UP;
         config[8] = 1; // max_virtqueue_pairs
         config[10..].copy_from_slice(&mtu.to_le_bytes());
-        Self { tap, features, config, by_kernel: vhost, running: None, served: None }
+        Self { tap, features, config, by_kernel: vhost, limiters: None, running: None, served: None }
+    }
+
+    /// The same, held to a limit in each direction: by us, since the host's kernel has none.
+    ///
+    /// # Errors
+    /// As [`Limiter::new`].
+    pub fn limited(self, throttle: Throttle) -> io::Result<Self> {
+        let limiters = Limiter::new(throttle)?.zip(Limiter::new(throttle)?).map(Into::into);
+        Ok(Self { by_kernel: self.by_kernel.filter(|_| limiters.is_none()), limiters, ..self })
     }
 
     /// The tap is gone: the guest sees a cable that was pulled.
@@ -177,6 +194,9 @@ impl VirtioDevice for Net {
         watcher
             .watch(self.tap.fd(), TAP, EventSet::IN | EventSet::ERROR | EventSet::EDGE_TRIGGERED)
             .map_err(failed)?;
+        for (limiter, id) in self.limiters.iter().flatten().zip([RECEIVE_LIMIT, TRANSMIT_LIMIT]) {
+            limiter.watch(&watcher, id).map_err(failed)?;
+        }
         let mergeable = features & 1 << VIRTIO_NET_F_MRG_RXBUF != 0;
         let (receive, transmit) = (Receive::new(rx, mergeable), Transmit::new(tx));
         self.running = Some(Running { memory, receive, transmit, interrupt, watcher });
@@ -192,11 +212,17 @@ impl VirtioDevice for Net {
             };
         };
         let Running { memory, receive, transmit, interrupt, .. } = running;
+        let [receiving, sending] = match &mut self.limiters {
+            Some([receiving, sending]) => [Some(receiving), Some(sending)],
+            None => [None, None],
+        };
         match event {
-            Token::Queue(TX) => transmit.take(memory, interrupt, &self.tap),
+            Token::Queue(TX) | Token::Source { id: TRANSMIT_LIMIT, .. } => {
+                transmit.take(memory, interrupt, &self.tap, sending)
+            }
             // A kick says that there are buffers again, an event of the tap that there are frames.
-            Token::Queue(RX) | Token::Source { id: TAP, .. } => {
-                match receive.fill(memory, interrupt, &self.tap)? {
+            Token::Queue(RX) | Token::Source { id: TAP | RECEIVE_LIMIT, .. } => {
+                match receive.fill(memory, interrupt, &self.tap, receiving)? {
                     Filled::AsFarAsPossible => Ok(()),
                     Filled::TapGone => self.unplugged(),
                 }
@@ -210,6 +236,7 @@ impl VirtioDevice for Net {
         if let Some(running) = self.running.take() {
             // It may be unwatched already.
             let _ = running.watcher.unwatch(self.tap.fd());
+            self.limiters.iter().flatten().for_each(|limiter| limiter.unwatch(&running.watcher));
         }
         true
     }

@@ -73,7 +73,7 @@ fn filled(chains: &[Vec<Part>], frames: &[Vec<u8>], mergeable: bool) -> (Result<
     for frame in frames {
         network.send(frame).unwrap();
     }
-    let came = Receive::new(queue(&mock), mergeable).fill(&memory, &interrupt(), &tap);
+    let came = Receive::new(queue(&mock), mergeable).fill(&memory, &interrupt(), &tap, None);
     let used = mock.used();
     let held = |at: u16| {
         let element = used.ring().ref_at(at.into()).unwrap().load();
@@ -138,7 +138,7 @@ proptest! {
         let mock = MockSplitQueue::new(&memory, QUEUE);
         mock.add_desc_chains(&descriptors(&chains), 0).unwrap();
         let (tap, network) = tap();
-        Transmit::new(queue(&mock)).take(&memory, &interrupt(), &tap).unwrap();
+        Transmit::new(queue(&mock)).take(&memory, &interrupt(), &tap, None).unwrap();
         prop_assert_eq!(usize::from(mock.used().idx().load()), chains.len());
         let expected: Vec<Vec<u8>> = chains.iter().filter_map(|chain| frame(chain)).collect();
         prop_assert_eq!(received(&network), expected);
@@ -202,9 +202,9 @@ proptest! {
             mock.avail().idx().store(given);
             network.send(&[1; 64]).unwrap();
             if transmit {
-                let _ = Transmit::new(queue(&mock)).take(&memory, &interrupt(), &tap);
+                let _ = Transmit::new(queue(&mock)).take(&memory, &interrupt(), &tap, None);
             } else {
-                let _ = Receive::new(queue(&mock), mergeable).fill(&memory, &interrupt(), &tap);
+                let _ = Receive::new(queue(&mock), mergeable).fill(&memory, &interrupt(), &tap, None);
             }
             received(&network);
         }

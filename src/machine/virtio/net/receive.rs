@@ -5,9 +5,11 @@ use std::collections::VecDeque;
 use virtio_queue::QueueT;
 use vm_memory::{GuestMemoryBackend, GuestMemoryMmap};
 
+use super::super::limiter::Limiter;
 use super::super::vector::{Vector, store};
 use super::super::{Chain, DeviceError, DeviceQueue, Interrupt};
 use super::tap::{Frame, Tap};
+use super::transmit::timer;
 use super::{HEADER, MAX_FRAME};
 
 /// Buffers that one read takes (`IOV_MAX`).
@@ -59,6 +61,7 @@ impl Receive {
         memory: &GuestMemoryMmap,
         interrupt: &Interrupt,
         tap: &Tap,
+        mut limiter: Option<&mut Limiter>,
     ) -> Result<Filled, DeviceError> {
         let mut left = FRAMES;
         let mut used = false;
@@ -70,8 +73,17 @@ impl Receive {
             if !self.has_room(memory)? {
                 break Filled::AsFarAsPossible;
             }
+            // If it may not receive, the limiter calls again; frames wait in the tap, and are lost there.
+            if !limiter.as_mut().map_or(Ok(true), |limiter| limiter.may()).map_err(timer)? {
+                break Filled::AsFarAsPossible;
+            }
             match tap.read(&self.vectors) {
-                Ok(Frame::Bytes(bytes)) => self.deliver(memory, bytes)?,
+                Ok(Frame::Bytes(bytes)) => {
+                    if let Some(limiter) = &mut limiter {
+                        limiter.took(u64::try_from(bytes).unwrap_or(u64::MAX));
+                    }
+                    self.deliver(memory, bytes)?;
+                }
                 Ok(Frame::None) => break Filled::AsFarAsPossible,
                 Ok(Frame::Gone) => break Filled::TapGone,
                 Err(source) => return Err(DeviceError::Host { what: "read from the tap", source }),

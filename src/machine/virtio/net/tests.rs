@@ -65,9 +65,41 @@ fn sent(chains: &[&[(u64, u32, u32)]]) -> Vec<Vec<u8>> {
     }
     mock.add_desc_chains(&descriptors, 0).unwrap();
     let (tap, network) = tap();
-    Transmit::new(queue(&mock)).take(&memory, &interrupt(), &tap).unwrap();
+    Transmit::new(queue(&mock)).take(&memory, &interrupt(), &tap, None).unwrap();
     assert_eq!(usize::from(mock.used().idx().load()), chains.len(), "every chain comes back");
     received(&network)
+}
+
+#[test]
+fn what_goes_beyond_the_limit_waits_on_both_ways() {
+    let memory = memory();
+    let limiter = || Limiter::new("operations=20,operations-burst=1".parse().unwrap()).unwrap().unwrap();
+    let began = std::time::Instant::now();
+    let mock = MockSplitQueue::new(&memory, 16);
+    mock.add_desc_chains(&[buffer(0x1_0000, 100, 0), buffer(0x1_1000, 100, 0)], 0).unwrap();
+    let (tap, network) = tap();
+    let (mut transmit, mut limit) = (Transmit::new(queue(&mock)), limiter());
+    let mut frames = 0;
+    while frames < 2 {
+        transmit.take(&memory, &interrupt(), &tap, Some(&mut limit)).unwrap();
+        frames += received(&network).len();
+        assert_eq!(usize::from(mock.used().idx().load()), frames);
+        assert!(frames < 2 || began.elapsed().as_millis() >= 49, "{:?}", began.elapsed());
+        assert!(began.elapsed().as_secs() < 60);
+    }
+    let began = std::time::Instant::now();
+    let mock = MockSplitQueue::new(&memory, 16);
+    let buffers: Vec<_> = (0..4).map(|at| buffer(0x1_0000 + at * 0x100, 0x100, VRING_DESC_F_WRITE)).collect();
+    mock.add_desc_chains(&buffers, 0).unwrap();
+    let (mut receive, mut limit) = (Receive::new(queue(&mock), false), limiter());
+    for _ in 0..2 {
+        network.send(&[7; 100]).unwrap();
+    }
+    while mock.used().idx().load() < 2 {
+        receive.fill(&memory, &interrupt(), &tap, Some(&mut limit)).unwrap();
+        assert!(mock.used().idx().load() < 2 || began.elapsed().as_millis() >= 49, "{:?}", began.elapsed());
+        assert!(began.elapsed().as_secs() < 60);
+    }
 }
 
 #[test]
@@ -103,7 +135,7 @@ fn filled(memory: &GuestMemoryMmap, chains: u64, length: usize) -> Vec<(u32, u32
     // What the tap leaves as it is.
     frame[10..12].copy_from_slice(&[0xff, 0xff]);
     network.send(&frame).unwrap();
-    let filled = Receive::new(queue(&mock), true).fill(memory, &interrupt(), &tap).unwrap();
+    let filled = Receive::new(queue(&mock), true).fill(memory, &interrupt(), &tap, None).unwrap();
     assert_eq!(filled, Filled::AsFarAsPossible);
     let used = mock.used();
     let count = used.idx().load();
@@ -144,7 +176,7 @@ fn a_queue_that_cannot_hold_a_frame_breaks_the_device() {
     ] {
         let mock = MockSplitQueue::new(&memory, 16);
         mock.add_desc_chains(&descriptors, 0).unwrap();
-        let error = Receive::new(queue(&mock), true).fill(&memory, &interrupt(), &tap).unwrap_err();
+        let error = Receive::new(queue(&mock), true).fill(&memory, &interrupt(), &tap, None).unwrap_err();
         assert!(matches!(error, DeviceError::Chain { reason: found } if found == reason), "{error:?}");
     }
 }

@@ -2,6 +2,7 @@
 
 use vm_memory::{GuestMemoryBackend, GuestMemoryMmap};
 
+use super::super::limiter::Limiter;
 use super::super::vector::Vector;
 use super::super::worker::Served;
 use super::super::{Chain, DeviceError, DeviceQueue, Interrupt};
@@ -30,16 +31,28 @@ impl Transmit {
         memory: &GuestMemoryMmap,
         interrupt: &Interrupt,
         tap: &Tap,
+        mut limiter: Option<&mut Limiter>,
     ) -> Result<(), DeviceError> {
         let Self { queue, vectors } = self;
+        // If it may not send, the limiter calls again; what is in the queue stays there.
+        if !limiter.as_mut().map_or(Ok(true), |limiter| limiter.may()).map_err(timer)? {
+            return Ok(());
+        }
         queue.drain(memory, interrupt, |chain| {
             // The protocol has no answer for a bad frame: it is lost.
             if frame(memory, chain, vectors) {
                 tap.write(vectors);
             }
-            Ok(Served::Now(0))
+            let Some(limiter) = &mut limiter else { return Ok(Served::Now(0)) };
+            let bytes: usize = vectors.iter().map(|vector| vector.len()).sum();
+            limiter.took(u64::try_from(bytes).unwrap_or(u64::MAX));
+            Ok(if limiter.may().map_err(timer)? { Served::Now(0) } else { Served::NowAndNoMore(0) })
         })
     }
+}
+
+pub(super) fn timer(source: std::io::Error) -> DeviceError {
+    DeviceError::Host { what: "set a timer", source }
 }
 
 /// Collects a frame's buffers. False for what can't be one: a buffer to be written, outside of memory, too many of them,

@@ -1,0 +1,210 @@
+//! The server, with sandboxes that are names: any request to any of its routes, and any bytes on the stream to an agent. What
+//! processes in a sandbox write is the fuzzer's too. The server answers, and goes on.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use msb::name::Name;
+use msb::sandbox::{Exec, Exit, Failure, Info, Key, Line, Logs, Request, Since, State, Stream, Usage};
+use msb::server::auth::Access;
+use msb::server::{Engine, Limits, Running, ServerConfig};
+
+/// A request's first line, but for its version. Those that have a body come first.
+const ROUTES: [&str; 20] = [
+    "POST /api/v1/rpc",
+    "POST /api/v1/rpc",
+    "POST /api/v1/rpc",
+    "POST /mcp",
+    "POST /mcp",
+    "POST /v1/sandboxes",
+    "POST /v1/sandboxes",
+    "POST /v1/sandboxes/a/stop",
+    "POST /v1/sandboxes/a/start",
+    "DELETE /v1/sandboxes/a",
+    "GET /v1/sandboxes",
+    "GET /v1/sandboxes/by-name/a",
+    "GET /v1/sandboxes/a",
+    "GET /v1/sandboxes/a/logs",
+    "GET /page/logs?sandbox=a&namespace=default",
+    "GET /metrics",
+    "GET /api/v1/health",
+    "GET /",
+    "OPTIONS /mcp",
+    "GET /v1/sandboxes/a/metrics",
+];
+/// What a process writes at most.
+const OUTPUT: usize = 60_000;
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the next process writes.
+static SAID: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+pub(crate) fn requests(bytes: &[u8]) {
+    let [route, split, rest @ ..] = bytes else { return };
+    let (said, rest) = rest.split_at((usize::from(*split) * 4).min(rest.len()));
+    say(said);
+    let mut stream = connect();
+    let message = match ROUTES.get(usize::from(*route)) {
+        Some(route) => {
+            let head = format!(
+                "{route} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+                rest.len()
+            );
+            [head.as_bytes(), rest].concat()
+        }
+        // All of it.
+        None => rest.to_vec(),
+    };
+    finish(&mut stream, &message);
+}
+
+pub(crate) fn stream(bytes: &[u8]) {
+    let [split, rest @ ..] = bytes else { return };
+    let (said, rest) = rest.split_at((usize::from(*split) * 4).min(rest.len()));
+    say(said);
+    let mut stream = connect();
+    let head = "GET /v1/sandboxes/a/agent HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    // One binary message (RFC 6455, section 5.2), masked by zeros; then the end.
+    let mut message = head.as_bytes().to_vec();
+    message.extend([0x82, 0x80 | 126]);
+    let length = u16::try_from(rest.len()).unwrap_or(u16::MAX);
+    message.extend(length.to_be_bytes());
+    message.extend([0; 4]);
+    message.extend(&rest[..usize::from(length)]);
+    message.extend([0x88, 0x80, 0, 0, 0, 0]);
+    finish(&mut stream, &message);
+}
+
+fn say(what: &[u8]) {
+    *SAID.lock().unwrap_or_else(PoisonError::into_inner) = what[..what.len().min(OUTPUT)].to_vec();
+}
+
+/// Sends it, and reads until the server closes.
+fn finish(stream: &mut TcpStream, message: &[u8]) {
+    if stream.write_all(message).is_ok() && stream.shutdown(std::net::Shutdown::Write).is_ok() {
+        let mut answer = Vec::new();
+        if let Err(error) = stream.read_to_end(&mut answer) {
+            let late = matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut);
+            assert!(!late, "the server does not answer");
+        }
+    }
+}
+
+fn connect() -> TcpStream {
+    static SERVER: OnceLock<SocketAddr> = OnceLock::new();
+    let stream = TcpStream::connect(SERVER.get_or_init(begin)).expect("the server takes connections");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket has a time limit");
+    stream
+}
+
+fn begin() -> SocketAddr {
+    let limits =
+        Limits { run: Duration::from_millis(500), slow: Duration::from_secs(1), ..Limits::default() };
+    let config = ServerConfig {
+        address: SocketAddr::from(([127, 0, 0, 1], 0)),
+        access: Access::Everybody,
+        limits,
+        stop_sandboxes: false,
+    };
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let listening = move |address| tell.send(address).expect("somebody waits for it");
+        let never = std::future::pending();
+        let served = runtime.expect("threads can be had").block_on(msb::server::run(
+            Arc::new(Fake),
+            config,
+            listening,
+            never,
+        ));
+        panic!("the server ended: {served:?}");
+    });
+    told.recv_timeout(PATIENCE).expect("the server begins")
+}
+
+/// Sandboxes that are all there, and run.
+struct Fake;
+
+impl Fake {
+    fn info(key: &Key) -> Info {
+        let (created, started) = (SystemTime::UNIX_EPOCH, Some(SystemTime::UNIX_EPOCH));
+        Info {
+            key: key.clone(),
+            request: Request::of("x"),
+            state: State::Running,
+            created,
+            started,
+            ended: None,
+        }
+    }
+}
+
+impl Engine for Fake {
+    fn create(&self, key: &Key, _: Request) -> Result<(), Failure> {
+        if key.name.as_str() == "a" { Err(Failure::Exists(key.clone())) } else { Ok(()) }
+    }
+
+    fn start(&self, _: &Key, _: Option<Request>) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn stop(&self, _: &Key) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn remove(&self, _: &Key) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn list(&self, namespace: Option<&Name>) -> Result<Vec<Info>, Failure> {
+        let name = || "a".parse::<Name>().expect("a name");
+        let namespace = namespace.cloned().unwrap_or_else(|| Key::of(name()).namespace);
+        Ok(vec![Self::info(&Key { namespace, name: name() })])
+    }
+
+    fn info(&self, key: &Key) -> Result<Info, Failure> {
+        Ok(Self::info(key))
+    }
+
+    fn usage(&self, _: &Key) -> Result<Usage, Failure> {
+        Ok(Usage { cpu: Some(1.5), memory: Some(1 << 20), disk: Some(5) })
+    }
+
+    fn logs(&self, _: &Key, _: Since) -> Result<Logs, Failure> {
+        let said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = String::from_utf8_lossy(&said).into_owned();
+        let line = Line { at: SystemTime::UNIX_EPOCH, stream: Stream::Stdout, text, next: 1 };
+        Ok(Logs { lines: vec![line], next: 1 })
+    }
+
+    fn exec(&self, key: &Key, exec: &Exec, stdio: [OwnedFd; 3]) -> Result<Arc<dyn Running>, Failure> {
+        if exec.args.first().is_some_and(|program| program == "none") {
+            return Err(Failure::NotRunning(key.clone()));
+        }
+        let [stdin, stdout, stderr] = stdio;
+        let said = SAID.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let code = said.first().copied().unwrap_or(0);
+        // Fewer bytes than a pipe or a socket takes: nobody is waited for.
+        let _ = File::from(stdout).write_all(&said);
+        drop((stdin, stderr));
+        Ok(Arc::new(Ended(i32::from(code % 3))))
+    }
+}
+
+struct Ended(i32);
+
+impl Running for Ended {
+    fn signal(&self, _: i32) {}
+
+    fn resize(&self, _: u16, _: u16) {}
+
+    fn wait(&self) -> Exit {
+        Exit::Code(self.0)
+    }
+}

@@ -1,0 +1,246 @@
+//! `cargo dev fuzz`: what strangers send, made up by LLVM's fuzzer, with AddressSanitizer.
+//!
+//! Our own packages are built for it by a wrapper of rustc (`integration/fuzz/rustc.sh`) and all others as ever, so that this
+//! costs a build of ours and no more. A target that was never run begins with the corpus that the repository keeps, and from
+//! then on with its own in `target/fuzz`.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::thread;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::Project;
+use super::test::cargo;
+
+/// The targets, in the order of `integration/fuzz/src/lib.rs`.
+const TARGETS: [&str; 16] = [
+    "rng",
+    "block",
+    "block-read-only",
+    "net",
+    "vsock",
+    "balloon",
+    "fs",
+    "agent-to-host",
+    "host-to-agent",
+    "config",
+    "root",
+    "writeback",
+    "layer",
+    "archive",
+    "server",
+    "server-agent",
+];
+/// Names the target to the fuzzer.
+const VARIABLE: &str = "MSB_FUZZ_TARGET";
+/// Bytes that a kept corpus may have, and of one input in it.
+const KEPT: usize = 24 << 10;
+
+/// What `fuzz` is told.
+#[derive(Debug, clap::Args)]
+pub struct Fuzz {
+    /// Only these; without any, all
+    targets: Vec<String>,
+    /// How long each runs; two or more run at a time where there are processors
+    #[arg(long, default_value_t = 60)]
+    seconds: u32,
+    /// How many run at a time; as many as there are processors unless given
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Take the smallest of what was found into the corpora that the repository keeps
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Runs them; 0 if nothing was found.
+pub fn run(project: &Project, arguments: &Fuzz) -> Result<i32> {
+    let unknown = arguments.targets.iter().find(|name| !TARGETS.contains(&name.as_str()));
+    if let Some(name) = unknown {
+        bail!("There is no target {name}: give some of {}", TARGETS.join(", "));
+    }
+    let chosen: Vec<&str> = TARGETS
+        .into_iter()
+        .filter(|name| arguments.targets.is_empty() || arguments.targets.iter().any(|other| other == name))
+        .collect();
+    let fuzzer = Fuzzer { program: build(project)?, project, seconds: arguments.seconds };
+    let processors = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let next = Mutex::new(chosen.iter());
+    let failures = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..arguments.jobs.unwrap_or(processors).clamp(1, chosen.len()) {
+            scope.spawn(|| {
+                while let Some(target) =
+                    Some(&next).and_then(|next| next.lock().expect("nobody panics with it").next())
+                {
+                    let ran = fuzzer
+                        .run(target)
+                        .and_then(|()| if arguments.keep { fuzzer.keep(target) } else { Ok(()) });
+                    if let Err(error) = ran {
+                        println!("{target}: {error:#}");
+                        failures.lock().expect("nobody panics with it").push(*target);
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().expect("nobody panicked with it");
+    if failures.is_empty() {
+        return Ok(0);
+    }
+    println!("failed: {}", failures.join(", "));
+    Ok(1)
+}
+
+/// The fuzzer's program, which has all targets.
+fn build(project: &Project) -> Result<PathBuf> {
+    let line = ["build", "--package", "fuzz", "--features", "engine", "--locked"];
+    let status = cargo(project, &line)
+        .env("RUSTC_WORKSPACE_WRAPPER", project.root.join("integration/fuzz/rustc.sh"))
+        .env("CARGO_INCREMENTAL", "0")
+        .status()
+        .context("Cannot run cargo")?;
+    ensure!(
+        status.success(),
+        "The fuzz targets can't be built: they need a C++ compiler (apt-get install g++)"
+    );
+    Ok(project.target.join("debug/fuzz"))
+}
+
+struct Fuzzer<'a> {
+    program: PathBuf,
+    project: &'a Project,
+    seconds: u32,
+}
+
+impl Fuzzer<'_> {
+    fn folder(&self, target: &str) -> PathBuf {
+        self.project.target.join("fuzz").join(target)
+    }
+
+    fn kept(&self, target: &str) -> PathBuf {
+        self.project.root.join("integration/fuzz/corpus").join(target)
+    }
+
+    /// Runs one target for its time, and says how far it came.
+    fn run(&self, target: &str) -> Result<()> {
+        let folder = self.folder(target);
+        let corpus = folder.join("corpus");
+        fs::create_dir_all(&corpus).with_context(|| format!("Cannot make {}", corpus.display()))?;
+        if let Ok(packed) = fs::read(self.kept(target)) {
+            let inputs = unpack(&packed).context("The kept corpus is none")?;
+            for (number, input) in inputs.iter().enumerate() {
+                fs::write(corpus.join(format!("kept-{number}")), input).context("Cannot write the corpus")?;
+            }
+        }
+        let log = folder.join("log");
+        let mut command = self.command(target, &log)?;
+        command
+            .arg(format!("-max_total_time={}", self.seconds))
+            .arg(format!("-artifact_prefix={}/", folder.display()));
+        command.args(["-timeout=60", "-rss_limit_mb=2048", "-max_len=8192", "-close_fd_mask=1"]).arg(&corpus);
+        let status = command.status().with_context(|| format!("Cannot run {}", self.program.display()))?;
+        let text = fs::read(&log).context("Cannot read the fuzzer's log")?;
+        let text = String::from_utf8_lossy(&text);
+        if !status.success() {
+            let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+            let last = lines[lines.len().saturating_sub(60)..].join("\n");
+            bail!("{last}\nfailed after this; the whole is in {}", log.display());
+        }
+        println!("{target}: {}", outcome(&text).context("The fuzzer says nothing of what it did")?);
+        Ok(())
+    }
+
+    /// The smallest inputs that together see all that was seen, as far as there is room for them.
+    fn keep(&self, target: &str) -> Result<()> {
+        let folder = self.folder(target);
+        let smallest = folder.join("smallest");
+        if smallest.exists() {
+            fs::remove_dir_all(&smallest).context("Cannot remove what was there")?;
+        }
+        fs::create_dir(&smallest).context("Cannot make a folder")?;
+        let mut command = self.command(target, &folder.join("merge-log"))?;
+        command
+            .args(["-merge=1", "-close_fd_mask=1", "-rss_limit_mb=2048"])
+            .arg(&smallest)
+            .arg(folder.join("corpus"));
+        ensure!(
+            command.status().context("Cannot run the fuzzer")?.success(),
+            "The corpus can't be made smaller"
+        );
+        let mut inputs = Vec::new();
+        for entry in fs::read_dir(&smallest).context("Cannot read the corpus")? {
+            inputs.push(
+                fs::read(entry.context("Cannot read the corpus")?.path()).context("Cannot read an input")?,
+            );
+        }
+        inputs.sort_by_key(|input| (input.len(), input.clone()));
+        let mut packed = Vec::new();
+        for input in &inputs {
+            if packed.len() + input.len() + 4 > KEPT {
+                break;
+            }
+            packed.extend(u32::try_from(input.len()).context("An input is too long")?.to_le_bytes());
+            packed.extend(input);
+        }
+        fs::write(self.kept(target), packed).context("Cannot write the corpus")
+    }
+
+    fn command(&self, target: &str, log: &Path) -> Result<Command> {
+        let mut command = Command::new(&self.program);
+        let log = File::create(log).with_context(|| format!("Cannot make {}", log.display()))?;
+        command
+            .env(VARIABLE, target)
+            .env("RUST_BACKTRACE", "0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        Ok(command)
+    }
+}
+
+/// The inputs in a corpus that is kept: each behind its length.
+fn unpack(mut packed: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut inputs = Vec::new();
+    while !packed.is_empty() {
+        let (length, rest) = packed.split_first_chunk()?;
+        let (input, rest) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+        inputs.push(input);
+        packed = rest;
+    }
+    Some(inputs)
+}
+
+/// Of libFuzzer's last line of progress (`#123 DONE cov: 45 ft: 67 corp: 8/9b …`).
+fn outcome(log: &str) -> Option<String> {
+    let line = log.lines().rfind(|line| line.starts_with('#') && line.contains(" cov: "))?;
+    let mut words = line.split_whitespace();
+    let runs = words.next()?.trim_start_matches('#');
+    let rest: Vec<&str> = words.collect();
+    let after = |word: &str| rest.iter().position(|other| *other == word).and_then(|at| rest.get(at + 1));
+    Some(format!("{runs} runs, {} edges, {} inputs", after("cov:")?, after("corp:")?.split('/').next()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_of_progress_is_read() {
+        let log = "INFO: Seed: 1\n#2\tINITED cov: 5 ft: 6 corp: 1/1b exec/s: 0 rss: 50Mb\n#99\tDONE   cov: 450 ft: 67 corp: 8/90b lim: 4 exec/s: 33 rss: 50Mb\nDone 99 runs\n";
+        assert_eq!(outcome(log).unwrap(), "99 runs, 450 edges, 8 inputs");
+        assert_eq!(outcome("nothing"), None);
+    }
+
+    #[test]
+    fn every_target_has_its_corpus() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+        for target in TARGETS {
+            let packed = fs::read(folder.join(target)).unwrap_or_else(|error| panic!("{target}: {error}"));
+            assert!(!unpack(&packed).expect("a corpus").is_empty(), "{target}");
+        }
+        assert_eq!(fs::read_dir(folder).expect("the corpora").count(), TARGETS.len());
+    }
+}
