@@ -96,17 +96,25 @@ pub fn run(project: &Project, arguments: &Fuzz) -> Result<i32> {
 
 /// The fuzzer's program, which has all targets.
 fn build(project: &Project) -> Result<PathBuf> {
-    let line = ["build", "--package", "fuzz", "--features", "engine", "--locked"];
-    let status = cargo(project, &line)
+    // The same packages as the tests have: with others, dependencies would have other features, and be built once more.
+    let line =
+        ["test", "--no-run", "--workspace", "--exclude", "integration", "--test", "engine", "--locked"];
+    let output = cargo(project, &line)
+        .args(["--features", "fuzz/engine", "--message-format", "json-render-diagnostics"])
         .env("RUSTC_WORKSPACE_WRAPPER", project.root.join("integration/fuzz/rustc.sh"))
         .env("CARGO_INCREMENTAL", "0")
-        .status()
+        .stderr(Stdio::inherit())
+        .output()
         .context("Cannot run cargo")?;
     ensure!(
-        status.success(),
+        output.status.success(),
         "The fuzz targets can't be built: they need a C++ compiler (apt-get install g++)"
     );
-    Ok(project.target.join("debug/fuzz"))
+    let made = |line: &[u8]| {
+        let message: serde_json::Value = serde_json::from_slice(line).ok()?;
+        message["executable"].as_str().map(PathBuf::from)
+    };
+    output.stdout.split(|byte| *byte == b'\n').find_map(made).context("cargo does not say what it has built")
 }
 
 struct Fuzzer<'a> {
