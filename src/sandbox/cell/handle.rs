@@ -53,6 +53,8 @@ struct Inner {
     lender: Arc<Lender>,
     slots: AtomicUsize,
     paused: AtomicBool,
+    /// An order got no answer: none gets one any more.
+    lost: AtomicBool,
     /// The composed disks that came later, by their device.
     lent: Mutex<BTreeMap<String, u32>>,
 }
@@ -62,8 +64,8 @@ impl Handle {
         // Without it an answer is waited for as long as the other process lives.
         let _ = orders.be_patient();
         let lent = Mutex::default();
-        let (slots, paused) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Self(Arc::new(Inner { orders: Mutex::new(orders), lender, slots, paused, lent }))
+        let (slots, paused, lost) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicBool::new(false));
+        Self(Arc::new(Inner { orders: Mutex::new(orders), lender, slots, paused, lost, lent }))
     }
 
     pub(super) fn has_slots(&self, count: usize) {
@@ -172,10 +174,18 @@ impl Handle {
 
     fn ask(&self, order: &Order, descriptors: &[BorrowedFd]) -> Result<Answer, HandleError> {
         let orders = self.orders();
+        if self.0.lost.load(Ordering::SeqCst) {
+            return Err(WireError::Closed.into());
+        }
         orders.send(order, descriptors, true)?;
-        match orders.receive()? {
-            (Answer::Refused(reason), _) => Err(HandleError::Refused { reason }),
-            (answer, _) => Ok(answer),
+        match orders.receive() {
+            Ok((Answer::Refused(reason), _)) => Err(HandleError::Refused { reason }),
+            Ok((answer, _)) => Ok(answer),
+            Err(error) => {
+                // What comes later would be taken for the answer to something else.
+                self.0.lost.store(true, Ordering::SeqCst);
+                Err(error.into())
+            }
         }
     }
 
@@ -191,5 +201,59 @@ impl Handle {
 impl From<HandleError> for io::Error {
     fn from(error: HandleError) -> Self {
         Self::other(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Read, thread};
+
+    use super::*;
+
+    /// A handle, and a thread that answers as it is told.
+    fn handle(answer: impl Fn(Order) -> Option<Answer> + Send + 'static) -> (Handle, thread::JoinHandle<()>) {
+        let (orders, other) = Wire::pair().unwrap();
+        let machine = thread::spawn(move || {
+            while let Ok((order, _)) = other.receive::<Order>() {
+                let Some(answer) = answer(order) else { return };
+                other.send(&answer, &[], true).unwrap();
+            }
+        });
+        (Handle::new(orders, Arc::default()), machine)
+    }
+
+    #[test]
+    fn what_the_machine_says_is_told_and_a_pause_is_remembered() {
+        let (machine, thread) = handle(|order| {
+            Some(match order {
+                Order::Pause | Order::Resume => Answer::Done,
+                Order::Entered => Answer::Number(7),
+                _ => Answer::Refused("no".into()),
+            })
+        });
+        assert!(!machine.is_paused());
+        machine.pause().unwrap();
+        assert!(machine.is_paused());
+        machine.resume();
+        assert!(!machine.is_paused());
+        assert_eq!(machine.entered_ns(), 7);
+        let tap = tempfile::tempfile().unwrap().into();
+        let nic = Nic { tap, mac: [2; 6], mtu: 1500, vhost: None };
+        assert_eq!(machine.plug(0, &nic).unwrap_err().to_string(), "no");
+        drop(machine);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_machine_that_is_gone_answers_nothing_and_closes_streams() {
+        let (machine, thread) = handle(|_| None);
+        assert!(matches!(machine.pause(), Err(HandleError::Gone(_))));
+        assert!(!machine.is_paused());
+        assert!(matches!(machine.pause(), Err(HandleError::Gone(WireError::Closed))));
+        thread.join().unwrap();
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        assert!(machine.connect(1, theirs).is_err());
+        assert_eq!(ours.read(&mut [0]).unwrap(), 0);
+        assert_eq!(machine.entered_ns(), 0);
     }
 }

@@ -28,8 +28,12 @@ mod words;
 
 use std::{
     io,
-    os::{fd::AsFd, unix::net::UnixStream},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -38,7 +42,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         signal::{Signal, kill},
-        wait::{WaitStatus, waitpid},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
     },
     unistd::{ForkResult, Pid, fork},
 };
@@ -55,6 +59,11 @@ use words::Event;
 
 /// How long it may take to build a machine, on a host that is busy.
 const BUILD: Duration = Duration::from_secs(60);
+
+/// How long a process that has closed its descriptors may take to be gone: it gives back the guest's memory.
+const DEATH: Duration = Duration::from_secs(5);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// Why there is no machine.
 #[derive(Debug, thiserror::Error)]
@@ -118,7 +127,8 @@ pub(super) enum Farewell {
 /// The VMM's process.
 #[derive(Debug)]
 pub(super) struct Cell {
-    pid: Pid,
+    /// Until it was waited for: then the number may be another's.
+    pid: Option<Pid>,
     handle: Handle,
     events: Wire,
     farewell: Option<Farewell>,
@@ -152,7 +162,7 @@ impl Cell {
         // Theirs are the child's alone now: their end is to be seen.
         drop((ordered, telling, asking, disks));
         let handle = Handle::new(orders, Arc::clone(&lender));
-        let mut cell = Self { pid, handle, events, farewell: None };
+        let mut cell = Self { pid: Some(pid), handle, events, farewell: None };
         let slots = cell.built()?;
         cell.handle.has_slots(slots);
         lender.serve(files).map_err(CellError::Fork)?;
@@ -175,7 +185,7 @@ impl Cell {
     }
 
     /// The next event, if it comes in time.
-    fn event(&self, patience: Duration) -> Option<Result<(Event, Vec<std::os::fd::OwnedFd>), WireError>> {
+    fn event(&self, patience: Duration) -> Option<Result<(Event, Vec<OwnedFd>), WireError>> {
         let deadline = Instant::now() + patience;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -216,21 +226,21 @@ impl Cell {
     }
 
     /// A descriptor that is readable when there are news; none once the end was told.
-    pub(super) fn readable(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+    pub(super) fn readable(&self) -> Option<BorrowedFd<'_>> {
         self.farewell.is_none().then(|| self.events.as_fd())
     }
 
     /// How it ended, which it has or is about to.
-    fn wait(&self) -> Option<WaitStatus> {
-        let _ = kill(self.pid, None);
-        let deadline = Instant::now() + Duration::from_secs(1);
+    fn wait(&mut self) -> Option<WaitStatus> {
+        let pid = self.pid?;
+        let deadline = Instant::now() + DEATH;
         while Instant::now() < deadline {
-            match waitpid(self.pid, Some(nix::sys::wait::WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => {
-                    std::thread::sleep(Duration::from_millis(1));
+            match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => thread::sleep(LOOK),
+                ended => {
+                    self.pid = None;
+                    return ended.ok();
                 }
-                Ok(status) => return Some(status),
-                Err(_) => return None,
             }
         }
         None
@@ -239,8 +249,10 @@ impl Cell {
 
 impl Drop for Cell {
     fn drop(&mut self) {
-        // When this returns, nothing writes to its disks any more. It may have been waited for already.
-        let _ = kill(self.pid, Signal::SIGKILL);
-        let _ = waitpid(self.pid, None);
+        // When this returns, nothing writes to its disks any more.
+        if let Some(pid) = self.pid.take() {
+            let _ = kill(pid, Signal::SIGKILL);
+            let _ = waitpid(pid, None);
+        }
     }
 }
