@@ -148,7 +148,15 @@ impl Fuzzer<'_> {
         command
             .arg(format!("-max_total_time={}", self.seconds))
             .arg(format!("-artifact_prefix={}/", folder.display()));
-        command.args(["-timeout=60", "-rss_limit_mb=2048", "-max_len=8192", "-close_fd_mask=1"]).arg(&corpus);
+        command
+            .args([
+                "-timeout=60",
+                "-rss_limit_mb=2048",
+                "-max_len=4096",
+                "-len_control=0",
+                "-close_fd_mask=1",
+            ])
+            .arg(&corpus);
         let status = command.status().with_context(|| format!("Cannot run {}", self.program.display()))?;
         let text = fs::read(&log).context("Cannot read the fuzzer's log")?;
         let text = String::from_utf8_lossy(&text);
