@@ -1,15 +1,19 @@
-//! How long a process has run virtual processors.
+//! How long a process and its children have run virtual processors: a sandbox's has its machine in one.
 
 use std::{fs, time::Duration};
 
 /// `USER_HZ`: clock ticks of /proc in a second, on every architecture that has KVM.
 const TICKS: u64 = 100;
 
-/// Of the process `pid`, which was there at the time; to the tick.
+/// Of the process `pid`, which was there at the time, and its children; to the tick.
 #[must_use]
 pub fn of(pid: u32) -> Option<Duration> {
-    ticks(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
-        .map(|ticks| Duration::from_millis(ticks.saturating_mul(1000 / TICKS)))
+    let stat = |pid: u32| ticks(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?);
+    let own = stat(pid)?;
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let children = children.split_ascii_whitespace().filter_map(|child| stat(child.parse().ok()?));
+    let all = children.fold(own, u64::saturating_add);
+    Some(Duration::from_millis(all.saturating_mul(1000 / TICKS)))
 }
 
 /// Field 43 (`guest_time`) of proc_pid_stat(5). Field 2, the name, is in brackets and may hold anything.
