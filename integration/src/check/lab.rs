@@ -17,7 +17,10 @@ const MOST_TIMEOUTS: usize = 3;
 /// `eventually CONDITION [SECONDS]`, for all scripts: the shell condition holds within a hundred looks at it, each so many
 /// seconds (a tenth) after the last.
 /// It leaves the variables of its caller alone.
-const EVENTUALLY: &str = "eventually() { local turn_=0; until eval \"$1\"; do turn_=$((turn_+1)); [ $turn_ -lt 100 ] || return 1; sleep ${2:-0.1}; done; }\n";
+///
+/// `machine PID`: the process that runs a container, whose caller knows it by that one: with our runtime its child, with runc
+/// itself.
+const EVENTUALLY: &str = "machine() { pgrep -x msb-vmm -P $1 || echo $1; }\neventually() { local turn_=0; until eval \"$1\"; do turn_=$((turn_+1)); [ $turn_ -lt 100 ] || return 1; sleep ${2:-0.1}; done; }\n";
 
 /// A host, a runtime, and what went wrong so far.
 ///

@@ -8,7 +8,7 @@ crate::conformance!(both: [limit], ours: [freed_and_rested, large]);
 /// `falls NAME N`: whether it holds less than N MiB within a minute.
 const HOLDS: &str = r#"
     holds() { echo $(($(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\) kB/\1/p' \
-        /proc/$(docker inspect -f '{{.State.Pid}}' $1)/status) / 1024)); }
+        /proc/$(machine $(docker inspect -f '{{.State.Pid}}' $1))/status) / 1024)); }
     falls() { i=0; until [ $(holds $1) -lt $2 ]; do i=$((i+1)); [ $i -lt 60 ] || { holds $1; return 1; }; sleep 1; done; }"#;
 
 /// A limit is the container's: the guest's kernel and agent have their own memory on top of it.

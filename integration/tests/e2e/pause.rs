@@ -6,10 +6,10 @@ use super::direct::BUNDLE;
 
 crate::conformance!(both: [stands_still], ours: []);
 
-/// `busy PID` prints the processor time that a process used in two seconds, in clock ticks, all threads together.
+/// `busy PID` prints the processor time that a container's process used in two seconds, in clock ticks, all threads together.
 const BUSY: &str = r#"
 ticks() { sed 's/.*) //' /proc/$1/stat | awk '{ print $12 + $13 }'; }
-busy() { before=$(ticks $1); sleep 2; echo $(( $(ticks $1) - before )); }"#;
+busy() { of=$(machine $1); before=$(ticks $of); sleep 2; echo $(( $(ticks $of) - before )); }"#;
 
 fn stands_still(lab: &mut Lab) {
     lab.define(BUNDLE);

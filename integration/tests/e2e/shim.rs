@@ -97,9 +97,12 @@ fn by_ctr(lab: &mut Lab) {
         "events are followed",
         "ctr events > /root/events & echo $! > /root/follower; sleep 1; apart c sleep 1000",
     );
-    lab.step("no process stands for it but its sandbox's, the VMM and the shim", "ps -eo args= | grep -c '^msb-runtime'")
-        .code(0)
-        .out("2\n");
+    lab.step(
+        "no process stands for it but its sandbox's, the VMM and the shim",
+        "ps -eo args= | grep -c '^msb-runtime'",
+    )
+    .code(0)
+    .out("2\n");
     lab.step(
         "the guest's own processes",
         "ctr task exec --exec-id x c sh -c 'sleep 500 & sleep 500 & exec sleep 2' & sleep 1; ctr task ps c | tail -n +2 | wc -l; wait",

@@ -78,11 +78,12 @@ fn by_docker(lab: &mut Lab) {
     lab.must("the first, which leaves what all share", "docker run --rm $N $D busybox true");
     let before = lab.snapshot();
     for id in 0..containers {
-        let victim = match random.below(3) {
+        let victim = match random.below(4) {
             0 => "kill -9 $(docker inspect -f '{{.State.Pid}}' box)",
             1 => {
                 "kill -9 $(cat /proc/$(docker inspect -f '{{.State.Pid}}' box)/stat | sed 's/.*) . //' | cut -d' ' -f1)"
             }
+            2 => "kill -9 $(machine $(docker inspect -f '{{.State.Pid}}' box))",
             _ => "docker kill box > /dev/null",
         };
         let wait = random.below(1000);

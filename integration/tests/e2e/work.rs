@@ -117,7 +117,7 @@ fn quick_execs(lab: &mut Lab) {
         "a container",
         "bundle c sleep 100000; $R run --detach --bundle c --pid-file c/pid c > c/out 2>&1 < /dev/null",
     );
-    let resources = "ls /proc/$(cat /root/c/pid)/fd | wc -l; ls /proc/$(cat /root/c/pid)/task | wc -l";
+    let resources = "for p in $(cat /root/c/pid) $(machine $(cat /root/c/pid)); do ls /proc/$p/fd | wc -l; ls /proc/$p/task | wc -l; done";
     let before = lab.read("what its VMM holds", resources);
     lab.step_with(
         "execs one after the other, and four at a time",
