@@ -14,6 +14,8 @@ pub enum Action {
     Start,
     /// `delete`
     Delete,
+    /// `members`, by ourselves: what a pod's other containers have left.
+    Members,
     /// `-v`
     Version,
     /// `-info`
@@ -49,6 +51,7 @@ impl Flags {
                 flags.action = match word.as_str() {
                     "start" => Action::Start,
                     "delete" => Action::Delete,
+                    "members" => Action::Members,
                     other => bail!("{other:?} is nothing that a shim does: it is run by containerd"),
                 };
                 continue;

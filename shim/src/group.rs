@@ -13,13 +13,19 @@ const LABELS: [&str; 2] = ["io.containerd.runc.v2.group", "io.kubernetes.cri.san
 /// The flags of the shim that serves the task of `flags`, whose bundle is `bundle`: without a group, of its own.
 pub fn of(flags: &Flags, bundle: &Path) -> anyhow::Result<Flags> {
     let path = bundle.join("config.json");
-    // By containerd's sandbox API (`sandbox_mode`, later `sandboxer`), a pod's shim has a bundle without one.
-    let hint = "if this is a pod's, leave containerd's sandbox_mode or sandboxer at \"podsandbox\"";
-    let file = File::open(&path).with_context(|| format!("{} can't be opened; {hint}", path.display()))?;
+    if has_sandbox(bundle) {
+        return Ok(flags.clone());
+    }
+    let file = File::open(&path).with_context(|| format!("{} can't be opened", path.display()))?;
     let configuration: Value = serde_json::from_reader(BufReader::new(file))
         .with_context(|| format!("{} can't be understood", path.display()))?;
     let group = named(|label| configuration["annotations"][label].as_str());
     Ok(Flags { id: group.unwrap_or(&flags.id).to_owned(), ..flags.clone() })
+}
+
+/// Whether `bundle` is for a pod's sandbox that is to come by containerd's sandbox API: it has no configuration yet.
+pub fn has_sandbox(bundle: &Path) -> bool {
+    bundle.is_dir() && !bundle.join("config.json").exists()
 }
 
 /// The group that a container's annotations name, of which `annotation` tells one.
@@ -40,6 +46,7 @@ mod tests {
     fn a_group_is_named_by_runcs_annotation_before_kubernetes() {
         let bundle = tempfile::tempdir().unwrap();
         let flags = Flags { id: "own".into(), namespace: "n".into(), ..Flags::default() };
+        assert_eq!(of(&flags, bundle.path()).unwrap(), flags, "a sandbox");
         let group = |text: &str| {
             std::fs::write(bundle.path().join("config.json"), text).unwrap();
             of(&flags, bundle.path()).unwrap()

@@ -1,12 +1,14 @@
 //! `containerd-shim-msb-v2`: the sandbox as containerd sees it, one process for each task, or for all of a pod's.
 //!
-//! Enters: containerd's flags, and its requests over ttrpc (`containerd.task.v2.Task`). Leaves: answers with gRPC's status
+//! Enters: containerd's flags, and its requests over ttrpc (`containerd.task.v2.Task`, and for pods that containerd makes by its
+//! sandbox API `containerd.runtime.sandbox.v1.Sandbox`). Leaves: answers with gRPC's status
 //! codes, and events in containerd's order. What is done to a container is [`msb_runtime::verbs`]', the same as for
 //! `msb-runtime`; the VMM is a process of its own, this program with a hidden verb, which outlives a shim that is killed.
 //!
 //! ```text
 //!  containerd ── start ──▶ start: makes the server, prints its address, ends
 //!             ── ttrpc ──▶ serve: service ─▶ task ─▶ verbs        events ──▶ containerd
+//!                                 pod ───────┘
 //!             ── delete ─▶ remove: what a shim that is gone has left
 //! ```
 //!
@@ -24,6 +26,7 @@ mod log;
 mod metrics;
 mod mounts;
 mod options;
+mod pod;
 mod remove;
 mod serve;
 mod service;
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Action::Info => info::info(),
         Action::Start => start::start(&flags),
         Action::Delete => remove::remove(&flags),
+        Action::Members => remove::members(&flags),
         Action::Serve => serve::serve(&flags),
     });
     match done {

@@ -1,8 +1,13 @@
-//! The options of a task, as containerd's configuration gives them to a shim: `runtimeoptions.v1.Options`.
+//! The options of a task or of a pod's sandbox, as containerd's configuration gives them to a shim:
+//! `runtimeoptions.v1.Options`.
 
-use std::path::PathBuf;
+use std::{io::Read, path::PathBuf};
 
-use containerd_shim_protos::protobuf::{CodedInputStream, Error, rt, well_known_types::any::Any};
+use anyhow::Context;
+use containerd_shim_protos::protobuf::{CodedInputStream, Error, Message, rt, well_known_types::any::Any};
+
+/// More than any options are long.
+const MAX: u64 = 1 << 20;
 
 /// The type's name, after whatever prefix.
 const TYPE: &str = "runtimeoptions.v1.Options";
@@ -25,6 +30,14 @@ pub fn config_path(options: &Any) -> Result<Option<PathBuf>, Error> {
     Ok(path.filter(|path| !path.as_os_str().is_empty()))
 }
 
+/// Those of a sandbox come with `start`, on its input: its requests have the pod's instead.
+pub fn of_sandbox(input: impl Read) -> anyhow::Result<Option<PathBuf>> {
+    let mut bytes = Vec::new();
+    input.take(MAX).read_to_end(&mut bytes).context("The runtime's options can't be read")?;
+    let understood = Any::parse_from_bytes(&bytes).and_then(|options| config_path(&options));
+    understood.context("The runtime's options can't be understood")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,5 +52,15 @@ mod tests {
         options.type_url = "containerd.runc.v1.Options".into();
         assert_eq!(config_path(&options).unwrap(), None);
         assert_eq!(config_path(&Any::default()).unwrap(), None);
+    }
+
+    #[test]
+    fn those_of_a_sandbox_are_read_from_what_start_is_given() {
+        let value = b"\x12\x06/x.tml".to_vec();
+        let options = Any { type_url: "runtimeoptions.v1.Options".into(), value, ..Any::default() };
+        let bytes = options.write_to_bytes().unwrap();
+        assert_eq!(of_sandbox(&bytes[..]).unwrap(), Some("/x.tml".into()));
+        assert_eq!(of_sandbox(&b""[..]).unwrap(), None);
+        assert!(of_sandbox(&b"\xff"[..]).is_err());
     }
 }

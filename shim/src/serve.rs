@@ -13,6 +13,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use containerd_shim_protos::{
+    sandbox_async::create_sandbox,
     shim_async::create_task,
     ttrpc::asynchronous::{Server, Service as Methods, transport::Listener},
 };
@@ -23,13 +24,16 @@ use nix::{
 };
 use tokio::{runtime::Builder, sync::Notify};
 
-use crate::{address, events::Events, flags::Flags, log::Log, service::Service, task::Shim};
+use crate::{address, events::Events, flags::Flags, log::Log, pod::PodService, service::Service, task::Shim};
 
 /// What is printed once it listens; anything else is why it does not.
 pub const READY: &str = "ready\n";
 
 /// Where containerd takes events, in the environment.
 const EVENTS: &str = "TTRPC_ADDRESS";
+
+/// The file with the host's settings for a pod's sandbox, in the environment that `start` makes.
+pub const SETTINGS: &str = "MSB_SHIM_SETTINGS";
 
 /// How long answers may take to be sent before the end.
 const LAST_ANSWERS: Duration = Duration::from_millis(100);
@@ -106,9 +110,10 @@ fn listen(path: &Path) -> anyhow::Result<UnixListener> {
 }
 
 /// The task service by the names of both its versions, whose messages are the same on the wire: which one is used is in the
-/// answer of `start`.
-fn services(service: &Arc<Service>) -> HashMap<String, Methods> {
+/// answer of `start`. And the sandbox service.
+fn services(service: &Arc<Service>, pods: PodService) -> HashMap<String, Methods> {
     let mut services = create_task(Arc::clone(service) as _);
+    services.extend(create_sandbox(Arc::new(pods)));
     services.extend(
         create_task(Arc::clone(service) as _)
             .into_iter()
@@ -131,8 +136,10 @@ async fn run(flags: &Flags, listener: UnixListener, log: Log) -> anyhow::Result<
         .context("What was left can't be taken over")?;
     let socket = address::socket(flags);
     let service = Arc::new(Service { shim: Arc::clone(&shim), over: Arc::clone(&over), socket });
+    let settings = env::var_os(SETTINGS).map(PathBuf::from);
+    let pods = PodService { tasks: Arc::clone(&service), settings };
     let listener = Listener::try_from(listener).context("The shim can't listen")?;
-    let mut server = Server::new().add_listener(listener).register_service(services(&service));
+    let mut server = Server::new().add_listener(listener).register_service(services(&service, pods));
     server.start().await.context("The shim can't serve")?;
     over.notified().await;
     let _ = tokio::time::timeout(LAST_EVENTS, shim.events.flush()).await;
@@ -145,6 +152,7 @@ mod tests {
     use containerd_shim_protos::{
         api::{ConnectRequest, ConnectResponse},
         protobuf::Message,
+        sandbox_api::PingRequest,
         ttrpc::{asynchronous::Client, proto::Request},
     };
 
@@ -165,7 +173,8 @@ mod tests {
         let runtime = tokio::runtime::Handle::current();
         let shim = Arc::new(Shim::new(dir.path().to_owned(), "test".into(), events, log, runtime));
         let service = Arc::new(Service { shim, over: Arc::new(Notify::new()), socket: path.clone() });
-        let mut server = Server::new().add_listener(listener).register_service(services(&service));
+        let pods = PodService { tasks: Arc::clone(&service), settings: None };
+        let mut server = Server::new().add_listener(listener).register_service(services(&service, pods));
         server.start().await.unwrap();
         let client = Client::connect(&format!("unix://{}", path.display())).await.unwrap();
         for version in ["v2", "v3"] {
@@ -180,6 +189,16 @@ mod tests {
             let answer = ConnectResponse::parse_from_bytes(&answer.await.unwrap().payload).unwrap();
             assert_eq!(answer.shim_pid, std::process::id(), "{version}");
         }
+        let payload = PingRequest { sandbox_id: "a".into(), ..PingRequest::default() };
+        let asked = client.request(Request {
+            service: "containerd.runtime.sandbox.v1.Sandbox".into(),
+            method: "PingSandbox".into(),
+            payload: payload.write_to_bytes().unwrap(),
+            timeout_nano: 5_000_000_000,
+            ..Request::default()
+        });
+        let refused = asked.await.unwrap_err().to_string();
+        assert!(refused.contains("sandbox a not found"), "{refused}");
         let asked = client.request(Request {
             service: "containerd.task.v2.Task".into(),
             method: "Shutdown".into(),

@@ -41,7 +41,7 @@ pub struct Service {
 
 impl Service {
     /// Does `work` on a thread of its own.
-    async fn apart<T: Send + 'static>(
+    pub async fn apart<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Arc<Shim>) -> Result<T, Failure> + Send + 'static,
     ) -> ttrpc::Result<T> {
@@ -49,6 +49,15 @@ impl Service {
         let done = tokio::task::spawn_blocking(move || work(&shim)).await;
         let done = done.unwrap_or_else(|panic| Err(Failure::Broken(format!("The request failed: {panic}"))));
         Ok(done?)
+    }
+
+    /// The shim is not needed any more, unless it has tasks.
+    pub fn end_if_idle(&self) {
+        if self.shim.is_idle() {
+            // Before the answer: a task of the same id may come at once, whose shim must not be found to be this one.
+            address::forget(&self.socket);
+            self.over.notify_one();
+        }
     }
 }
 
@@ -244,11 +253,7 @@ impl TaskService for Service {
     }
 
     async fn shutdown(&self, _: &TtrpcContext, _: ShutdownRequest) -> ttrpc::Result<Empty> {
-        if self.shim.is_idle() {
-            // Before the answer: a task of the same id may come at once, whose shim must not be found to be this one.
-            address::forget(&self.socket);
-            self.over.notify_one();
-        }
+        self.end_if_idle();
         Ok(Empty::default())
     }
 }

@@ -2,14 +2,15 @@
 
 use std::{
     env,
-    io::Read,
+    io::{self, Read},
     os::unix::process::CommandExt,
+    path::Path,
     process::{Command, Stdio},
 };
 
 use anyhow::{Context, bail};
 
-use crate::{address, flags::Flags, group, serve};
+use crate::{address, flags::Flags, group, options, serve};
 
 /// The highest version of the task service that containerd speaks, in the environment. Those before 1.7 do not tell.
 const MOST: &str = "MAX_SHIM_VERSION";
@@ -28,7 +29,11 @@ pub fn start(flags: &Flags) -> anyhow::Result<()> {
     let flags = &group::of(flags, &bundle)?;
     let address = format!("unix://{}", address::socket(flags).display());
     if !group::is_served(flags) {
-        serve_apart(flags)?;
+        let settings = match group::has_sandbox(&bundle) {
+            true => options::of_sandbox(io::stdin().lock())?,
+            false => None,
+        };
+        serve_apart(flags, settings.as_deref())?;
     }
     // Where containerd's own shim leaves it, for people.
     std::fs::write("address", &address).context("The shim's address can't be written into the bundle")?;
@@ -37,8 +42,9 @@ pub fn start(flags: &Flags) -> anyhow::Result<()> {
 }
 
 /// Makes the server, and returns when it listens.
-fn serve_apart(flags: &Flags) -> anyhow::Result<()> {
+fn serve_apart(flags: &Flags, settings: Option<&Path>) -> anyhow::Result<()> {
     let mut server = Command::new("/proc/self/exe")
+        .envs(settings.map(|settings| (serve::SETTINGS, settings)))
         // What `ps` shows.
         .arg0("containerd-shim-msb-v2")
         .args(flags.of_server())

@@ -83,6 +83,16 @@ impl Spec {
         self.rest.mounts().as_deref().unwrap_or_default()
     }
 
+    /// The same with other mounts.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn with_mounts(mut self, mounts: Vec<Mount>) -> Result<Self, SpecError> {
+        rules::mounts(&mounts)?;
+        self.rest.set_mounts(Some(mounts));
+        Ok(self)
+    }
+
     /// `hostname`, at most 64 bytes.
     #[must_use]
     pub fn hostname(&self) -> Option<&str> {

@@ -118,11 +118,12 @@ impl Wishes {
         annotations.get("dev.msb.root").is_some_and(|value| value == SHARED)
     }
 
-    /// Whether they can be had by a container in that role.
+    /// Whether they can be had by a container in that role. Kubernetes' callers give each container its pod's (`pods`) as well:
+    /// what is for a machine was the sandbox's already then.
     ///
     /// # Errors
     /// [`ConfigError::OfMachine`], [`ConfigError::SharedInPod`].
-    pub(super) fn fit(&self, role: &Role) -> Result<(), ConfigError> {
+    pub(super) fn fit(&self, role: &Role, pods: bool) -> Result<(), ConfigError> {
         if self.shared_root && role.is_in_pod() {
             return Err(ConfigError::SharedInPod);
         }
@@ -135,7 +136,9 @@ impl Wishes {
             ("dev.msb.kernel-args", !self.kernel_args.is_empty()),
         ];
         match of_machine.into_iter().find(|(_, wished)| *wished) {
-            Some((name, _)) if matches!(role, Role::Member(_)) => Err(ConfigError::OfMachine { name }),
+            Some((name, _)) if matches!(role, Role::Member(_)) && !pods => {
+                Err(ConfigError::OfMachine { name })
+            }
             _ => Ok(()),
         }
     }
@@ -218,12 +221,14 @@ mod tests {
     fn a_machine_is_the_sandboxs_matter() {
         let (sandbox, member) = (Role::Sandbox, Role::Member("a".into()));
         let larger = asked("dev.msb.memory", "2g").unwrap();
-        assert_eq!(larger.fit(&sandbox), Ok(()));
-        assert_eq!(larger.fit(&member), Err(ConfigError::OfMachine { name: "dev.msb.memory" }));
-        assert_eq!(asked("dev.msb.disk-size", "2g").unwrap().fit(&member), Ok(()));
+        assert_eq!(larger.fit(&sandbox, false), Ok(()));
+        assert_eq!(larger.fit(&member, false), Err(ConfigError::OfMachine { name: "dev.msb.memory" }));
+        assert_eq!(larger.fit(&member, true), Ok(()), "the pod's");
+        assert_eq!(asked("dev.msb.disk-size", "2g").unwrap().fit(&member, false), Ok(()));
         let shared = asked("dev.msb.root", "shared").unwrap();
-        assert_eq!(shared.fit(&sandbox), Err(ConfigError::SharedInPod));
-        assert_eq!(shared.fit(&Role::Alone), Ok(()));
+        assert_eq!(shared.fit(&sandbox, false), Err(ConfigError::SharedInPod));
+        assert_eq!(shared.fit(&member, true), Err(ConfigError::SharedInPod));
+        assert_eq!(shared.fit(&Role::Alone, false), Ok(()));
     }
 
     #[test]

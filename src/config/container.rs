@@ -77,7 +77,7 @@ impl Config {
         let annotations = spec.annotations();
         let wishes = Wishes::of(&annotations, settings)?;
         let role = pod::role(&annotations, linux, &wishes, settings, sharing)?;
-        wishes.fit(&role)?;
+        wishes.fit(&role, pod::is_member_of_kubernetes(&annotations))?;
         let seccomp = linux.seccomp().as_ref().map(seccomp::filter).transpose()?;
         labels::check_mounts(linux)?;
         let Namespaces { made: namespaces, joined, network } = namespaces::namespaces(linux, &role)?;

@@ -68,6 +68,11 @@ impl Role {
     }
 }
 
+/// Whether these annotations are of a further container in a pod of Kubernetes.
+pub(super) fn is_member_of_kubernetes(annotations: &BTreeMap<String, String>) -> bool {
+    matches!(Role::of(annotations), Ok(Role::Member(_)))
+}
+
 /// The role of a container with these annotations and wishes, on a host with `settings`. `sharing` says whose machine has
 /// the network namespace at a path, if one has.
 ///
@@ -135,6 +140,11 @@ mod tests {
             let member = role(&[(KIND[names], "container"), (SANDBOX[names], "a")]);
             assert_eq!(member, Ok(Role::Member("a".into())));
             assert_eq!(role(&[(KIND[names], "container")]), Err(ConfigError::NoSandbox));
+            assert!(is_member_of_kubernetes(&annotations(&[
+                (KIND[names], "container"),
+                (SANDBOX[names], "a")
+            ])));
+            assert!(!is_member_of_kubernetes(&annotations(&[(KIND[names], "sandbox")])));
         }
     }
 

@@ -29,6 +29,7 @@ use super::{Process, Shim, Task, take_over, watch::Life};
 use crate::{
     failure::Failure,
     mounts,
+    pod::Files,
     stdio::{Paths, Streams},
 };
 
@@ -58,6 +59,7 @@ impl Shim {
             .map_err(|error| Failure::wrong("The bundle can't be opened", error))?;
         let root = bundle.join(mounts::ROOT);
         let spec = Spec::load(&bundle).map_err(VerbError::from).map_err(Failure::oci("create"))?;
+        let spec = self.with_pods_files(spec)?;
         // It is shared from where it is mounted.
         let image = match Wishes::share_root(&spec.annotations()) {
             true => None,
@@ -76,14 +78,15 @@ impl Shim {
         let (task, process) = made?;
         let task = Arc::new(task);
         self.tasks().insert(new.id.clone(), Arc::clone(&task));
-        self.events.publish(&TaskCreate {
+        let event = TaskCreate {
             container_id: new.id,
             bundle: bundle.display().to_string(),
             rootfs: new.rootfs,
             io: Some(io(&new.paths)).into(),
             pid: task.pid,
             ..TaskCreate::default()
-        });
+        };
+        self.tell(&task, &event);
         let (shim, pid) = (Arc::clone(self), task.pid);
         thread::spawn(move || shim.watch(&task, Life::Child(process)));
         Ok(pid)
@@ -120,6 +123,7 @@ impl Shim {
             id,
             bundle: bundle.to_owned(),
             pods: record.takes_in,
+            is_told: Files::of(bundle).is_none(),
             pid: process.pid(),
             init,
             execs: Mutex::new(BTreeMap::new()),

@@ -25,11 +25,10 @@ impl Shim {
         let entry = self.entry(task)?;
         let record = entry.record()?;
         start::start(&entry, record, &self.context(false)).map_err(Failure::oci("start"))?;
-        self.events.publish(&TaskStart {
-            container_id: task.id.to_string(),
-            pid: task.pid,
-            ..TaskStart::default()
-        });
+        self.tell(
+            task,
+            &TaskStart { container_id: task.id.to_string(), pid: task.pid, ..TaskStart::default() },
+        );
         Ok(task.pid)
     }
 
@@ -62,27 +61,30 @@ impl Shim {
         let exit = self.runtime.block_on(task.init.wait());
         mounts::unmount_all(&task.bundle.join(mounts::ROOT))?;
         self.tasks().remove(task.id.as_str());
-        self.events.publish(&TaskDelete {
-            container_id: task.id.to_string(),
-            pid: task.pid,
-            exit_status: exit.code,
-            exited_at: Some(timestamp(exit.at)).into(),
-            ..TaskDelete::default()
-        });
+        self.tell(
+            task,
+            &TaskDelete {
+                container_id: task.id.to_string(),
+                pid: task.pid,
+                exit_status: exit.code,
+                exited_at: Some(timestamp(exit.at)).into(),
+                ..TaskDelete::default()
+            },
+        );
         Ok(exit)
     }
 
     /// Its processes stand still, and what they wrote is in the root.
     pub fn pause(&self, task: &Task) -> Result<(), Failure> {
         pause::pause(&self.entry(task)?)?;
-        self.events.publish(&TaskPaused { container_id: task.id.to_string(), ..TaskPaused::default() });
+        self.tell(task, &TaskPaused { container_id: task.id.to_string(), ..TaskPaused::default() });
         Ok(())
     }
 
     /// They go on.
     pub fn resume(&self, task: &Task) -> Result<(), Failure> {
         resume::resume(&self.entry(task)?)?;
-        self.events.publish(&TaskResumed { container_id: task.id.to_string(), ..TaskResumed::default() });
+        self.tell(task, &TaskResumed { container_id: task.id.to_string(), ..TaskResumed::default() });
         Ok(())
     }
 

@@ -28,7 +28,12 @@ pub use create::NewTask;
 pub use exec::Exec;
 pub use process::{Exit, Process};
 
-use crate::{events::Events, failure::Failure, log::Log, stdio::Owner};
+use crate::{
+    events::{Event, Events},
+    failure::Failure,
+    log::Log,
+    stdio::Owner,
+};
 
 /// All that this shim has.
 #[derive(Debug)]
@@ -55,6 +60,8 @@ pub struct Task {
     pub bundle: PathBuf,
     /// Whether its machine is a pod's, whose other containers have processes of their own.
     pub pods: bool,
+    /// Whether it is a task for containerd, with events: the sandbox of a pod by the sandbox API is none.
+    is_told: bool,
     /// The pid of the process that stands for it: the VMM, or in a pod another one.
     pub pid: u32,
     /// Its first process.
@@ -95,8 +102,19 @@ impl Shim {
         self.tasks().is_empty()
     }
 
+    /// All of them.
+    pub fn all(&self) -> Vec<Arc<Task>> {
+        self.tasks().values().map(Arc::clone).collect()
+    }
+
     fn tasks(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Task>>> {
         lock(&self.tasks)
+    }
+
+    fn tell(&self, task: &Task, event: &impl Event) {
+        if task.is_told {
+            self.events.publish(event);
+        }
     }
 
     fn context(&self, systemd_cgroup: bool) -> Context {

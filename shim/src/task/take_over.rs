@@ -14,7 +14,7 @@ use std::{
 use msb_runtime::state::{Entry, Id, Record, Stage, Store};
 
 use super::{Process, Shim, Task, watch::Life};
-use crate::{group, stdio::Paths};
+use crate::{group, pod::Files, stdio::Paths};
 
 /// Where the paths of its streams are kept beside a container's record.
 pub(super) const STREAMS: &str = "streams";
@@ -43,6 +43,7 @@ impl Shim {
         let (id, process) = (record.id.to_string(), record.vmm);
         let task = Arc::new(Task {
             pods: record.takes_in,
+            is_told: Files::of(&record.bundle).is_none(),
             id: record.id,
             bundle: record.bundle,
             pid: process.pid.unsigned_abs(),

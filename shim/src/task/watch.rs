@@ -50,14 +50,17 @@ impl Shim {
         // One whose output nobody takes is told later.
         let _ = self.runtime.block_on(async { tokio::time::timeout(EXECS, ends).await });
         let _order = task.init.in_order();
-        self.events.publish(&TaskExit {
-            container_id: task.id.to_string(),
-            id: task.id.to_string(),
-            pid: task.pid,
-            exit_status: exit.code,
-            exited_at: Some(timestamp(exit.at)).into(),
-            ..TaskExit::default()
-        });
+        self.tell(
+            task,
+            &TaskExit {
+                container_id: task.id.to_string(),
+                id: task.id.to_string(),
+                pid: task.pid,
+                exit_status: exit.code,
+                exited_at: Some(timestamp(exit.at)).into(),
+                ..TaskExit::default()
+            },
+        );
         task.init.set_exit(exit);
     }
 
@@ -81,7 +84,7 @@ impl Shim {
             counts.clear();
             let kills = cgroup.oom_kills().unwrap_or(known);
             if kills > known {
-                self.events.publish(&TaskOOM { container_id: task.id.to_string(), ..TaskOOM::default() });
+                self.tell(task, &TaskOOM { container_id: task.id.to_string(), ..TaskOOM::default() });
                 known = kills;
             }
             if ended {

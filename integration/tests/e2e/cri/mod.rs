@@ -3,10 +3,11 @@
 mod containers;
 mod faults;
 mod pods;
+mod sandbox_api;
 
 use integration::check::{Lab, Runtime};
 
-crate::conformance!(both: [walk], ours: []);
+crate::conformance!(both: [walk], ours: [walk_by_sandbox_api]);
 
 /// What users run on their nodes, and what it appends to containerd's configuration.
 const INSTALLER: &str = include_str!("../../../../shim/kubernetes/install.sh");
@@ -35,15 +36,39 @@ const KUBELET: &str = r#"
     gone() { stop $1 && ask RemovePodSandbox $1 && rmdir /sys/fs/cgroup/kubepods/$1; } > /dev/null
 "#;
 
-fn walk(lab: &mut Lab) {
+/// The same of pods that containerd makes by its sandbox API: no image for a container that only waits.
+fn walk_by_sandbox_api(lab: &mut Lab) {
+    kubelet(lab, "msb");
+    network(lab);
+    sandbox_api::node(lab);
+    ready(lab);
+    lab.must("the first pod", "pod first && con first c '. + {command: [\"true\"]}' && gone first");
+    let before = lab.snapshot();
+    sandbox_api::of_a_sandbox(lab);
+    containers::of_a_pod(lab);
+    sandbox_api::forget_its_directories(lab);
+    lab.nothing_left("after the walk", &before);
+    pods::of_kubernetes(lab);
+    sandbox_api::forget_its_directories(lab);
+    lab.nothing_left("after pods of each kind", &before);
+    sandbox_api::faults(lab);
+}
+
+fn kubelet(lab: &mut Lab, handler: &str) {
     lab.bring("host-cri");
+    lab.define(&format!("H={handler}"));
+    lab.define(KUBELET);
+}
+
+fn walk(lab: &mut Lab) {
     let handler = match lab.runtime() {
         Runtime::Runc => "runc",
         Runtime::Msb => "msb",
     };
-    lab.define(&format!("H={handler}"));
-    lab.define(KUBELET);
+    kubelet(lab, handler);
+    network(lab);
     node(lab);
+    ready(lab);
     lab.must("the first pod", "pod first && con first c '. + {command: [\"true\"]}' && gone first");
     let before = lab.snapshot();
     containers::of_a_pod(lab);
@@ -58,8 +83,8 @@ fn walk(lab: &mut Lab) {
     faults::of_the_node(lab);
 }
 
-/// What a node has: a network for pods, images, and both handlers.
-fn node(lab: &mut Lab) {
+/// Of pods.
+fn network(lab: &mut Lab) {
     lab.must(
         "a network",
         r#"mkdir -p /etc/cni/net.d; cat > /etc/cni/net.d/10-pods.conflist <<'JSON'
@@ -69,6 +94,10 @@ fn node(lab: &mut Lab) {
     {"type": "portmap", "capabilities": {"portMappings": true}}]}
 JSON"#,
     );
+}
+
+/// What a node has beside a network: images, and both handlers.
+fn node(lab: &mut Lab) {
     lab.must(
         "images: one of busybox, and one that a pod's first container is of",
         r#"mkdir image; tar -C image -xf /opt/busybox/image.tar; cd image; manifest=$(cat manifest.json); name=$(containerd config dump | sed -n 's/ *sandbox_image = "\(.*\)"/\1/p')
@@ -77,6 +106,10 @@ JSON"#,
         rm -r index.json oci-layout; tar -cf ../pause.tar . ; cd ..; rm -r image
         for i in /opt/busybox/image.tar pause.tar; do ctr -n k8s.io image import $i || exit 1; done >&2"#,
     );
+    handler(lab);
+}
+
+fn handler(lab: &mut Lab) {
     lab.must(
         "the handler, as it is documented",
         &format!(
@@ -84,6 +117,9 @@ JSON"#,
              sh kubernetes/install.sh && sh kubernetes/install.sh"
         ),
     );
+}
+
+fn ready(lab: &mut Lab) {
     lab.wait(
         "runtime and network are ready",
         "host-cri Status | jq -e '[.status.conditions[].status] | all' > /dev/null",
