@@ -5,7 +5,8 @@ use std::{os::fd::OwnedFd, sync::Arc};
 use crate::{
     name::Name,
     sandbox::{
-        Exec, Exit, Failure, GRACE, Info, Key, Logs, Request, Running, Sandboxes, Since, State, Usage,
+        Connection, Exec, Exit, Failure, GRACE, Info, Key, Logs, NamedVolume, Request, Running, Sandboxes,
+        Since, State, Usage,
     },
     server::engine,
 };
@@ -61,6 +62,30 @@ impl engine::Engine for Sandboxes {
 
     fn logs(&self, key: &Key, since: Since) -> Result<Logs, Failure> {
         Self::logs(self, key, since)
+    }
+
+    fn rename(&self, key: &Key, name: Name) -> Result<(), Failure> {
+        Self::rename(self, key, name)
+    }
+
+    fn touch(&self, key: &Key) -> Result<(), Failure> {
+        Self::touch(self, key)
+    }
+
+    fn connect(&self, key: &Key, port: u16) -> Result<Connection, Failure> {
+        Self::connect(self, key, port)
+    }
+
+    fn volumes(&self) -> Result<Vec<NamedVolume>, Failure> {
+        Self::volumes(self)
+    }
+
+    fn create_volume(&self, name: Name) -> Result<NamedVolume, Failure> {
+        Self::create_volume(self, name)
+    }
+
+    fn remove_volume(&self, name: Name) -> Result<(), Failure> {
+        Self::remove_volume(self, name)
     }
 
     fn exec(&self, key: &Key, exec: &Exec, stdio: [OwnedFd; 3]) -> Result<Arc<dyn engine::Running>, Failure> {

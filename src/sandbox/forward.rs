@@ -119,14 +119,7 @@ fn offer(machine: &Handle, client: &TcpStream, port: u16) -> Result<(), Broken> 
 /// # Errors
 /// [`Broken`]; nothing was read from the client then.
 pub fn join(mut guest: UnixStream, client: &TcpStream, port: u16) -> Result<(), Broken> {
-    protocol::write(&mut guest, &StreamHello::Port(port))?;
-    guest.set_read_timeout(Some(PATIENCE))?;
-    let mut listens = [0];
-    guest.read_exact(&mut listens)?;
-    if listens != [protocol::CONNECTED] {
-        return Err(Broken::Refused);
-    }
-    guest.set_read_timeout(None)?;
+    ask(&mut guest, &StreamHello::Port(port))?;
     thread::scope(|scope| {
         let back =
             thread::Builder::new().name("forwarded".into()).stack_size(STACK).spawn_scoped(scope, || {
@@ -139,6 +132,21 @@ pub fn join(mut guest: UnixStream, client: &TcpStream, port: u16) -> Result<(), 
         let _ = back.join();
         Ok(())
     })
+}
+
+/// Asks the agent at the other end of a new stream for what `hello` says; returns once it has it.
+///
+/// # Errors
+/// [`Broken`].
+pub fn ask(guest: &mut UnixStream, hello: &StreamHello) -> Result<(), Broken> {
+    protocol::write(guest, hello)?;
+    guest.set_read_timeout(Some(PATIENCE))?;
+    let mut listens = [0];
+    guest.read_exact(&mut listens)?;
+    if listens != [protocol::CONNECTED] {
+        return Err(Broken::Refused);
+    }
+    Ok(guest.set_read_timeout(None)?)
 }
 
 /// An error of either side ends this way of the connection, as its end would.

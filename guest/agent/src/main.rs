@@ -10,6 +10,7 @@ mod agent;
 mod boot;
 mod clock;
 mod container;
+mod datagrams;
 mod forward;
 mod idle;
 mod log;

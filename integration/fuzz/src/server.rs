@@ -5,17 +5,20 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use msb::name::Name;
-use msb::sandbox::{Exec, Exit, Failure, Info, Key, Line, Logs, Request, Since, State, Stream, Usage};
+use msb::sandbox::{
+    Connection, Exec, Exit, Failure, Info, Key, Line, Logs, NamedVolume, Request, Since, State, Stream, Usage,
+};
 use msb::server::auth::Access;
 use msb::server::{Engine, Limits, Running, ServerConfig};
 
 /// A request's first line, but for its version. Those that have a body come first.
-const ROUTES: [&str; 20] = [
+const ROUTES: [&str; 24] = [
     "POST /api/v1/rpc",
     "POST /api/v1/rpc",
     "POST /api/v1/rpc",
@@ -36,6 +39,10 @@ const ROUTES: [&str; 20] = [
     "GET /",
     "OPTIONS /mcp",
     "GET /v1/sandboxes/a/metrics",
+    "PATCH /v1/sandboxes/default.a",
+    "POST /v1/volumes",
+    "GET /v1/volumes",
+    "DELETE /v1/volumes/a",
 ];
 /// What a process writes at most.
 const OUTPUT: usize = 60_000;
@@ -143,6 +150,10 @@ impl Fake {
             ended: None,
         }
     }
+
+    fn volume(name: Name) -> NamedVolume {
+        NamedVolume { name, created: SystemTime::UNIX_EPOCH, changed: SystemTime::UNIX_EPOCH }
+    }
 }
 
 impl Engine for Fake {
@@ -181,6 +192,36 @@ impl Engine for Fake {
         let text = String::from_utf8_lossy(&said).into_owned();
         let line = Line { at: SystemTime::UNIX_EPOCH, stream: Stream::Stdout, text, next: 1 };
         Ok(Logs { lines: vec![line], next: 1 })
+    }
+
+    fn rename(&self, key: &Key, _: Name) -> Result<(), Failure> {
+        Err(Failure::Runs(key.clone()))
+    }
+
+    fn touch(&self, _: &Key) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn connect(&self, _: &Key, port: u16) -> Result<Connection, Failure> {
+        if port == 0 {
+            return Err(Failure::other("Nobody listens"));
+        }
+        let (stream, mut theirs) = UnixStream::pair().map_err(Failure::other)?;
+        let said = SAID.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        theirs.write_all(&said).map_err(Failure::other)?;
+        Ok(Connection { stream, in_use: None })
+    }
+
+    fn volumes(&self) -> Result<Vec<NamedVolume>, Failure> {
+        Ok(vec![Self::volume("a".parse().expect("a name"))])
+    }
+
+    fn create_volume(&self, name: Name) -> Result<NamedVolume, Failure> {
+        if name.as_str() == "a" { Err(Failure::VolumeExists(name)) } else { Ok(Self::volume(name)) }
+    }
+
+    fn remove_volume(&self, name: Name) -> Result<(), Failure> {
+        if name.as_str() == "a" { Ok(()) } else { Err(Failure::NoVolume(name)) }
     }
 
     fn exec(&self, key: &Key, exec: &Exec, stdio: [OwnedFd; 3]) -> Result<Arc<dyn Running>, Failure> {

@@ -19,6 +19,50 @@ pub struct Measured {
     pub first_output_all: Vec<u64>,
 }
 
+/// Something that was asked for again and again, in nanoseconds of the virtual host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Rate {
+    /// How often.
+    pub count: u64,
+    /// All of it.
+    pub took_ns: u64,
+    /// The median of one.
+    pub median_ns: u64,
+    /// The slowest.
+    pub slowest_ns: u64,
+}
+
+impl Rate {
+    /// Of how long all took, and each.
+    #[must_use]
+    pub fn of(took_ns: u64, all_ns: &[u64]) -> Self {
+        Self {
+            count: u64::try_from(all_ns.len()).unwrap_or(u64::MAX),
+            took_ns,
+            median_ns: median(all_ns.iter().copied()),
+            slowest_ns: all_ns.iter().copied().max().unwrap_or(0),
+        }
+    }
+
+    /// Tenths of one each second.
+    fn tenths_a_second(&self) -> u64 {
+        self.count.saturating_mul(10_000_000_000) / self.took_ns.max(1)
+    }
+}
+
+/// Many at once: how long until all ran, and what each keeps, in KiB.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Many {
+    /// Nanoseconds.
+    pub took_ns: u64,
+    /// The VMM without its guest's RAM, or the container's process.
+    pub own_kib: u64,
+    /// Of the guest's RAM.
+    pub guest_kib: u64,
+    /// Who keeps it: our keeper, or a shim.
+    pub keeper_kib: u64,
+}
+
 /// Everything measured in one run.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
@@ -40,6 +84,10 @@ pub struct Report {
     pub volumes: Vec<(String, Vec<u64>)>,
     /// Of an idle sandbox.
     pub memory: Option<Memory>,
+    /// What was asked for again and again, some at a time.
+    pub rates: Vec<(String, Rate)>,
+    /// Sandboxes or containers that were started at once.
+    pub many: Vec<(String, Many)>,
     /// What one sandbox keeps with each of containerd's shims, in KiB.
     pub shims_kib: Vec<(String, u64)>,
     /// Sizes of what is shipped, in bytes.
@@ -145,6 +193,23 @@ impl fmt::Display for Report {
         for (name, moment) in &self.moments_ns {
             writeln!(f, "{name:<66} {:>10}", Ms(*moment))?;
         }
+        if !self.rates.is_empty() {
+            writeln!(f, "\n{:<42} {:>12} {:>10} {:>10}", "asked for", "each second", "median", "slowest")?;
+        }
+        for (name, rate) in &self.rates {
+            let (tenths, median, slowest) = (rate.tenths_a_second(), Ms(rate.median_ns), Ms(rate.slowest_ns));
+            let each = format!("{}.{}", tenths / 10, tenths % 10);
+            writeln!(f, "{name:<42} {each:>12} {median:>10} {slowest:>10}")?;
+        }
+        for (name, many) in &self.many {
+            let Many { took_ns, own_kib, guest_kib, keeper_kib } = *many;
+            writeln!(
+                f,
+                "{name}: {} ms until all ran; each {own_kib} KiB PSS of its own and {keeper_kib} KiB of its keeper or shim, \
+                 {guest_kib} KiB of guest RAM",
+                Ms(took_ns)
+            )?;
+        }
         if !self.roots.is_empty() {
             writeln!(f)?;
             commands(f, "root", &self.roots)?;
@@ -199,6 +264,14 @@ mod tests {
         assert_eq!(Ms(12_345_678).to_string(), "12.35");
         assert_eq!(Ms(4_999).to_string(), "0.00");
         assert_eq!(format!("{:>8}", Ms(1_000_000)), "    1.00");
+    }
+
+    #[test]
+    fn a_rate_is_told_by_the_second() {
+        let rate = Rate::of(2_000_000_000, &[400_000_000, 100_000_000, 200_000_000]);
+        assert_eq!((rate.median_ns, rate.slowest_ns, rate.tenths_a_second()), (200_000_000, 400_000_000, 15));
+        let report = Report { rates: vec![("asked".into(), rate)], ..Report::default() };
+        assert!(report.to_string().contains("1.5     200.00     400.00"), "{report}");
     }
 
     #[test]

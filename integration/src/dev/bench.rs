@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use super::Project;
 use super::products::Build;
 use super::progress::Step;
-use crate::bench::{callers, cases, disks, network, report::Report, roots, shim, volumes};
+use crate::bench::{callers, cases, disks, network, product, report::Report, roots, shim, volumes};
 use crate::host::{Fixture, HostError, Item, VirtualHost};
 
 /// What `bench` is told.
@@ -37,6 +37,8 @@ enum Part {
     Callers,
     /// containerd's shims
     Shim,
+    /// The product's server, and many sandboxes at once
+    Product,
     /// Compositions and scratch disks against mkfs.erofs and mke2fs
     Roots,
     /// The guest's disks against QEMU's
@@ -57,8 +59,9 @@ const STANDSTILLS: u32 = 2;
 /// Makes all that the benchmarks need, and runs them.
 pub fn run(project: &Project, bench: &Bench) -> Result<i32> {
     let build = project.build()?;
-    let instructions =
-        [Part::Start, Part::Callers, Part::Shim, Part::Roots].iter().any(|part| bench.has(*part));
+    let instructions = [Part::Start, Part::Callers, Part::Shim, Part::Product, Part::Roots]
+        .iter()
+        .any(|part| bench.has(*part));
     let wall = [Part::Volumes, Part::Disks, Part::Network].iter().any(|part| bench.has(*part));
     let count = |report: &mut Report| -> Result<Option<Outcome>> {
         let measure = |report: &mut Report| by_instructions(project, &build, bench, report);
@@ -126,7 +129,8 @@ fn stood_still(error: &anyhow::Error) -> bool {
 
 /// What is counted in instructions.
 fn by_instructions(project: &Project, build: &Build, bench: &Bench, report: &mut Report) -> Result<Outcome> {
-    let mut payload = match (bench.has(Part::Callers), bench.has(Part::Shim)) {
+    let product = bench.has(Part::Callers) || bench.has(Part::Product);
+    let mut payload = match (product, bench.has(Part::Shim)) {
         (true, _) => project.shipped()?,
         (false, true) => project.payload()?,
         (false, false) => build.payload(),
@@ -150,6 +154,9 @@ fn by_instructions(project: &Project, build: &Build, bench: &Bench, report: &mut
         }
         if bench.has(Part::Shim) {
             shim::measure(&host, report, &progress)?;
+        }
+        if bench.has(Part::Product) {
+            product::measure(&host, report, &progress)?;
         }
         if bench.has(Part::Roots) {
             roots::measure(&host, report, &progress)?;

@@ -112,9 +112,30 @@ fn by_hand(lab: &mut Lab) {
     )
     .code(0)
     .out("web\nweb\nlate\n");
+    lab.step("a port of it is as good as a command for one that ends when it is idle", "msb run -d --name idle --network none --idle-timeout 4s -p 8081:80 busybox sh -c 'mkfifo /f; httpd -p 80 -h /etc; cat /f' > /dev/null
+         msb exec idle sleep 7; msb ps -q; for i in 1 2 3 4 5 6; do sleep 1; busybox wget -qO /dev/null http://127.0.0.1:8081/hostname; done; msb ps -q; eventually '[ -z \"$(msb ps -q | grep idle)\" ]' 0.3; msb ps -a --format json | jq -c '.[] | select(.name == \"idle\") | [.state, .exit_code]'; msb rm idle")
+        .out("idle\nweb\nidle\nweb\n[\"stopped\",143]\nidle\n");
     lab.step("all of it goes", "msb rm web; echo $?; msb rm -f web; msb volume rm kept; msb ps -aq; ls $MICROSANDBOX_HOME/volumes; settled")
         .out("1\nweb\nkept\n0\n");
     lab.step("a time limit", "msb run --rm --network none --timeout 1s busybox sh -c 'trap \"exit 9\" TERM; while :; do sleep 0.1; done'").code(9);
+    lab.must("a server for datagrams, of the host's own", "mkdir /tmp/echo; for f in /usr/bin/socat $(ldd /usr/bin/socat | grep -o '/[^ ]*'); do cp -L $f /tmp/echo; done");
+    lab.define(r#"
+        echoes() { msb run -d --name echo --network $1 -p 5300:53/udp -v /tmp/echo:/e:ro busybox sh -c '/e/ld-linux-x86-64.so.2 --library-path /e /e/socat UDP-RECVFROM:53,fork EXEC:cat' > /dev/null; eventually '[ "$(say one)" = one ]' 0.3; }
+        say() { echo $1 | socat -t 2 - UDP:127.0.0.1:5300; }"#);
+    for network in ["none", "public"] {
+        lab.step(
+            "datagrams find their way, and each sender its answers",
+            &format!("echoes {network} && {{ say two > /tmp/two & say three; wait; cat /tmp/two; }}; msb rm -f echo"),
+        )
+        .code(0)
+        .out("three\ntwo\necho\n");
+    }
+    lab.step(
+        "who looks at what there is keeps nothing from being started",
+        "msb create --name seen --network none busybox sleep 1000 > /dev/null; (while :; do msb ps -aq > /dev/null; done) & w=$!
+         for i in 1 2 3; do msb start seen && msb stop -t 0 seen; done > /tmp/seen 2>&1; kill $w; sort /tmp/seen | uniq -c | tr -s ' '; msb rm seen",
+    )
+    .out(" 6 seen\nseen\n");
     lab.step("without any way out", "msb run --rm busybox echo offline").code(0).out("offline\n");
     lab.must("the Internet", INTERNET);
     lab.step(
@@ -152,6 +173,24 @@ fn served(lab: &mut Lab) {
     )
     .code(0)
     .out("\"Sandbox one started successfully\"\n[3,false,[\"b\",\"err\"]]\n1\n[\"one\",true,true]\n");
+    lab.define(r#"v1() {
+        python3 -c 'import json, sys, urllib.error, urllib.request
+body = sys.argv[3].encode() if len(sys.argv) > 3 else None
+ask = urllib.request.Request("http://127.0.0.1:5555/v1/" + sys.argv[2], body, {"Content-Type": "application/json"}, method=sys.argv[1])
+try: print(urllib.request.urlopen(ask).read().decode())
+except urllib.error.HTTPError as error: print(error.read().decode())' "$@"; }"#);
+    lab.step(
+        "by the newest clients' interface: a volume, which one sandbox has; another name",
+        r#"v1 POST volumes '{"name": "data"}' | jq -r .id; v1 GET volumes | jq -c '[.[].name]'
+           v1 POST 'sandboxes?start=true' '{"name": "old", "image": {"type": "oci", "reference": "busybox"}, "network": {"enabled": false}, "mounts": [{"type": "named", "name": "data", "guest": "/data"}]}' | jq -r .status
+           rpc sandbox.command.run '{"sandbox":"old","command":"sh","args":["-c","echo kept > /data/file; echo own > /own"]}' | jq .exit_code; cat $MICROSANDBOX_HOME/volumes/data/file
+           v1 DELETE volumes/data | jq -r .error.code; v1 PATCH sandboxes/default.old '{"name": "new"}' | jq -r .error.code
+           v1 POST sandboxes/default.old/stop | jq -r .status; v1 PATCH sandboxes/default.old '{"name": "new"}' | jq -r .id; v1 POST sandboxes/default.new/start | jq -r .status
+           rpc sandbox.command.run '{"sandbox":"new","command":"cat","args":["/own"]}' | jq -r '.output[].text'
+           v1 DELETE sandboxes/default.new | jq -r .message; v1 DELETE volumes/data | jq -r .message; ls $MICROSANDBOX_HOME/volumes"#,
+    )
+    .code(0)
+    .out("data\n[\"data\"]\nrunning\n0\nkept\ninvalid_request\ninvalid_state_transition\nstopped\ndefault.new\nrunning\nown\nSandbox new is removed\nVolume data is removed\n");
     lab.step("it stops, and its files stay", r#"rpc sandbox.command.run '{"sandbox":"one","command":"sh","args":["-c","echo kept > /kept"]}' > /dev/null
         rpc sandbox.stop '{"sandbox":"one"}'; rpc sandbox.stop '{"sandbox":"one"}'; rpc sandbox.start '{"sandbox":"one"}'
         rpc sandbox.command.run '{"sandbox":"one","command":"cat","args":["/kept"]}' | jq -r '.output[].text'"#)

@@ -28,6 +28,18 @@ pub enum Failure {
     /// It does not run.
     #[error("Sandbox {0} is not running: start it first")]
     NotRunning(Key),
+    /// It runs, and what is asked for can't be done meanwhile.
+    #[error("Sandbox {0} is running: stop it first")]
+    Runs(Key),
+    /// Nobody made it.
+    #[error("There is no volume {0}")]
+    NoVolume(Name),
+    /// One of this name is there.
+    #[error("There is a volume {0} already")]
+    VolumeExists(Name),
+    /// Sandboxes have it.
+    #[error("The volume {0} is used by {users}: remove those first", users = list(.1))]
+    VolumeUsed(Name, Vec<Key>),
     /// It can't be as it is asked for.
     #[error("{0}")]
     Bad(String),
@@ -42,6 +54,10 @@ pub enum Failure {
     /// Anything else.
     #[error(transparent)]
     Other(Box<dyn Error + Send + Sync>),
+}
+
+fn list(keys: &[Key]) -> String {
+    keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl Failure {

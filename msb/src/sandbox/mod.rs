@@ -5,8 +5,10 @@
 //!             exec, logs, usage, stop, remove ── by the runtime's record of the machine, and by what is stored
 //! ```
 
+mod activity;
 mod beneath;
 mod bundle;
+mod connection;
 mod copy;
 mod exec;
 mod failure;
@@ -22,7 +24,10 @@ pub mod signal;
 mod stored;
 mod usage;
 mod user;
+mod volumes;
 
+pub use activity::InUse;
+pub use connection::Connection;
 pub use exec::{Exec, Exit};
 pub use failure::Failure;
 pub use info::{Info, State, Usage};
@@ -32,3 +37,4 @@ pub use request::{BadRequest, Network, Port, Protocol, Pull, Request, Volume, Wh
 pub use running::Running;
 pub use sandboxes::{GRACE, Sandboxes};
 pub use stored::{Ended, Place, Stored, random_id};
+pub use volumes::NamedVolume;

@@ -59,6 +59,9 @@ pub struct Request {
     pub remove: bool,
     /// How long it may run.
     pub timeout: Option<Duration>,
+    /// How long it runs while nobody uses it: no process that was begun in it, no connection to it.
+    #[serde(default)]
+    pub idle_timeout: Option<Duration>,
     /// What its owner wants to know it by.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -86,6 +89,7 @@ impl Request {
             stdin: false,
             remove: false,
             timeout: None,
+            idle_timeout: None,
             labels: BTreeMap::new(),
         }
     }

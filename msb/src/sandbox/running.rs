@@ -17,7 +17,7 @@ use msb_runtime::{
 };
 
 use super::{
-    Exec, Exit, Failure, Key, Sandboxes, beneath::Beneath, failure::not_running, stored::Place, user,
+    Exec, Exit, Failure, InUse, Key, Sandboxes, beneath::Beneath, failure::not_running, stored::Place, user,
 };
 
 /// Of a terminal whose size nobody has told.
@@ -46,6 +46,7 @@ impl Sandboxes {
     ) -> Result<Running, Failure> {
         let (place, stored) = self.find(key)?;
         let entry = self.entry(&stored).ok_or_else(|| Failure::NotRunning(key.clone()))?;
+        let in_use = InUse::begin(&place).map_err(Failure::other)?;
         let record = exec::ready(&entry, false).map_err(|error| not_running(error, key))?;
         let process = process(&place, wanted)?;
         let mut process = config::process(&process, has_input, None).map_err(VerbError::from)?;
@@ -60,7 +61,7 @@ impl Sandboxes {
         let mut attached = created.map_err(VerbError::from)?;
         let id = attached.process();
         attached.release().map_err(VerbError::from)?;
-        Running::watch(control, id, attached).map_err(Failure::other)
+        Running::watch(control, id, attached, in_use).map_err(Failure::other)
     }
 }
 
@@ -97,7 +98,7 @@ fn process(place: &Place, wanted: &Exec) -> Result<Process, Failure> {
 }
 
 impl Running {
-    fn watch(control: Control, process: ProcessId, attached: Attached) -> io::Result<Self> {
+    fn watch(control: Control, process: ProcessId, attached: Attached, in_use: InUse) -> io::Result<Self> {
         let end = Arc::new((Mutex::new(None), Condvar::new()));
         let shared = Arc::clone(&end);
         thread::Builder::new().name("exec".into()).stack_size(256 << 10).spawn(move || {
@@ -106,6 +107,7 @@ impl Running {
                 ExitStatus::Code(code) => Exit::Code(code.into()),
                 ExitStatus::Signal(number) => Exit::Signal(number.into()),
             };
+            drop(in_use);
             *shared.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(exit);
             shared.1.notify_all();
         })?;

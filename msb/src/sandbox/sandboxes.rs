@@ -17,7 +17,11 @@ use msb_runtime::{
     state::{Entry, Status, Store},
     verbs::{Context, Tell, kill, words},
 };
-use nix::libc::{SIGKILL, SIGTERM};
+use nix::{
+    errno::Errno,
+    fcntl::{AT_FDCWD, RenameFlags, renameat2},
+    libc::{SIGKILL, SIGTERM},
+};
 
 use super::{
     Failure, Info, Key, Logs, Request, Since, State, Where,
@@ -183,7 +187,11 @@ impl Sandboxes {
     pub fn find(&self, key: &Key) -> Result<(Place, Stored), Failure> {
         let place = self.place(key);
         match place.load().map_err(Failure::other)? {
-            Some(stored) => Ok((place, stored)),
+            // It may have been renamed since.
+            Some(mut stored) => {
+                stored.key = key.clone();
+                Ok((place, stored))
+            }
             None if !self.home.namespaces().join(key.namespace.as_str()).is_dir() => {
                 Err(Failure::NoNamespace(key.namespace.clone()))
             }
@@ -197,7 +205,7 @@ impl Sandboxes {
     /// The system's.
     pub fn state(&self, place: &Place, stored: &Stored) -> Result<State, Failure> {
         let ended = State::Stopped(stored.ended.and_then(super::stored::Ended::exit));
-        if place.keep().map_err(Failure::other)?.is_none() {
+        if place.is_kept().map_err(Failure::other)? {
             let runs = self.entry(stored).is_some_and(|entry| is_running(&entry));
             return Ok(match stored.ended {
                 _ if runs => State::Running,
@@ -258,14 +266,14 @@ impl Sandboxes {
             if !place.0.exists() {
                 return Ok(true);
             }
-            if let Some(kept) = place.keep().map_err(Failure::other)?
-                && !self.entry(stored).is_some_and(|entry| is_running(&entry))
-            {
+            let runs = self.entry(stored).is_some_and(|entry| is_running(&entry));
+            if !runs && !place.is_kept().map_err(Failure::other)? {
+                // In the order of a keeper's: one that begins just now waits, and is not told that somebody keeps it.
                 let _lock = place.lock().map_err(Failure::other)?;
+                let Some(_kept) = place.keep().map_err(Failure::other)? else { return Ok(true) };
                 if place.load().map_err(Failure::other)?.is_some_and(|now| now.id == stored.id) {
                     self.settle(place, stored)?;
                 }
-                drop(kept);
                 return Ok(true);
             }
             if Instant::now() >= until {
@@ -289,6 +297,34 @@ impl Sandboxes {
         }
     }
 
+    /// Gives one that does not run another name.
+    ///
+    /// # Errors
+    /// [`Failure::NoSandbox`], [`Failure::Runs`], [`Failure::Exists`].
+    pub fn rename(&self, key: &Key, name: Name) -> Result<(), Failure> {
+        let (place, mut stored) = self.find(key)?;
+        let wanted = Key { name, ..key.clone() };
+        let _lock = place.lock().map_err(Failure::other)?;
+        let Some(_kept) = place.keep().map_err(Failure::other)? else {
+            return Err(Failure::Runs(key.clone()));
+        };
+        if self.entry(&stored).is_some_and(|entry| is_running(&entry)) {
+            return Err(Failure::Runs(key.clone()));
+        }
+        self.settle(&place, &stored)?;
+        let flags = RenameFlags::RENAME_NOREPLACE;
+        match renameat2(AT_FDCWD, &place.0, AT_FDCWD, &self.place(&wanted).0, flags) {
+            Err(Errno::EEXIST) if wanted == *key => Ok(()),
+            Err(Errno::EEXIST) => Err(Failure::Exists(wanted)),
+            done => {
+                done.map_err(Failure::other)?;
+                let place = self.place(&wanted);
+                stored.key = wanted;
+                place.save(&stored).map_err(Failure::other)
+            }
+        }
+    }
+
     /// All of them, or those of a namespace, by namespace and name.
     ///
     /// # Errors
@@ -302,8 +338,8 @@ impl Sandboxes {
         };
         let mut found = Vec::new();
         for namespace in namespaces {
-            for name in names(&all.join(namespace.as_str()))? {
-                match self.info(&Key { namespace: namespace.clone(), name }) {
+            for key in self.keys(&namespace)? {
+                match self.info(&key) {
                     // Being made, or removed just now.
                     Err(Failure::NoSandbox(_) | Failure::NoNamespace(_)) => {}
                     info => found.push(info?),
@@ -313,15 +349,29 @@ impl Sandboxes {
         Ok(found)
     }
 
+    /// What may be a sandbox of a namespace.
+    fn keys(&self, namespace: &Name) -> Result<Vec<Key>, Failure> {
+        let names = names(&self.home.namespaces().join(namespace.as_str()))?.into_iter();
+        Ok(names.map(|name| Key { namespace: namespace.clone(), name }).collect())
+    }
+
     /// What is known of one.
     ///
     /// # Errors
     /// [`Failure::NoSandbox`], [`Failure::NoNamespace`], or that it can't be read.
     pub fn info(&self, key: &Key) -> Result<Info, Failure> {
         let (place, stored) = self.find(key)?;
-        let state = self.state(&place, &stored)?;
-        let Stored { request, created, started, ended, .. } = stored;
-        Ok(Info { key: key.clone(), request, state, created, started, ended: ended.map(|ended| ended.at) })
+        self.info_of(&place, stored)
+    }
+
+    /// What is known of one that was [found](Self::find).
+    ///
+    /// # Errors
+    /// That it can't be looked at.
+    pub fn info_of(&self, place: &Place, stored: Stored) -> Result<Info, Failure> {
+        let state = self.state(place, &stored)?;
+        let Stored { key, request, created, started, ended, .. } = stored;
+        Ok(Info { key, request, state, created, started, ended: ended.map(|ended| ended.at) })
     }
 
     /// The digests of the images that sandboxes are made of.
@@ -330,10 +380,12 @@ impl Sandboxes {
     /// As for [`Self::list`].
     pub fn digests(&self) -> Result<BTreeSet<String>, Failure> {
         let mut all = BTreeSet::new();
-        for info in self.list(None)? {
-            match self.find(&info.key) {
-                Err(Failure::NoSandbox(_) | Failure::NoNamespace(_)) => {}
-                found => drop(all.insert(found?.1.digest)),
+        for namespace in names(&self.home.namespaces())? {
+            for key in self.keys(&namespace)? {
+                match self.find(&key) {
+                    Err(Failure::NoSandbox(_) | Failure::NoNamespace(_)) => {}
+                    found => drop(all.insert(found?.1.digest)),
+                }
             }
         }
         Ok(all)
@@ -378,7 +430,7 @@ fn is_running(entry: &Entry) -> bool {
 }
 
 /// What in a directory can be a name. One that is not there has none.
-fn names(directory: &Path) -> Result<BTreeSet<Name>, Failure> {
+pub(super) fn names(directory: &Path) -> Result<BTreeSet<Name>, Failure> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
         entries => entries.map_err(Failure::other)?,

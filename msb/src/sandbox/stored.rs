@@ -8,6 +8,7 @@
 //!    config.json    the bundle
 //!    rootfs/        where its root is mounted while it runs
 //!    upper/ work/   what it wrote, in overlayfs' form
+//!    used           held by who uses it, and when that was the last time
 //!    log            what its first process wrote
 //! ```
 
@@ -22,7 +23,8 @@ use std::{
 use msb_runtime::state::{self, Id};
 use nix::{
     errno::Errno,
-    fcntl::{Flock, FlockArg},
+    fcntl::{FcntlArg, Flock, FlockArg, fcntl},
+    libc::{F_UNLCK, F_WRLCK, SEEK_SET, flock},
 };
 use serde::{Deserialize, Serialize};
 
@@ -142,13 +144,43 @@ impl Place {
     ///
     /// # Errors
     /// The system's; that it is not there.
-    pub fn keep(&self) -> io::Result<Option<Flock<File>>> {
-        match Flock::lock(open(&self.0.join("kept"))?, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Some(lock)),
-            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_, errno)) => Err(errno.into()),
+    pub fn keep(&self) -> io::Result<Option<Kept>> {
+        let file = open(&self.0.join(KEPT))?;
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&lock_of(F_WRLCK))) {
+            Ok(_) => Ok(Some(Kept { _held: file })),
+            Err(Errno::EACCES | Errno::EAGAIN) => Ok(None),
+            Err(errno) => Err(errno.into()),
         }
     }
+
+    /// Whether it has a keeper. Who only looks holds nothing: a start at that moment must not take it for one.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn is_kept(&self) -> io::Result<bool> {
+        let file = match File::open(self.0.join(KEPT)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            file => file?,
+        };
+        let mut lock = lock_of(F_WRLCK);
+        fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock))?;
+        Ok(i32::from(lock.l_type) != F_UNLCK)
+    }
+}
+
+const KEPT: &str = "kept";
+
+/// A sandbox that somebody keeps, for as long as this is there: fcntl(2), "Open file description locks", which can be looked
+/// at without being taken.
+#[derive(Debug)]
+pub struct Kept {
+    _held: File,
+}
+
+/// A lock of a file from its beginning to its end.
+pub(super) fn lock_of(kind: i32) -> flock {
+    let word = |word: i32| i16::try_from(word).unwrap_or_default();
+    flock { l_type: word(kind), l_whence: word(SEEK_SET), l_start: 0, l_len: 0, l_pid: 0 }
 }
 
 const NAME: &str = "sandbox.json";
@@ -233,9 +265,12 @@ mod tests {
     fn one_keeper_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let place = Place(dir.path().to_owned());
+        assert!(!place.is_kept().unwrap());
         let kept = place.keep().unwrap();
         assert!(kept.is_some() && place.keep().unwrap().is_none());
+        assert!(place.is_kept().unwrap() && place.is_kept().unwrap(), "who looks takes nothing");
         drop(kept);
+        assert!(!place.is_kept().unwrap());
         assert!(place.keep().unwrap().is_some());
     }
 }

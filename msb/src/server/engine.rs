@@ -6,7 +6,7 @@ use std::{os::fd::OwnedFd, sync::Arc};
 
 use crate::{
     name::Name,
-    sandbox::{Exec, Exit, Failure, Info, Key, Logs, Request, Since, Usage},
+    sandbox::{Connection, Exec, Exit, Failure, Info, Key, Logs, NamedVolume, Request, Since, Usage},
 };
 
 /// Who has sandboxes.
@@ -61,6 +61,42 @@ pub trait Engine: Send + Sync + 'static {
     /// # Errors
     /// As for [`Engine::info`].
     fn logs(&self, key: &Key, since: Since) -> Result<Logs, Failure>;
+
+    /// Gives one that does not run another name.
+    ///
+    /// # Errors
+    /// [`Failure::NoSandbox`], [`Failure::Runs`], [`Failure::Exists`], or that it can't be renamed.
+    fn rename(&self, key: &Key, name: Name) -> Result<(), Failure>;
+
+    /// It is in use at this moment, whatever it does.
+    ///
+    /// # Errors
+    /// [`Failure::NoSandbox`].
+    fn touch(&self, key: &Key) -> Result<(), Failure>;
+
+    /// A connection to what serves `port` at its localhost.
+    ///
+    /// # Errors
+    /// [`Failure::NotRunning`], or that nobody serves there.
+    fn connect(&self, key: &Key, port: u16) -> Result<Connection, Failure>;
+
+    /// All volumes that have names.
+    ///
+    /// # Errors
+    /// That they can't be read.
+    fn volumes(&self) -> Result<Vec<NamedVolume>, Failure>;
+
+    /// Makes one.
+    ///
+    /// # Errors
+    /// [`Failure::VolumeExists`], or that it can't be made.
+    fn create_volume(&self, name: Name) -> Result<NamedVolume, Failure>;
+
+    /// Removes one, with all that is in it.
+    ///
+    /// # Errors
+    /// [`Failure::NoVolume`], [`Failure::VolumeUsed`], or that it can't be removed.
+    fn remove_volume(&self, name: Name) -> Result<(), Failure>;
 
     /// Begins a process in it, whose stdin, stdout and stderr these are.
     ///

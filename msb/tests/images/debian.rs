@@ -25,23 +25,32 @@ pub struct Debian {
     pub address: String,
     server: Child,
     authorization: String,
-    _directory: TempDir,
+    directory: Option<TempDir>,
 }
 
 impl Debian {
     pub fn start(with_passwords: bool) -> Self {
         packages::require(&[("docker-registry", "docker-registry")]).unwrap();
         let directory = tempfile::tempdir().unwrap();
+        let users = directory.path().join("htpasswd");
+        let passwords = format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", users.display());
+        fs::write(&users, HTPASSWD).unwrap();
+        Self::serve(directory, if with_passwords { &passwords } else { "" }, "")
+    }
+
+    /// The same content, for whom `auth` lets in, and with `tls`: what the configuration says of both.
+    pub fn again(mut self, auth: &str, tls: &str) -> Self {
+        let directory = self.directory.take().unwrap();
+        drop(self);
+        Self::serve(directory, auth, tls)
+    }
+
+    fn serve(directory: TempDir, auth: &str, tls: &str) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let (data, users) = (directory.path().join("data"), directory.path().join("htpasswd"));
-        let mut config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{free}'}}\n",
-            data.display()
+        let config = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{free}'{tls}}}\n{auth}",
+            directory.path().join("data").display()
         );
-        if with_passwords {
-            fs::write(&users, HTPASSWD).unwrap();
-            config += &format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", users.display());
-        }
         let path = directory.path().join("config.yml");
         fs::write(&path, config).unwrap();
         let mut command = Command::new("docker-registry");
@@ -57,7 +66,7 @@ impl Debian {
             address: free.to_string(),
             server,
             authorization: format!("Authorization: Basic {basic}\r\n"),
-            _directory: directory,
+            directory: Some(directory),
         }
     }
 

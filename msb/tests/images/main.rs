@@ -7,10 +7,15 @@
 mod content;
 mod debian;
 mod fake;
+mod tokens;
 
 use std::fs;
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
+use std::process::{Command, Output};
 use std::sync::Mutex;
+use std::thread;
 
 use msb::home::Home;
 use msb::image::{Credentials, Event, ImageError, Images, Proxies, PullError, Registries, Stage};
@@ -20,6 +25,7 @@ use tempfile::TempDir;
 use content::Content;
 use debian::Debian;
 use fake::{Answer, Fake};
+use tokens::{Tokens, openssl};
 
 /// A home of its own, on a file system that can have layers; none where none can be made.
 fn images(test: &str) -> Option<(TempDir, Images)> {
@@ -115,6 +121,86 @@ fn a_registry_that_wants_a_password() {
     fs::write(&config, format!(r#"{{"auths": {{"{}": {{"auth": "{auth}"}}}}}}"#, registry.address)).unwrap();
     let logged_in = Registries { docker_config: Some(config), ..Registries::default() };
     images.get(&name, Pull::Always, &logged_in, &()).unwrap();
+}
+
+#[test]
+fn a_registry_that_wants_a_token_of_somebody_else() {
+    let Some((_keep, images)) = images("a_registry_that_wants_a_token_of_somebody_else") else { return };
+    let registry = Debian::start(false);
+    registry.push("private/app", "latest", &Content::new("signed", 2));
+    let tokens = Tokens::start();
+    let registry = registry.again(&tokens.configuration(), "");
+    let name = format!("{}/private/app", registry.address);
+    let with = |password: &str| Registries {
+        credentials: Some(Credentials { user: debian::USER.into(), password: password.into() }),
+        ..Registries::default()
+    };
+    for wrong in [Registries::default(), with("guess")] {
+        let error = images.pull(&name, &wrong, &()).unwrap_err();
+        assert!(matches!(error, ImageError::Pull(PullError::Unauthorized { .. })), "{}", said(&error));
+    }
+    let image = images.pull(&name, &with(debian::PASSWORD), &()).unwrap();
+    assert_eq!(fs::read_to_string(image.layers[1].join("layer")).unwrap(), "signed 1");
+}
+
+/// A proxy that leads to `to`, wherever it is asked for.
+fn tunnel(to: &str) -> String {
+    let (listener, to) = (TcpListener::bind("127.0.0.1:0").unwrap(), to.to_owned());
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let (mut client, mut server) = (client.unwrap(), TcpStream::connect(&to).unwrap());
+            let lines = BufReader::new(client.try_clone().unwrap()).lines().map_while(Result::ok);
+            assert!(lines.take_while(|line| !line.is_empty()).collect::<Vec<_>>()[0].starts_with("CONNECT "));
+            client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            let (mut from, mut back) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            thread::spawn(move || {
+                let _ = io::copy(&mut from, &mut server);
+                let _ = server.shutdown(Shutdown::Write);
+            });
+            thread::spawn(move || {
+                let _ = io::copy(&mut back, &mut client);
+                let _ = client.shutdown(Shutdown::Write);
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_registry_with_a_certificate_of_ones_own_authority() {
+    let Some((keep, images)) = images("a_registry_with_a_certificate_of_ones_own_authority") else { return };
+    let keys = tempfile::tempdir().unwrap();
+    let of = |name: &str| keys.path().join(name).display().to_string();
+    fs::write(of("names"), "subjectAltName=DNS:registry.test\n").unwrap();
+    openssl(
+        keys.path(),
+        "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca -subj /CN=authority -days 2",
+    );
+    openssl(keys.path(), "req -newkey rsa:2048 -nodes -keyout key -out request -subj /CN=registry.test");
+    openssl(
+        keys.path(),
+        "x509 -req -in request -CA ca -CAkey ca.key -CAcreateserial -days 2 -extfile names -out certificate",
+    );
+    let registry = Debian::start(false);
+    registry.push("app", "latest", &Content::new("sealed", 2));
+    let registry =
+        registry.again("", &format!(", tls: {{certificate: {}, key: {}}}", of("certificate"), of("key")));
+    let proxy = tunnel(&registry.address);
+    // Its own process: whom it believes is in the environment, as OpenSSL's programs have it.
+    let pull = |authority: &str| -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_msb"));
+        command.args(["pull", "registry.test:5000/app"]).env("HTTPS_PROXY", format!("http://{proxy}"));
+        command.env(Home::VARIABLE, keep.path().join("home")).env("SSL_CERT_FILE", authority);
+        command.output().unwrap()
+    };
+    let refused = pull("/etc/ssl/certs/ca-certificates.crt");
+    let text = String::from_utf8_lossy(&refused.stderr).to_lowercase();
+    assert!(!refused.status.success() && text.contains("certificate"), "{text}");
+    let pulled = pull(&of("ca"));
+    assert!(pulled.status.success(), "{}", String::from_utf8_lossy(&pulled.stderr));
+    let image = images.get("registry.test:5000/app", Pull::Never, &Registries::default(), &()).unwrap();
+    assert_eq!(fs::read_to_string(image.layers[1].join("layer")).unwrap(), "sealed 1");
 }
 
 #[test]

@@ -4,9 +4,13 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io,
+    net::{Shutdown, TcpStream},
     os::{
         fd::OwnedFd,
-        unix::process::{CommandExt, ExitStatusExt},
+        unix::{
+            net::UnixStream,
+            process::{CommandExt, ExitStatusExt},
+        },
     },
     process::{Command, Stdio},
     sync::{Arc, Condvar, Mutex},
@@ -16,7 +20,10 @@ use std::{
 
 use msb::{
     name::Name,
-    sandbox::{Exec, Exit, Failure, Info, Key, Line, Logs, Request, Since, State, Stream, Usage},
+    sandbox::{
+        Connection, Exec, Exit, Failure, Info, Key, Line, Logs, NamedVolume, Request, Since, State, Stream,
+        Usage,
+    },
     server::{Engine, Running},
 };
 use nix::{
@@ -29,6 +36,7 @@ use nix::{
 #[derive(Default)]
 pub struct Local {
     pub sandboxes: Mutex<BTreeMap<Key, Info>>,
+    pub volumes: Mutex<BTreeMap<Name, NamedVolume>>,
 }
 
 impl Local {
@@ -142,6 +150,61 @@ impl Engine for Local {
             };
             Logs { lines: lines[from..].to_vec(), next: 5 }
         })
+    }
+
+    fn rename(&self, key: &Key, name: Name) -> Result<(), Failure> {
+        let wanted = Key { name, ..key.clone() };
+        if self.with(key, |info| info.running())? {
+            return Err(Failure::Runs(key.clone()));
+        }
+        let mut all = self.sandboxes.lock().unwrap();
+        if all.contains_key(&wanted) {
+            return Err(Failure::Exists(wanted));
+        }
+        let info = all.remove(key).unwrap();
+        all.insert(wanted.clone(), Info { key: wanted, ..info });
+        Ok(())
+    }
+
+    fn touch(&self, key: &Key) -> Result<(), Failure> {
+        self.with(key, |_| ())
+    }
+
+    /// To a port of this machine, by way of a thread for each direction.
+    fn connect(&self, key: &Key, port: u16) -> Result<Connection, Failure> {
+        self.with(key, |_| ())?;
+        let served = TcpStream::connect(("127.0.0.1", port)).map_err(Failure::other)?;
+        let (stream, theirs) = UnixStream::pair().unwrap();
+        let (mut from, mut to) = (served.try_clone().unwrap(), theirs.try_clone().unwrap());
+        thread::spawn(move || {
+            io::copy(&mut from, &mut to).unwrap();
+            to.shutdown(Shutdown::Write).unwrap();
+        });
+        thread::spawn(move || {
+            io::copy(&mut &theirs, &mut &served).unwrap();
+            served.shutdown(Shutdown::Write).unwrap();
+        });
+        Ok(Connection { stream, in_use: None })
+    }
+
+    fn volumes(&self) -> Result<Vec<NamedVolume>, Failure> {
+        Ok(self.volumes.lock().unwrap().values().cloned().collect())
+    }
+
+    fn create_volume(&self, name: Name) -> Result<NamedVolume, Failure> {
+        let mut all = self.volumes.lock().unwrap();
+        if all.contains_key(&name) {
+            return Err(Failure::VolumeExists(name));
+        }
+        let now = SystemTime::now();
+        let made = NamedVolume { name: name.clone(), created: now, changed: now };
+        all.insert(name, made.clone());
+        Ok(made)
+    }
+
+    fn remove_volume(&self, name: Name) -> Result<(), Failure> {
+        let removed = self.volumes.lock().unwrap().remove(&name);
+        removed.map(drop).ok_or(Failure::NoVolume(name))
     }
 
     fn exec(&self, key: &Key, exec: &Exec, stdio: [OwnedFd; 3]) -> Result<Arc<dyn Running>, Failure> {

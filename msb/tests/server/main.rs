@@ -18,3 +18,4 @@ mod repl;
 mod robustness;
 mod rpc;
 mod tools;
+mod v1;

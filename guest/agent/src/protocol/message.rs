@@ -216,6 +216,9 @@ pub enum StreamHello {
     /// A TCP port at the guest's localhost. The agent says [`CONNECTED`](super::CONNECTED) when somebody listens there, and
     /// then both ways are its bytes; else it closes the stream.
     Port(u16),
+    /// A sender to a UDP port at the guest's localhost. The agent says [`CONNECTED`](super::CONNECTED), and then both ways are
+    /// datagrams ([`write_datagram`](super::write_datagram)) until the host closes the stream.
+    Datagrams(u16),
 }
 
 /// The streams of a process. With a terminal there is just [`Stream::Terminal`], both ways.

@@ -8,7 +8,8 @@
 //!  boot      agent ── connects ──▶ host port 1024      the sandbox's channel; agent says Hello first
 //!  later     host  ── connects ──▶ guest port 1024     one more channel (an exec, a container of a pod); agent says Hello first
 //!  stdio     host  ── connects ──▶ guest port 1025     StreamHello, then raw bytes
-//!  a port    host  ── connects ──▶ guest port 1025     StreamHello, then CONNECTED from the agent, then raw bytes
+//!  a port    host  ── connects ──▶ guest port 1025     StreamHello, then CONNECTED from the agent, then raw bytes, or
+//!                                                      datagrams, each behind its length
 //!  names     agent ── connects ──▶ host port 1026      one question about a name, and its answer
 //! ```
 //!
@@ -18,6 +19,7 @@
 //! Neither side trusts the other: the host because the guest is hostile, the agent because a bug is one.
 
 mod container;
+mod datagram;
 mod devices;
 mod failure;
 mod frame;
@@ -33,6 +35,7 @@ pub use container::{
     Capabilities, Container, Instruction, Layer, MOUNT_OPTIONS, Mount, MountSource, Process, Rlimit, Root,
     RootSource, Scheduler, Seccomp, Sysctl, TerminalSize, User,
 };
+pub use datagram::{MAX_DATAGRAM, read_datagram, write_datagram};
 pub use devices::{Device, DeviceAccess, DeviceKind, DeviceRule, allow_all};
 pub use failure::{CommandProblem, Failure};
 pub use frame::{FrameError, MAX_FRAME, decode, encode, read, write};

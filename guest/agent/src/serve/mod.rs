@@ -23,7 +23,7 @@ use crate::agent::Agent;
 use crate::container::made::Made;
 use crate::process::record::Record;
 use crate::transport::{self, Listener};
-use crate::{forward, log, network, signals, slots};
+use crate::{datagrams, forward, log, network, signals, slots};
 
 /// Stack of a channel's thread: decoding a container needs more than a relay.
 const CHANNEL_STACK: usize = 256 << 10;
@@ -181,6 +181,11 @@ fn stream(agent: &Agent, mut connection: File) {
         StreamHello::Port(port) => {
             if setsockopt(&connection, sockopt::ReceiveTimeout, &TimeVal::new(0, 0)).is_ok() {
                 forward::join(&connection, port);
+            }
+        }
+        StreamHello::Datagrams(port) => {
+            if setsockopt(&connection, sockopt::ReceiveTimeout, &TimeVal::new(0, 0)).is_ok() {
+                datagrams::join(&connection, port);
             }
         }
     }

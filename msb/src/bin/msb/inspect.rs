@@ -20,10 +20,11 @@ impl Inspect {
         let mut all = Vec::new();
         for name in &self.sandboxes {
             let key = scope.key(name)?;
-            let (_, stored) = scope.sandboxes.find(&key)?;
-            let mut told = ps::told(&scope.sandboxes.info(&key)?);
-            told["digest"] = stored.digest.into();
-            told["layers"] = stored.layers.len().into();
+            let (place, stored) = scope.sandboxes.find(&key)?;
+            let (digest, layers) = (stored.digest.clone(), stored.layers.len());
+            let mut told = ps::told(&scope.sandboxes.info_of(&place, stored)?);
+            told["digest"] = digest.into();
+            told["layers"] = layers.into();
             all.push(told);
         }
         format::json(&all)?;

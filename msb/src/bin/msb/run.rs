@@ -88,6 +88,9 @@ struct Options {
     /// How long it may run, like 30s, 5m or 2h.
     #[arg(long, value_name = "TIME", value_parser = time)]
     timeout: Option<Duration>,
+    /// How long it runs while nobody uses it: no command in it, no connection to its ports.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    idle_timeout: Option<Duration>,
     /// When the image is asked for from its registry.
     #[arg(long, default_value = "if-missing", value_name = "always|if-missing|never", value_parser = pull)]
     pull: Pull,
@@ -182,6 +185,7 @@ impl Options {
             stdin: self.interactive,
             remove,
             timeout: self.timeout,
+            idle_timeout: self.idle_timeout,
             labels: self.label.iter().map(label).collect(),
             ..Request::of(ordinary(&image))
         })

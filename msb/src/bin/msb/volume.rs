@@ -1,10 +1,9 @@
 //! `volume create|ls|rm`: directories of ours with names.
 
-use std::{fs, os::unix::fs::DirBuilderExt, path::Path, process::ExitCode};
+use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Subcommand;
-use msb::{name::Name, sandbox::Where};
+use msb::name::Name;
 
 use crate::{
     Scope,
@@ -39,45 +38,25 @@ pub enum Volume {
 impl Volume {
     /// Does it.
     pub fn run(self, scope: &Scope) -> anyhow::Result<ExitCode> {
-        let home = scope.sandboxes.home();
         match self {
             Self::Create { names } => format::each(&names, |name| {
-                let mut builder = fs::DirBuilder::new();
-                Ok(builder.recursive(true).mode(0o755).create(home.volume(name))?)
-            }),
-            Self::Ls { format } => list(&home.volumes(), format),
-            Self::Rm { names } => format::each(&names, |name| {
-                let users = users(scope, name)?;
-                if !users.is_empty() {
-                    anyhow::bail!("The volume {name} is used by {}: remove those first", users.join(", "));
+                match scope.sandboxes.create_volume(name.clone()) {
+                    // As with Docker.
+                    Err(msb::sandbox::Failure::VolumeExists(_)) => Ok(()),
+                    made => Ok(made.map(drop)?),
                 }
-                fs::remove_dir_all(home.volume(name))
-                    .with_context(|| format!("The volume {name} can't be removed"))
             }),
-        }
-    }
-}
-
-/// The sandboxes that name it.
-fn users(scope: &Scope, volume: &Name) -> anyhow::Result<Vec<String>> {
-    let names = |all: &[msb::sandbox::Volume]| {
-        all.iter().any(|one| matches!(&one.source, Where::Named(name) if name == volume))
-    };
-    let all = scope.sandboxes.list(None)?;
-    Ok(all.into_iter().filter(|info| names(&info.request.volumes)).map(|info| info.key.to_string()).collect())
-}
-
-fn list(volumes: &Path, format: Format) -> anyhow::Result<ExitCode> {
-    let mut names = Vec::new();
-    match fs::read_dir(volumes) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        entries => {
-            for entry in entries.context("The volumes can't be read")? {
-                names.push(entry?.file_name().to_string_lossy().into_owned());
+            Self::Ls { format } => list(scope, format),
+            Self::Rm { names } => {
+                format::each(&names, |name| Ok(scope.sandboxes.remove_volume(name.clone())?))
             }
         }
     }
-    names.sort();
+}
+
+fn list(scope: &Scope, format: Format) -> anyhow::Result<ExitCode> {
+    let names: Vec<String> =
+        scope.sandboxes.volumes()?.into_iter().map(|volume| volume.name.to_string()).collect();
     match format {
         Format::Json => format::json(&names)?,
         Format::Table => {

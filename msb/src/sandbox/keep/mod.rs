@@ -9,6 +9,7 @@
 //!  lock ▸ mount ▸ files ▸ network ▸ streams ▸ create ▸ start ▸ [ready] ▸ wait ▸ delete ▸ network ▸ unmount ▸ stored
 //! ```
 
+mod datagrams;
 mod deadline;
 pub mod detached;
 mod files;
@@ -33,7 +34,7 @@ pub use signals::{held as held_signals, hold as hold_signals};
 pub use streams::Front;
 
 use super::{
-    Failure, Sandboxes,
+    Failure, InUse, Sandboxes,
     beneath::Beneath,
     bundle, root,
     stored::{Ended, Place, Stored, random_id},
@@ -126,9 +127,14 @@ impl Sandboxes {
         let directory = entry.directory().to_owned();
         drop(entry);
         let front = joined.serve(process.pid()).map_err(Failure::other)?;
-        ports.serve(&directory).map_err(Failure::other)?;
+        // From now on it is used or not.
+        drop(InUse::begin(place).map_err(Failure::other)?);
+        ports.serve(&directory, place).map_err(Failure::other)?;
         if let Some(time) = stored.request.timeout {
-            deadline::after(time, id, self.store().clone());
+            deadline::after(time, id.clone(), self.store().clone());
+        }
+        if let Some(time) = stored.request.idle_timeout {
+            deadline::when_idle(time, place.clone(), id, self.store().clone());
         }
         ready(&stored);
         let code = process.wait().map_err(Failure::other)?;

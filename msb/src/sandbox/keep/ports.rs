@@ -1,11 +1,12 @@
-//! Ports of the host that lead into the sandbox: each connection is offered to the guest's agent, which dials inside.
+//! Ports of the host that lead into the sandbox: each connection is offered to the guest's agent, which dials inside, and what is
+//! sent by UDP goes the same way ([`super::datagrams`]).
 //!
 //! So a sandbox without any network can have them as well, the host needs no rule of any firewall, and a program that listens
 //! on the sandbox's 127.0.0.1 alone is reached, too. The sandbox is not trusted: it can only answer.
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     path::Path,
     sync::{
         Arc,
@@ -18,8 +19,8 @@ use std::{
 use msb_agent::protocol::STREAM_PORT;
 use msb_runtime::sandbox::{control::Control, forward};
 
-use super::spawn;
-use crate::sandbox::{Port, Protocol};
+use super::{datagrams::Datagrams, spawn};
+use crate::sandbox::{InUse, Place, Port, Protocol};
 
 /// Connections of one sandbox at the same time; further ones are broken off.
 const CONNECTIONS: usize = 1024;
@@ -29,9 +30,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Why a port can't be had.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PortError {
-    /// Not over vsock.
-    #[error("{0} can't be published: only TCP ports can be")]
-    Udp(Port),
     /// It is taken, or not ours to take.
     #[error("The port {address} of the host can't be had: {source}")]
     Bind {
@@ -44,37 +42,67 @@ pub(super) enum PortError {
 
 /// Ports that nobody else can take any more.
 #[derive(Debug)]
-pub(super) struct Listeners(Vec<(TcpListener, u16)>);
+pub(super) struct Listeners(Vec<(Taken, u16)>);
+
+/// One of the host's.
+#[derive(Debug)]
+enum Taken {
+    Tcp(TcpListener),
+    Udp(UdpSocket),
+}
+
+impl Taken {
+    fn take(protocol: Protocol, address: SocketAddr) -> io::Result<Self> {
+        Ok(match protocol {
+            Protocol::Tcp => Self::Tcp(TcpListener::bind(address)?),
+            Protocol::Udp => Self::Udp(UdpSocket::bind(address)?),
+        })
+    }
+
+    fn port(&self) -> io::Result<u16> {
+        let address = match self {
+            Self::Tcp(listener) => listener.local_addr(),
+            Self::Udp(socket) => socket.local_addr(),
+        };
+        address.map(|address| address.port())
+    }
+}
 
 impl Listeners {
     /// Takes them; those that were left open become those that were free.
     pub(super) fn bind(ports: &mut [Port]) -> Result<Self, PortError> {
         let mut all = Vec::new();
         for port in ports {
-            if port.protocol == Protocol::Udp {
-                return Err(PortError::Udp(*port));
-            }
             let address = SocketAddr::new(port.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), port.host);
             let failed = |source| PortError::Bind { address, source };
-            let listener = TcpListener::bind(address).map_err(failed)?;
-            port.host = listener.local_addr().map_err(failed)?.port();
-            all.push((listener, port.guest));
+            let taken = Taken::take(port.protocol, address).map_err(failed)?;
+            port.host = taken.port().map_err(failed)?;
+            all.push((taken, port.guest));
         }
         Ok(Self(all))
     }
 
     /// Serves them, for the machine whose control socket is in `directory`, for the life of this process.
-    pub(super) fn serve(self, directory: &Path) -> io::Result<()> {
+    pub(super) fn serve(self, directory: &Path, place: &Place) -> io::Result<()> {
         let count = Arc::new(AtomicUsize::new(0));
-        for (listener, port) in self.0 {
-            let (control, count) = (Control::of(directory), Arc::clone(&count));
-            spawn("port", move || accept(&listener, port, &control, &count))?;
+        for (taken, port) in self.0 {
+            match taken {
+                Taken::Tcp(listener) => {
+                    let (control, count) = (Control::of(directory), Arc::clone(&count));
+                    let place = place.clone();
+                    spawn("port", move || accept(&listener, port, &control, &count, &place))?;
+                }
+                Taken::Udp(socket) => {
+                    let datagrams = Datagrams::new(socket, port, directory, place);
+                    spawn("port", move || datagrams.serve())?;
+                }
+            }
         }
         Ok(())
     }
 }
 
-fn accept(listener: &TcpListener, port: u16, control: &Control, count: &Arc<AtomicUsize>) {
+fn accept(listener: &TcpListener, port: u16, control: &Control, count: &Arc<AtomicUsize>, place: &Place) {
     loop {
         let Ok((client, _)) = listener.accept() else {
             thread::sleep(PAUSE);
@@ -86,11 +114,13 @@ fn accept(listener: &TcpListener, port: u16, control: &Control, count: &Arc<Atom
             continue;
         }
         let (control, shared) = (Control::of(control.directory()), Arc::clone(count));
+        let in_use = InUse::begin(place);
         let begun = spawn("forwarded", move || {
             let joined = control.open(STREAM_PORT).map_err(forward::Broken::from);
             if joined.and_then(|guest| forward::join(guest, &client, port)).is_err() {
                 forward::break_off(&client);
             }
+            drop(in_use);
             shared.fetch_sub(1, Ordering::Relaxed);
         });
         if begun.is_err() {

@@ -96,7 +96,12 @@ impl From<Failure> for Problem {
                 Self::NotFound(format!("Sandbox '{}' not found in namespace '{}'", key.name, key.namespace))
             }
             Failure::NoNamespace(name) => Self::Bad(format!("Namespace directory '{name}' does not exist")),
-            Failure::Exists(_) | Failure::Bad(_) => Self::Bad(failure.to_string()),
+            Failure::Exists(_)
+            | Failure::Bad(_)
+            | Failure::Runs(_)
+            | Failure::NoVolume(_)
+            | Failure::VolumeExists(_)
+            | Failure::VolumeUsed(..) => Self::Bad(failure.to_string()),
             Failure::NotRunning(_) | Failure::NoProgram { .. } | Failure::Other(_) => {
                 Self::failed(failure.chain())
             }

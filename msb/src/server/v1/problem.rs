@@ -25,6 +25,12 @@ pub(super) enum Problem {
     #[error("There is no sandbox {0}")]
     NotFound(String),
     #[error("{0}")]
+    NoVolume(String),
+    #[error("{0}")]
+    Used(String),
+    #[error("{0}")]
+    Runs(String),
+    #[error("{0}")]
     Exists(String),
     #[error("{0}")]
     Conflict(String),
@@ -40,6 +46,9 @@ impl Problem {
             Self::Request(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
             Self::Config(_) => (StatusCode::BAD_REQUEST, "invalid_sandbox_config"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "sandbox_not_found"),
+            Self::NoVolume(_) => (StatusCode::NOT_FOUND, "volume_not_found"),
+            Self::Used(_) => (StatusCode::CONFLICT, "invalid_request"),
+            Self::Runs(_) => (StatusCode::CONFLICT, "invalid_state_transition"),
             Self::Exists(_) => (StatusCode::CONFLICT, "name_already_exists"),
             Self::Conflict(_) => (StatusCode::CONFLICT, "sandbox_not_running"),
             Self::Failed(_) => (StatusCode::BAD_GATEWAY, "orchestrator_unreachable"),
@@ -59,7 +68,10 @@ impl From<Failure> for Problem {
         match failure {
             Failure::NoSandbox(key) => Self::NotFound(key.to_string()),
             Failure::NoNamespace(name) => Self::NotFound(format!("in the namespace {name}")),
-            Failure::Exists(_) => Self::Exists(failure.to_string()),
+            Failure::Exists(_) | Failure::VolumeExists(_) => Self::Exists(failure.to_string()),
+            Failure::NoVolume(_) => Self::NoVolume(failure.to_string()),
+            Failure::VolumeUsed(..) => Self::Used(failure.to_string()),
+            Failure::Runs(_) => Self::Runs(failure.to_string()),
             Failure::Bad(text) => Self::Config(text),
             Failure::NotRunning(_) => Self::Conflict(failure.to_string()),
             _ => Self::Failed(failure.chain()),

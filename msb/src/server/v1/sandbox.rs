@@ -139,6 +139,7 @@ struct Lifecycle {
     #[serde(default)]
     ephemeral: bool,
     max_duration_secs: Option<u64>,
+    idle_timeout_secs: Option<u64>,
 }
 
 fn yes() -> bool {
@@ -172,7 +173,9 @@ impl Create {
         request.labels = self.labels;
         request.stdin = true;
         request.remove = self.lifecycle.ephemeral;
-        request.timeout = self.lifecycle.max_duration_secs.map(Duration::from_secs);
+        let seconds = |number: Option<u64>| number.filter(|&number| number > 0).map(Duration::from_secs);
+        request.timeout = seconds(self.lifecycle.max_duration_secs);
+        request.idle_timeout = seconds(self.lifecycle.idle_timeout_secs);
         request.pull = match self.pull_policy {
             Policy::IfMissing => Pull::IfMissing,
             Policy::Always => Pull::Always,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use axum::{
     Extension, Json,
     body::Body,
-    extract::{Query, State},
+    extract::{Path, Query, State},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{
     problem::Problem,
-    sandbox::{Create, told},
+    sandbox::{Create, of_id, told},
 };
 use crate::{
     name::Name,
@@ -98,6 +98,45 @@ pub(super) async fn create(
         Ok::<_, Problem>((StatusCode::CREATED, now(&app, &key).await?))
     };
     made.await.into_response()
+}
+
+/// What can be changed of a sandbox: its name. Here it has no other handle.
+#[derive(Deserialize)]
+struct Change {
+    name: Option<String>,
+    slug: Option<String>,
+}
+
+pub(super) async fn rename(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(which): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let Change { name, slug } = match body::json(&app.config.limits, &headers, body).await {
+        Ok(wanted) => wanted,
+        Err(refused) if refused.status() == StatusCode::UNPROCESSABLE_ENTITY => {
+            return Problem::Request("This is no change of a sandbox".into()).into_response();
+        }
+        Err(refused) => return refused,
+    };
+    let renamed = async {
+        let mut key = of_id(&caller, &which)?;
+        if slug.is_some() && slug != name {
+            return Err(Problem::Request(
+                "A sandbox of this server has its name, and no other handle".into(),
+            ));
+        }
+        if let Some(name) = name {
+            let name: Name = name.parse()?;
+            let wanted = name.clone();
+            app.on(&key, move |engine, key| engine.rename(key, wanted)).await?;
+            key = Key { name, ..key };
+        }
+        now(&app, &key).await
+    };
+    renamed.await.into_response()
 }
 
 async fn now(app: &App, key: &Key) -> Result<Json<Value>, Problem> {

@@ -1,13 +1,14 @@
 //! `GET /v1/sandboxes/{id}/agent`, a WebSocket: processes and files of a sandbox for who speaks to the original's agent.
 //!
 //! Its binary messages are pieces of one stream of frames in each direction. Frames of one id belong together: a process
-//! with its streams, or a question about files.
+//! with its streams, a question about files, or a connection to a port.
 
 mod entry;
 mod exec;
 mod files;
 mod frame;
 mod session;
+mod tcp;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -60,6 +61,7 @@ struct Relay {
     app: Arc<App>,
     key: Key,
     sessions: HashMap<u32, session::Session>,
+    touches: u64,
     queue: Arc<session::Queue>,
     handles: Arc<files::Handles>,
     sender: mpsc::Sender<Vec<u8>>,
@@ -96,6 +98,7 @@ impl Relay {
             app,
             key,
             sessions: HashMap::new(),
+            touches: 0,
             queue: Arc::default(),
             handles: Arc::default(),
             sender,
@@ -157,6 +160,12 @@ impl Relay {
                 files::run(&app, &key, id, request, &handles, &sender, told).await
             }));
         }
+        if frame.kind == "core.tcp.connect" {
+            let request = frame.payload()?;
+            return Ok(session::Session::begin(&self.queue, sender.clone(), move |told| async move {
+                tcp::run(&app, &key, id, request, &sender, told).await
+            }));
+        }
         let request = frame.payload()?;
         Ok(session::Session::begin(&self.queue, sender.clone(), move |told| async move {
             exec::run(&app, &key, id, request, &sender, told).await
@@ -172,8 +181,19 @@ impl Relay {
         };
         match frame.kind.as_str() {
             "core.ping" => Some(message(frame.id, "core.pong", true, &Nothing {})),
-            "core.touch" => Some(message(frame.id, "core.touched", true, &Touched { activity_seq: 0 })),
-            "core.exec.request" | "core.fs.request" => {
+            "core.touch" => {
+                self.touches += 1;
+                let (app, key) = (Arc::clone(&self.app), self.key.clone());
+                // Of one that has ended there is nothing to touch.
+                tokio::spawn(async move { app.on(&key, |engine, key| engine.touch(key)).await });
+                let touched = Touched { activity_seq: self.touches };
+                Some(message(frame.id, "core.touched", true, &touched))
+            }
+            "core.tcp.close" => {
+                self.sessions.remove(&frame.id);
+                None
+            }
+            "core.exec.request" | "core.fs.request" | "core.tcp.connect" => {
                 if self.sessions.contains_key(&frame.id) {
                     return wrong("invalid_session", "Something of this id runs");
                 }
@@ -186,7 +206,8 @@ impl Relay {
                 }
                 None
             }
-            "core.exec.stdin" | "core.exec.resize" | "core.exec.signal" | "core.fs.data" => {
+            "core.exec.stdin" | "core.exec.resize" | "core.exec.signal" | "core.fs.data"
+            | "core.tcp.data" | "core.tcp.eof" => {
                 // One that ended meanwhile is no error: its client can't know yet.
                 let session = self.sessions.get(&frame.id)?;
                 match session.tell(frame) {

@@ -85,7 +85,8 @@ impl Session {
     /// Passes on what a frame says.
     pub(super) fn tell(&self, frame: &Frame) -> Result<(), BadFrame> {
         let told = match frame.kind.as_str() {
-            "core.exec.stdin" | "core.fs.data" => {
+            "core.tcp.eof" => Told::Stdin(Vec::new()),
+            "core.exec.stdin" | "core.fs.data" | "core.tcp.data" => {
                 let data = frame.payload::<Piece>()?.data.0;
                 self.queue.bytes.fetch_add(data.len(), Ordering::Relaxed);
                 Told::Stdin(data)
@@ -119,6 +120,21 @@ struct Resize {
 pub(super) struct Heard {
     tells: mpsc::UnboundedReceiver<Told>,
     queue: Arc<Queue>,
+}
+
+impl Heard {
+    /// The next piece, where there is nothing but those to be said; an empty one is the end of them.
+    pub(super) async fn data(&mut self) -> Option<Vec<u8>> {
+        loop {
+            match self.tells.recv().await? {
+                Told::Stdin(data) => {
+                    self.queue.remove(data.len());
+                    return Some(data);
+                }
+                Told::Resize(..) | Told::Signal(_) => {}
+            }
+        }
+    }
 }
 
 impl Drop for Heard {

@@ -1,0 +1,210 @@
+//! `/v1`: what the newest clients ask of a server beside what `clients` has them do.
+
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    thread,
+    time::Duration,
+};
+
+use ciborium::value::Value as Cbor;
+use msb::server::{
+    Limits,
+    auth::{Access, Secret, keygen},
+};
+use serde_json::{Value, json};
+use tungstenite::{Message, WebSocket, client::IntoClientRequest};
+
+use super::client::{Answer, Server};
+
+fn ask(server: &Server, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    let Answer { status, body, .. } =
+        server.ask(method, path, "Content-Type: application/json\r\n", body.to_string().as_bytes());
+    (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+}
+
+fn sandbox(name: &str) -> Value {
+    json!({ "name": name, "image": { "type": "oci", "reference": "alpine" } })
+}
+
+#[test]
+fn volumes_are_made_used_and_removed() {
+    let server = Server::dev();
+    let ask = |method, path, body: &Value| ask(&server, method, path, body);
+    assert_eq!(ask("GET", "/v1/volumes", &Value::Null), (200, json!([])));
+    let (status, made) = ask("POST", "/v1/volumes", &json!({ "name": "data", "labels": {} }));
+    assert_eq!(
+        (status, &made["id"], &made["name"], &made["kind"]),
+        (201, &json!("data"), &json!("data"), &json!("managed"))
+    );
+    let code = |(status, body): (u16, Value)| (status, body["error"]["code"].as_str().unwrap().to_owned());
+    for (body, wanted) in [
+        (json!({ "name": "data" }), (409, "name_already_exists")),
+        (json!({ "name": "../x" }), (400, "invalid_request")),
+        (json!({ "name": "big", "capacity_gib": 1 }), (400, "invalid_request")),
+        (json!({ "name": "named", "labels": { "a": "b" } }), (400, "invalid_request")),
+        (json!({}), (400, "invalid_request")),
+    ] {
+        assert_eq!(code(ask("POST", "/v1/volumes", &body)), (wanted.0, wanted.1.to_owned()), "{body}");
+    }
+    assert_eq!(ask("GET", "/v1/volumes", &Value::Null).1.as_array().unwrap().len(), 1);
+    let mut wanted = sandbox("user");
+    wanted["mounts"] =
+        json!([{ "type": "named", "name": "data", "guest": "/data", "options": { "readonly": true } }]);
+    assert_eq!(ask("POST", "/v1/sandboxes", &wanted).0, 201);
+    let made = server.engine.sandboxes.lock().unwrap().values().next().unwrap().request.clone();
+    assert!(made.volumes[0].read_only && made.volumes[0].target.ends_with("data"));
+    assert_eq!(code(ask("GET", "/v1/volumes/default", &Value::Null)).1, "volume_not_found");
+    assert_eq!(ask("DELETE", "/v1/volumes/data", &Value::Null).0, 200);
+    assert_eq!(code(ask("DELETE", "/v1/volumes/data", &Value::Null)), (404, "volume_not_found".into()));
+}
+
+#[test]
+fn a_key_to_one_namespace_has_no_volumes() {
+    let secret = Secret::given("0123456789abcdef0123").unwrap();
+    let key = keygen(&secret, Duration::from_secs(600), Some(&"one".parse().unwrap())).unwrap().text;
+    let server = Server::begin(Access::Keys(secret), Limits::default());
+    let headers = format!("Authorization: Bearer {key}\r\nContent-Type: application/json\r\n");
+    for (method, path) in [("GET", "/v1/volumes"), ("POST", "/v1/volumes"), ("DELETE", "/v1/volumes/data")] {
+        assert_eq!(server.ask(method, path, &headers, br#"{"name": "data"}"#).status, 403, "{method} {path}");
+    }
+}
+
+#[test]
+fn a_sandbox_gets_another_name_while_it_rests() {
+    let server = Server::dev();
+    let ask = |method, path, body: &Value| ask(&server, method, path, body);
+    for name in ["old", "other"] {
+        assert_eq!(ask("POST", "/v1/sandboxes", &sandbox(name)).0, 201);
+    }
+    let (status, told) = ask("PATCH", "/v1/sandboxes/default.old", &json!({ "name": "new" }));
+    assert_eq!((status, &told["name"], &told["id"]), (200, &json!("new"), &json!("default.new")));
+    assert_eq!(ask("PATCH", "/v1/sandboxes/default.new", &json!({})).0, 200, "nothing is nothing");
+    let code = |path, body: &Value| ask("PATCH", path, body).1["error"]["code"].as_str().unwrap().to_owned();
+    let new = "/v1/sandboxes/default.new";
+    assert_eq!(code("/v1/sandboxes/default.old", &json!({ "name": "x" })), "sandbox_not_found");
+    assert_eq!(code(new, &json!({ "name": "other" })), "name_already_exists");
+    assert_eq!(code(new, &json!({ "name": "a b" })), "invalid_request");
+    assert_eq!(code(new, &json!({ "slug": "else" })), "invalid_request");
+    assert_eq!(ask("POST", "/v1/sandboxes/default.new/start", &Value::Null).0, 200);
+    assert_eq!(code(new, &json!({ "name": "x" })), "invalid_state_transition");
+}
+
+#[test]
+fn times_of_a_sandboxs_life_are_asked_for() {
+    let server = Server::dev();
+    let mut wanted = sandbox("short");
+    wanted["lifecycle"] = json!({ "max_duration_secs": 60, "idle_timeout_secs": 5 });
+    assert_eq!(ask(&server, "POST", "/v1/sandboxes", &wanted).0, 201);
+    let made = server.engine.sandboxes.lock().unwrap().values().next().unwrap().request.clone();
+    assert_eq!(
+        (made.timeout, made.idle_timeout),
+        (Some(Duration::from_secs(60)), Some(Duration::from_secs(5)))
+    );
+}
+
+type Socket = WebSocket<TcpStream>;
+
+/// One frame of the stream to an agent, as the original's client writes it.
+fn say(socket: &mut Socket, id: u32, kind: &str, payload: Cbor) {
+    let mut inner = Vec::new();
+    ciborium::into_writer(&payload, &mut inner).unwrap();
+    let text = |text: &str| Cbor::Text(text.into());
+    let body =
+        Cbor::Map(vec![(text("v"), 7.into()), (text("t"), text(kind)), (text("p"), Cbor::Bytes(inner))]);
+    let mut rest = id.to_be_bytes().to_vec();
+    rest.push(0);
+    ciborium::into_writer(&body, &mut rest).unwrap();
+    let mut frame = u32::try_from(rest.len()).unwrap().to_be_bytes().to_vec();
+    frame.extend(rest);
+    socket.send(Message::Binary(frame.into())).unwrap();
+}
+
+/// The next frame: its id, its kind, and its payload's fields.
+fn hear(socket: &mut Socket) -> (u32, String, BTreeMap<String, Cbor>) {
+    let Message::Binary(bytes) = socket.read().unwrap() else { panic!("no frame") };
+    let fields = |value: Cbor| -> BTreeMap<String, Cbor> {
+        let map = value.into_map().unwrap().into_iter();
+        map.map(|(name, value)| (name.into_text().unwrap(), value)).collect()
+    };
+    let mut body = fields(ciborium::from_reader(&bytes[9..]).unwrap());
+    let payload = body.remove("p").unwrap().into_bytes().unwrap();
+    let kind = body.remove("t").unwrap().into_text().unwrap();
+    (
+        u32::from_be_bytes(bytes[4..8].try_into().unwrap()),
+        kind,
+        fields(ciborium::from_reader(&payload[..]).unwrap()),
+    )
+}
+
+fn map(fields: &[(&str, Cbor)]) -> Cbor {
+    Cbor::Map(fields.iter().map(|(name, value)| (Cbor::Text((*name).into()), value.clone())).collect())
+}
+
+fn stream(server: &Server) -> Socket {
+    server.start("one");
+    let request =
+        format!("ws://{}/v1/sandboxes/default.one/agent", server.address).into_client_request().unwrap();
+    let (mut socket, _) = tungstenite::client(request, server.connect()).unwrap();
+    // The range of ids and the first frame.
+    assert!(matches!(socket.read().unwrap(), Message::Binary(_)));
+    socket
+}
+
+#[test]
+fn a_stream_connects_to_a_port_of_the_sandbox() {
+    let server = Server::dev();
+    let mut socket = stream(&server);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let echo = thread::spawn(move || {
+        let (mut served, _) = listener.accept().unwrap();
+        let mut said = Vec::new();
+        served.read_to_end(&mut said).unwrap();
+        served.write_all(&said).unwrap();
+    });
+    say(&mut socket, 5, "core.tcp.connect", map(&[("host", "localhost".into()), ("port", port.into())]));
+    assert_eq!(hear(&mut socket).1, "core.tcp.connected");
+    for piece in ["one ", "two"] {
+        say(&mut socket, 5, "core.tcp.data", map(&[("data", Cbor::Bytes(piece.into()))]));
+    }
+    say(&mut socket, 5, "core.tcp.eof", map(&[]));
+    let mut said = Vec::new();
+    let last = loop {
+        let (id, kind, mut fields) = hear(&mut socket);
+        assert_eq!(id, 5);
+        match kind.as_str() {
+            "core.tcp.data" => said.extend(fields.remove("data").unwrap().into_bytes().unwrap()),
+            "core.tcp.eof" => {}
+            other => break other.to_owned(),
+        }
+    };
+    assert_eq!((said.as_slice(), last.as_str()), (&b"one two"[..], "core.tcp.closed"));
+    echo.join().unwrap();
+    for (host, port, wanted) in [("127.0.0.1", port, "refused"), ("10.0.0.1", 80, "localhost")] {
+        say(&mut socket, 6, "core.tcp.connect", map(&[("host", host.into()), ("port", port.into())]));
+        let (_, kind, mut fields) = hear(&mut socket);
+        let error = fields.remove("error").unwrap().into_text().unwrap().to_lowercase();
+        assert!(kind == "core.tcp.failed" && error.contains(wanted), "{kind} {error}");
+    }
+}
+
+#[test]
+fn a_stream_that_is_closed_lets_go_of_its_port_and_a_touch_is_counted() {
+    let server = Server::dev();
+    let mut socket = stream(&server);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    say(&mut socket, 5, "core.tcp.connect", map(&[("host", "localhost".into()), ("port", port.into())]));
+    assert_eq!(hear(&mut socket).1, "core.tcp.connected");
+    let (mut served, _) = listener.accept().unwrap();
+    served.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    say(&mut socket, 5, "core.tcp.close", map(&[]));
+    assert_eq!(served.read(&mut [0]).unwrap(), 0);
+    for count in [1, 2] {
+        say(&mut socket, 7, "core.touch", map(&[]));
+        let (_, kind, mut fields) = hear(&mut socket);
+        assert_eq!((kind.as_str(), fields.remove("activity_seq")), ("core.touched", Some(count.into())));
+    }
+}
