@@ -5,4 +5,4 @@ rustc=$1
 shift
 RUSTC_BOOTSTRAP=1 exec "$rustc" "$@" -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
-    -Cllvm-args=-sanitizer-coverage-trace-compares -Zsanitizer=address
+    -Cllvm-args=-sanitizer-coverage-trace-compares -Zsanitizer=address -Cdebuginfo=0

@@ -76,10 +76,12 @@ pub fn run_beside(pid: u32, hooks: &[Hook], state: &[u8], bundle: &Path) -> Resu
     let network = PathBuf::from(format!("/proc/{pid}/ns/net"));
     thread::scope(|scope| {
         // A child is in the namespaces of the thread that made it.
-        let thread = scope.spawn(|| {
+        let thread = thread::Builder::new().spawn_scoped(scope, || {
             netns::join(&network).map_err(HookError::Network)?;
             run(hooks, state, bundle)
         });
+        let path = hooks[0].path.clone();
+        let thread = thread.map_err(|source| HookError::Spawn { path, source })?;
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
@@ -107,7 +109,8 @@ fn run_one(hook: &Hook, state: &[u8], bundle: &Path) -> Result<(), HookError> {
     }
     let words = child.stderr.take().map(|pipe| {
         let (tell, told) = mpsc::channel();
-        thread::spawn(move || beginning(pipe, &tell));
+        // Without a thread there are no words of it.
+        let _ = thread::Builder::new().spawn(move || beginning(pipe, &tell));
         told
     });
     let status = wait(&mut child, hook.timeout).map_err(spawn)?;

@@ -64,10 +64,14 @@ fn no_longer_paused(entry: &Entry) -> Result<(), VerbError> {
 /// By way of the guest, so that what was written before is still told; a guest that does not obey loses its machine.
 pub(super) fn kill(control: Control, vmm: Process, all: bool) -> Result<(), VerbError> {
     let (tell, told) = mpsc::channel();
-    thread::spawn(move || {
+    let asking = thread::Builder::new().spawn(move || {
         // Nobody listens any more once the time is up.
         let _ = tell.send(control.signal(libc::SIGKILL, all));
     });
+    if asking.is_err() {
+        // The host has no room for another thread: the end of it all needs none.
+        return end(vmm);
+    }
     match told.recv_timeout(MERCY) {
         Ok(Ok(())) => Ok(()),
         _ => end(vmm),

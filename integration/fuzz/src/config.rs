@@ -109,6 +109,12 @@ fn check(bundle: &Path, text: &[u8]) {
 
 fn changed(from: &mut Unstructured<'_>) -> Result<Value> {
     let mut value: Value = serde_json::from_str(from.choose(&GIVEN)?).expect("the examples are JSON");
+    // The callers' filters have hundreds of system calls: most of the time would go there.
+    if u8::arbitrary(from)? < 192
+        && let Some(linux) = value.get_mut("linux").and_then(Value::as_object_mut)
+    {
+        linux.remove("seccomp");
+    }
     for _ in 0..CHANGES {
         if from.is_empty() {
             break;

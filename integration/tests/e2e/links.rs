@@ -65,7 +65,7 @@ PY
     lab.step_with(
         "read and written from inside",
         r#"docker run --rm $N $D -v /root/v:/v busybox sh -c '
-               i=0; while [ $i -lt 300 ]; do
+               i=0; while [ $i -lt 100 ]; do
                    i=$((i+1)); cat /v/d/f /v/d/sub/f; echo changed > /v/d/sub/f; mkdir -p /v/d/sub/made; rm -rf /v/d/sub; mkdir /v/d/sub
                done 2> /dev/null | sort | uniq -c' | grep host; touch /root/end; wait; ls -A /root/canary"#,
         |command| command.timeout(Duration::from_secs(240)),

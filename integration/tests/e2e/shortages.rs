@@ -11,10 +11,10 @@ crate::conformance!(both: [], ours: [descriptors, processes, memory, room_for_st
 const TRIED: &str = r#"
 left() {
     i=0
-    while pgrep msb-runtime > /root/alive && [ $i -lt 100 ]; do i=$((i+1)); sleep 0.05; done
+    while pgrep "msb-runtime|msb-vmm" > /root/alive && [ $i -lt 100 ]; do i=$((i+1)); sleep 0.05; done
     cat /root/alive
     find /run/msb-runtime /var/lib/msb-runtime -mindepth 1 -path /var/lib/msb-runtime/compositions -prune -o -print
-    ls -d /sys/fs/cgroup/e2e/c 2>/dev/null
+    ls -d /sys/fs/cgroup/e2e/c 2>/dev/null || :
 }
 tried() {
     what=$1; shift
@@ -22,7 +22,7 @@ tried() {
     if [ $code = 0 ]; then good=$((good+1)); [ "$(cat /root/tried.out)" = fine ] || { echo "$what: no output"; cat /root/tried.err; }
     else bad=$((bad+1)); [ $code -gt 128 ] || [ -s /root/tried.err ] || echo "$what: $code without a reason"
     fi
-    grep -E 'panicked|unwrap|RUST_BACKTRACE' /root/tried.err | sed "s/^/$what: /"
+    grep -E 'panicked|unwrap|RUST_BACKTRACE' /root/tried.err | sed "s|^|$what: |"
     $R delete --force c 2> /root/deleted || { echo "$what, delete --force:"; cat /root/deleted; }
     found=$(left); [ -z "$found" ] || { echo "$what left:"; echo "$found"; }
 }
@@ -106,9 +106,9 @@ fn room_for_state(lab: &mut Lab) {
         lab.step_with(
             folder,
             &format!(
-                r#"for n in 4 8 12 16 20 24 32 48 64 128 256 1024 65536; do
-                   mount -t tmpfs -o size=${{n}}k,nr_inodes=100 tmpfs {folder}
-                   tried "$n KiB in {folder}" $R run --bundle /root/c c
+                r#"for room in size=4k size=8k size=16k size=64k size=16m nr_inodes=2 nr_inodes=3 nr_inodes=4 nr_inodes=6 nr_inodes=50; do
+                   mount -t tmpfs -o $room tmpfs {folder}
+                   tried "$room in {folder}" $R run --bundle /root/c c
                    umount {folder}
                done
                echo $good $bad >&2"#
@@ -132,7 +132,7 @@ fn standstill(lab: &mut Lab) {
     );
     lab.step(
         "stopped for a while, with the clock set meanwhile; then it goes on, at the right time",
-        r#"pids=$(pgrep -d ' ' 'msb-runtime|virtiofsd'); kill -STOP $pids; sleep 1
+        r#"pids=$(pgrep -d ' ' 'msb-runtime|msb-vmm|virtiofsd'); kill -STOP $pids; sleep 1
            one=$(cat /root/v/count); date -s @$(($(date +%s) + 5000)) > /dev/null; sleep 2; two=$(cat /root/v/count); [ $one = $two ] || echo "it went on: $one $two"
            kill -CONT $pids
            eventually "[ \$(cat /root/v/count) -gt $two ]" || echo "it does not go on"
@@ -145,7 +145,7 @@ fn standstill(lab: &mut Lab) {
     .out("alive\nrunning\n");
     lab.step(
         "a command that is asked meanwhile waits, and is answered then",
-        r#"pids=$(pgrep -d ' ' 'msb-runtime|virtiofsd'); kill -STOP $pids; docker exec box1 echo late > /root/late 2>&1 & sleep 2
+        r#"pids=$(pgrep -d ' ' 'msb-runtime|msb-vmm|virtiofsd'); kill -STOP $pids; docker exec box1 echo late > /root/late 2>&1 & sleep 2
            cat /root/late; kill -CONT $pids; wait $!; cat /root/late"#,
     )
     .code(0)

@@ -175,24 +175,27 @@ fn identity(tree: &Tree) -> crate::tree::Identity {
     tree.node(InodeId::ROOT).inode.identity
 }
 
-/// Walks all layers, as many at once as there are processors: most have one large layer and many small ones. Always in
-/// threads made for it, which can have working directories of their own.
+/// Walks all layers, as many at once as there are processors: most have one large layer and many small ones. In threads made
+/// for it, which can have working directories of their own; where the host has no room for one, in this one.
 fn walk_all(layers: &[PathBuf], content: Content) -> Vec<Result<Walked, WalkError>> {
     let workers = std::thread::available_parallelism().map_or(1, NonZero::get).min(layers.len());
     let next = AtomicUsize::new(0);
     let walked: Vec<Mutex<Option<Result<Walked, WalkError>>>> =
         layers.iter().map(|_| Mutex::new(None)).collect();
+    let work = |own: Option<&OwnDirectory>| {
+        while let Some(index) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|i| *i < layers.len()) {
+            let done = walk_as(content, &layers[index], own);
+            *walked[index].lock().expect("nobody panics with it") = Some(done);
+        }
+    };
     std::thread::scope(|scope| {
+        let mut begun = 0;
         for _ in 0..workers {
-            scope.spawn(|| {
-                let own = OwnDirectory::take();
-                while let Some(index) =
-                    Some(next.fetch_add(1, Ordering::Relaxed)).filter(|i| *i < layers.len())
-                {
-                    let done = walk_as(content, &layers[index], own.as_ref());
-                    *walked[index].lock().expect("nobody panics with it") = Some(done);
-                }
-            });
+            let thread = std::thread::Builder::new();
+            begun += usize::from(thread.spawn_scoped(scope, || work(OwnDirectory::take().as_ref())).is_ok());
+        }
+        if begun == 0 {
+            work(None);
         }
     });
     let done = |place: Mutex<Option<_>>| place.into_inner().expect("nobody panicked with it");

@@ -27,10 +27,18 @@ pub fn stay(child: Released, master: Option<OwnedFd>) -> anyhow::Result<ExitCode
     signals.thread_block().context("Signals can't be forwarded")?;
     let pid = Pid::from_raw(i32::try_from(child.pid())?);
     let sized = master.as_ref().map(OwnedFd::try_clone).transpose()?;
-    thread::spawn(move || forward(&signals, pid, sized.as_ref()));
-
+    let forwarding = thread::Builder::new().spawn(move || forward(&signals, pid, sized.as_ref()));
     let raw = master.as_ref().and_then(|_| Raw::enter(io::stdin()).ok());
-    let output = master.map(serve).transpose()?;
+    let output = forwarding.and_then(|_| master.map(serve).transpose());
+    let output = match output {
+        Ok(output) => output,
+        Err(error) => {
+            // Whoever asked would have a process that nobody can reach.
+            let _ = signal::kill(pid, Signal::SIGKILL);
+            let _ = child.wait();
+            return Err(error).context("Threads can't be started for the process's signals and terminal");
+        }
+    };
     let code = child.wait().context("The process can't be waited for")?;
     if let Some(output) = output {
         // The slave's last descriptor went with the child: the copy comes to its end.
@@ -59,14 +67,14 @@ fn forward(signals: &SigSet, pid: Pid, master: Option<&OwnedFd>) {
 fn serve(master: OwnedFd) -> io::Result<thread::JoinHandle<()>> {
     let mut input = File::from(master.try_clone()?);
     let mut output = File::from(master);
-    thread::spawn(move || {
+    thread::Builder::new().spawn(move || {
         // Ends with this command; the child may be gone before.
         let _ = copy(&mut io::stdin().lock(), &mut input);
-    });
-    Ok(thread::spawn(move || {
+    })?;
+    thread::Builder::new().spawn(move || {
         // EIO is how a terminal says that its other side is closed.
         let _ = copy(&mut output, &mut io::stdout().lock());
-    }))
+    })
 }
 
 /// Each piece is written at once: a person waits for it.
