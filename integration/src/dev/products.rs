@@ -297,8 +297,14 @@ impl Project {
                 let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
                 built.push("static");
                 command.arg("--target-dir").arg(&built).args(["--target", &triple]);
-                // With an explicit target these reach the program but not its build scripts.
-                command.env("RUSTFLAGS", "-C target-feature=+crt-static");
+                // With an explicit target these reach the program but not its build scripts. What runs in a guest is the same
+                // wherever it is built (`cargo dev reproduce`).
+                let flags = if arguments.contains(&"--profile=guest") {
+                    static_flags(&self.root, &built)
+                } else {
+                    STATIC.to_owned()
+                };
+                command.env("RUSTFLAGS", flags);
                 built.push(triple);
             } else {
                 command.arg("--target-dir").arg(&built);
@@ -317,7 +323,10 @@ impl Project {
     }
 }
 
-/// rustc's flags for a static program in which no path of this machine is: where it is built is not to be seen.
+/// rustc's flags for a static program.
+const STATIC: &str = "-C target-feature=+crt-static";
+
+/// The same for one in which no path of this machine is: where it is built is not to be seen.
 pub(super) fn static_flags(sources: &Path, target: &Path) -> String {
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
     let cargo = std::env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
@@ -325,7 +334,7 @@ pub(super) fn static_flags(sources: &Path, target: &Path) -> String {
     let paths = [(sources, "/src"), (target, "/target"), (&cargo, "/cargo")];
     // Flags are separated by blanks: a path with one stays as it is.
     let plain = paths.into_iter().filter(|(path, _)| !path.to_string_lossy().contains(' '));
-    plain.fold("-C target-feature=+crt-static".to_owned(), |flags, (path, name)| {
+    plain.fold(STATIC.to_owned(), |flags, (path, name)| {
         format!("{flags} --remap-path-prefix={}={name}", path.display())
     })
 }
