@@ -114,7 +114,7 @@ fn by_hand(lab: &mut Lab) {
     .out("web\nweb\nlate\n");
     lab.step("a port of it is as good as a command for one that ends when it is idle", "msb run -d --name idle --network none --idle-timeout 4s -p 8081:80 busybox sh -c 'mkfifo /f; httpd -p 80 -h /etc; cat /f' > /dev/null
          msb exec idle sleep 7; msb ps -q; for i in 1 2 3 4 5 6; do sleep 1; busybox wget -qO /dev/null http://127.0.0.1:8081/hostname; done; msb ps -q; eventually '[ -z \"$(msb ps -q | grep idle)\" ]' 0.3; msb ps -a --format json | jq -c '.[] | select(.name == \"idle\") | [.state, .exit_code]'; msb rm idle")
-        .out("idle\nweb\nidle\nweb\n[\"stopped\",143]\nidle\n");
+        .out("idle\nweb\nidle\nweb\n[\"stopped\",137]\nidle\n");
     lab.step("all of it goes", "msb rm web; echo $?; msb rm -f web; msb volume rm kept; msb ps -aq; ls $MICROSANDBOX_HOME/volumes; settled")
         .out("1\nweb\nkept\n0\n");
     lab.step("a time limit", "msb run --rm --network none --timeout 1s busybox sh -c 'trap \"exit 9\" TERM; while :; do sleep 0.1; done'").code(9);
