@@ -1,4 +1,5 @@
 //! `cargo dev soak`: the tests whose length is a number, as long as the promise says; `cargo dev test` has their short form.
+//! And those with runc that `cargo dev test` leaves out.
 
 use anyhow::{Context, Result};
 
@@ -7,8 +8,7 @@ use super::test::cargo;
 use crate::host::Fixture;
 
 /// The tests, for nextest's filter.
-const TESTS: &str =
-    "test(/^(soak::|many::msb::again_and_again|work::msb::quick_execs|work::msb::much_output)/)";
+const TESTS: &str = "test(/^(soak::|many::(msb::again_and_again|runc)|work::msb::(quick_execs|much_output)|(cri|posix)::runc)/)";
 
 /// What `soak` is told. Each count goes to its test by the variable that the test names.
 #[derive(Debug, clap::Args)]
