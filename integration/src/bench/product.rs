@@ -1,13 +1,12 @@
 //! The product: commands in a sandbox over HTTP, some at a time, beside `docker exec`; and many sandboxes at once beside
 //! `docker run`, with what each keeps of memory. In instructions.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-use super::{
-    cases,
-    report::{Many, Rate, Report},
-};
+use super::report::{Many, Rate, Report};
 use crate::host::VirtualHost;
 
 const SCRIPT: &str = include_str!("product.py");
@@ -18,6 +17,9 @@ const TURNS_BRIEF: [(u32, u32); 1] = [(2, 2)];
 
 /// Sandboxes at once, and where only that it runs is asked.
 const MANY: [u32; 2] = [50, 2];
+
+/// For all of them, on a machine that emulates several hosts.
+const PATIENCE: Duration = Duration::from_secs(1500);
 
 /// Of memory, in MiB: the machine's, or the container's limit.
 const LIMIT: u32 = 128;
@@ -62,14 +64,14 @@ struct Asked {
     all_ns: Vec<u64>,
 }
 
-/// Measures all in `host`, which [`cases::prepare`] has prepared.
+/// Measures all in `host`, which [`super::cases::prepare`] has prepared.
 ///
 /// # Errors
 /// The first command that can't be run or does not end as it should.
 pub fn measure(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str)) -> Result<()> {
     let run = |script: &str, what: &str| -> Result<String> {
         let script = format!("export MICROSANDBOX_HOME=/bench/home\n{script}");
-        let output = host.sh(&script).timeout(Some(cases::PATIENCE)).run()?;
+        let output = host.sh(&script).timeout(Some(PATIENCE)).run()?;
         ensure!(output.code == 0, "{what}: {}", output.err());
         Ok(output.out().to_owned())
     };
