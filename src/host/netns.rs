@@ -76,7 +76,19 @@ fn other_inhabitant() -> Option<i32> {
     processes
         .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
         .filter(|pid| *pid != own)
-        .find(|pid| fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|there| there == here))
+        .find(|pid| lives(*pid, &here))
+}
+
+/// Whether all threads of a process are in a namespace. The first alone says nothing: a caller in Go (podman) makes a
+/// namespace in one thread of many, and if chance took the first, that one can't end and stays there, asleep.
+fn lives(pid: i32, namespace: &Path) -> bool {
+    let is_there =
+        |thread: PathBuf| fs::read_link(thread.join("ns/net")).is_ok_and(|there| there == namespace);
+    if !is_there(PathBuf::from(format!("/proc/{pid}"))) {
+        return false;
+    }
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads.fold(None, |all, thread| Some(all.unwrap_or(true) && is_there(thread.path()))).unwrap_or(false)
 }
 
 /// Puts the calling thread into the namespace at `path`, whoever else is there: for what uses its network beside the
@@ -120,6 +132,28 @@ mod tests {
             assert_eq!(current(), first);
             let error = enter(&by_path(&home)).unwrap_err();
             assert!(matches!(error, NetnsError::Inhabited { .. }), "{error:?}");
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn a_process_lives_where_all_its_threads_are() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: needs root to make a network namespace");
+            return;
+        }
+        thread::spawn(|| {
+            let (home, own) = (current(), std::process::id().cast_signed());
+            enter(&NetworkNamespace::New).unwrap();
+            let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+            let pid = child.id().cast_signed();
+            let found =
+                [(pid, &current()), (pid, &home), (own, &home)].map(|(pid, namespace)| lives(pid, namespace));
+            child.kill().unwrap();
+            child.wait().unwrap();
+            // This process has its first thread at home, and this one elsewhere.
+            assert_eq!(found, [true, false, false]);
         })
         .join()
         .unwrap();
