@@ -35,15 +35,12 @@ mod x86 {
     use syscalls::{x86, x86_64};
 
     use super::{Abi, Family, i386_multiplexed};
-
-    /// linux/audit.h: the ELF machine, 64 bits, little endian.
-    const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
-    const AUDIT_ARCH_I386: u32 = 0x4000_0003;
+    use crate::bpf::audit;
 
     /// The guest's kernel runs programs of both (`CONFIG_IA32_EMULATION`), and none of x32.
     pub const FAMILY: Family = &[
         Abi {
-            audit: AUDIT_ARCH_X86_64,
+            audit: audit::X86_64,
             wide: true,
             has_x32: true,
             number: |name| Some(x86_64::Sysno::from_str(name).ok()? as u32),
@@ -51,7 +48,7 @@ mod x86 {
             multiplexed: |_| None,
         },
         Abi {
-            audit: AUDIT_ARCH_I386,
+            audit: audit::I386,
             wide: false,
             has_x32: false,
             number: |name| Some(x86::Sysno::from_str(name).ok()? as u32),
@@ -69,14 +66,11 @@ mod arm {
     use syscalls::{aarch64, arm};
 
     use super::{Abi, Family};
-
-    /// linux/audit.h: the ELF machine, 64 bits, little endian.
-    const AUDIT_ARCH_AARCH64: u32 = 0xc000_00b7;
-    const AUDIT_ARCH_ARM: u32 = 0x4000_0028;
+    use crate::bpf::audit;
 
     pub const FAMILY: Family = &[
         Abi {
-            audit: AUDIT_ARCH_AARCH64,
+            audit: audit::AARCH64,
             wide: true,
             has_x32: false,
             number: |name| Some(aarch64::Sysno::from_str(name).ok()? as u32),
@@ -84,7 +78,7 @@ mod arm {
             multiplexed: |_| None,
         },
         Abi {
-            audit: AUDIT_ARCH_ARM,
+            audit: audit::ARM,
             wide: false,
             has_x32: false,
             number: |name| Some(arm::Sysno::from_str(name).ok()? as u32),

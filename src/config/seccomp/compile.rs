@@ -6,20 +6,7 @@ use super::SeccompError;
 use super::abi::{Abi, Family};
 use super::decide::{Decision, FOREIGN, ranges};
 use super::profile::{Comparison, Profile, Rule, Test};
-use super::program::{Compare, Label, Program};
-
-/// Offsets in `struct seccomp_data` (linux/seccomp.h).
-mod offset {
-    pub const NUMBER: u32 = 0;
-    pub const ARCH: u32 = 4;
-    /// Lower half; both architectures are little endian.
-    pub fn low(argument: u8) -> u32 {
-        16 + 8 * u32::from(argument)
-    }
-    pub fn high(argument: u8) -> u32 {
-        low(argument) + 4
-    }
-}
+use crate::bpf::{self, Compare, Label, Program, Target, offset};
 
 /// The program of a profile for a kernel that has the ABIs of `family`.
 ///
@@ -35,13 +22,11 @@ pub fn compile(profile: &Profile, family: Family) -> Result<Vec<Instruction>, Se
             for (start, decision) in ranges(profile, abi) {
                 let label = match decision {
                     Decision::Always(action) => Target::Give(action),
-                    Decision::First(rules) => {
-                        Target::Rules(first(&mut program, abi, &rules, profile.default))
-                    }
+                    Decision::First(rules) => Target::To(first(&mut program, abi, &rules, profile.default)),
                 };
                 parts.push((start, label));
             }
-            let tree = tree(&mut program, &parts);
+            let tree = program.search(&parts);
             let section = program.load(offset::NUMBER, tree);
             next = program.compare(Compare::Equal, abi.audit, section, next);
         }
@@ -51,29 +36,13 @@ pub fn compile(profile: &Profile, family: Family) -> Result<Vec<Instruction>, Se
         length if length > Seccomp::MAX_PROGRAM => {
             Err(SeccompError::TooLong { length, most: Seccomp::MAX_PROGRAM })
         }
-        _ => Ok(program.finish()),
+        _ => Ok(program.finish().into_iter().map(instruction).collect()),
     }
 }
 
-/// Where a range leads.
-#[derive(Debug, Clone, Copy)]
-enum Target {
-    Give(u32),
-    Rules(Label),
-}
-
-fn tree(program: &mut Program, parts: &[(u32, Target)]) -> Label {
-    match parts {
-        [(_, Target::Give(action))] => program.give(*action),
-        [(_, Target::Rules(label))] => *label,
-        _ => {
-            let (left, right) = parts.split_at(parts.len() / 2);
-            let start = right[0].0;
-            let right = tree(program, right);
-            let left = tree(program, left);
-            program.compare(Compare::AtLeast, start, right, left)
-        }
-    }
+fn instruction(of: bpf::Instruction) -> Instruction {
+    let bpf::Instruction { code, jump_true, jump_false, k } = of;
+    Instruction { code, jump_true, jump_false, k }
 }
 
 fn first(program: &mut Program, abi: &Abi, rules: &[Rule], default: u32) -> Label {

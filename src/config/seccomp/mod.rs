@@ -8,8 +8,7 @@
 //!  profile   names, actions, comparisons → checked rules
 //!  abi       the calls that the machine's kernel can be asked by: numbers, word size
 //!  decide    rules → what happens for each range of numbers
-//!  compile   ranges → a binary search: Docker's default profile is 235 instructions, and a call takes ten of them
-//!  program   instructions and jumps
+//!  compile   ranges → a binary search: Docker's default profile is 235 instructions, and a call takes ten of them (`bpf`)
 //! ```
 //!
 //! It decides as runc does with libseccomp, whose habits callers' profiles rely on:
@@ -27,7 +26,6 @@ mod abi;
 mod compile;
 mod decide;
 mod profile;
-mod program;
 
 use msb_agent::protocol::Seccomp;
 use oci_spec::runtime::LinuxSeccomp;

@@ -6,45 +6,20 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{SeccompError, abi, filter};
+use crate::bpf::simulated::{self, Data};
 
 const ALLOW: u32 = 0x7fff_0000;
 const KILL_THREAD: u32 = 0;
 const EPERM: u32 = 0x5_0001;
 const ENOSYS: u32 = 0x5_0026;
 
-/// `struct seccomp_data`, without the instruction pointer.
-#[derive(Debug, Clone, Copy)]
-struct Data {
-    number: u32,
-    audit: u32,
-    arguments: [u64; 6],
-}
-
-/// Runs a program as `__seccomp_filter` does, refusing what `seccomp_check_filter` refuses.
+/// The program as it comes to the kernel.
 fn run(program: &[Instruction], data: Data) -> (u32, usize) {
-    let mut bytes = [data.number.to_le_bytes(), data.audit.to_le_bytes(), [0; 4], [0; 4]].concat();
-    data.arguments.iter().for_each(|argument| bytes.extend(argument.to_le_bytes()));
-    let (mut at, mut steps, mut a) = (0, 0, 0_u32);
-    loop {
-        let Instruction { code, jump_true, jump_false, k } = program[at];
-        at += 1;
-        steps += 1;
-        let jump = |holds| usize::from(if holds { jump_true } else { jump_false });
-        match code {
-            0x20 => {
-                assert_eq!(k % 4, 0);
-                let start = usize::try_from(k).unwrap();
-                a = u32::from_le_bytes(bytes[start..start + 4].try_into().unwrap());
-            }
-            0x54 => a &= k,
-            0x05 => at += usize::try_from(k).unwrap(),
-            0x15 => at += jump(a == k),
-            0x25 => at += jump(a > k),
-            0x35 => at += jump(a >= k),
-            0x06 => return (k, steps),
-            code => panic!("seccomp does not take {code:#x}"),
-        }
-    }
+    let program = program.iter().map(|instruction| {
+        let Instruction { code, jump_true, jump_false, k } = *instruction;
+        crate::bpf::Instruction { code, jump_true, jump_false, k }
+    });
+    simulated::run(&program.collect::<Vec<_>>(), data)
 }
 
 fn profile(value: Value) -> LinuxSeccomp {

@@ -3,11 +3,30 @@
 use std::collections::BTreeMap;
 
 use libc::c_long;
-use seccompiler::{
-    BackendError, SeccompCmpArgLen as Length, SeccompCmpOp as Is, SeccompCondition as Condition, SeccompRule,
-};
 
 use super::Kind;
+
+/// With which arguments a call is made. Of each argument the lower half is looked at: the kernel does so too with requests,
+/// kinds of sockets and pids, and no bit of the upper half makes memory executable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Allowed {
+    /// Any.
+    Always,
+    /// This one is one of these.
+    OneOf {
+        /// Which.
+        argument: u8,
+        /// Its values.
+        values: Vec<u32>,
+    },
+    /// Of this one these bits are unset.
+    Without {
+        /// Which.
+        argument: u8,
+        /// None of them.
+        bits: u32,
+    },
+}
 
 /// What Rust's and C's run-time do in any thread: locks, time, its stack, the end; and what every kind does with descriptors
 /// that it has.
@@ -83,10 +102,10 @@ const MAIN: &[c_long] = &[
 ];
 
 /// Linux: include/uapi/linux/kvm.h.
-const KVM_RUN: u64 = 0xae80;
-const KVM_KVMCLOCK_CTRL: u64 = 0xaead;
+const KVM_RUN: u32 = 0xae80;
+const KVM_KVMCLOCK_CTRL: u32 = 0xaead;
 /// Linux: include/uapi/linux/vhost.h.
-const VHOST: [u64; 10] = [
+const VHOST: [u32; 10] = [
     0x8008_af00, // VHOST_GET_FEATURES
     0x4008_af00, // VHOST_SET_FEATURES
     0xaf01,      // VHOST_SET_OWNER
@@ -99,12 +118,12 @@ const VHOST: [u64; 10] = [
     0x4008_af21, // VHOST_SET_VRING_CALL
 ];
 /// The same, of a network's queue.
-const VHOST_NET_SET_BACKEND: u64 = 0x4008_af30;
+const VHOST_NET_SET_BACKEND: u32 = 0x4008_af30;
 /// Linux: include/uapi/linux/if_tun.h.
-const TUNSETOFFLOAD: u64 = 0x4004_54d0;
+const TUNSETOFFLOAD: u32 = 0x4004_54d0;
 
-fn requests(kind: Kind) -> Vec<u64> {
-    let fionbio = libc::FIONBIO;
+fn requests(kind: Kind) -> Vec<u32> {
+    let fionbio = u32::try_from(libc::FIONBIO).expect("requests have 32 bits");
     let mut requests = [&VHOST[..], &[VHOST_NET_SET_BACKEND, TUNSETOFFLOAD, fionbio]].concat();
     if kind == Kind::Vcpu {
         requests.extend([KVM_RUN, KVM_KVMCLOCK_CTRL]);
@@ -112,46 +131,33 @@ fn requests(kind: Kind) -> Vec<u64> {
     requests
 }
 
-fn rule(conditions: Vec<Condition>) -> Result<SeccompRule, BackendError> {
-    SeccompRule::new(conditions)
-}
-
-/// An argument with these of its bits all unset.
-fn without(argument: u8, bits: u64) -> Result<Condition, BackendError> {
-    Condition::new(argument, Length::Dword, Is::MaskedEq(bits), 0)
-}
-
-fn equal(argument: u8, value: u64) -> Result<Condition, BackendError> {
-    Condition::new(argument, Length::Dword, Is::Eq, value)
-}
-
-/// What a kind may call, and with what.
-pub(super) fn of(kind: Kind) -> Result<BTreeMap<c_long, Vec<SeccompRule>>, BackendError> {
+/// What a kind may call, by number, and with what.
+pub(super) fn of(kind: Kind) -> BTreeMap<c_long, Allowed> {
     let own = match kind {
         Kind::Vcpu => &[],
         Kind::Device => DEVICE,
         Kind::Main => MAIN,
     };
-    let mut rules: BTreeMap<c_long, Vec<SeccompRule>> =
-        ALL.iter().chain(own).map(|call| (*call, Vec::new())).collect();
-    let executable = u64::from(libc::PROT_EXEC.cast_unsigned());
-    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
-        rules.insert(call, vec![rule(vec![without(2, executable)?])?]);
-    }
-    // A move of what is not executable.
-    rules.insert(libc::SYS_mremap, Vec::new());
-    let requests = requests(kind).into_iter().map(|request| rule(vec![equal(1, request)?]));
-    rules.insert(libc::SYS_ioctl, requests.collect::<Result<_, _>>()?);
-    // Streams between two threads of ours.
-    let local = u64::from(libc::AF_UNIX.cast_unsigned());
-    rules.insert(libc::SYS_socketpair, vec![rule(vec![equal(0, local)?])?]);
-    // Itself: within walls it is the first process of its namespace.
-    rules.insert(libc::SYS_tgkill, vec![rule(vec![equal(0, 1)?])?]);
+    let mut calls: BTreeMap<c_long, Allowed> =
+        ALL.iter().chain(own).map(|call| (*call, Allowed::Always)).collect();
+    let not_executed = Allowed::Without { argument: 2, bits: libc::PROT_EXEC.cast_unsigned() };
+    let first = |value: u32| Allowed::OneOf { argument: 0, values: vec![value] };
+    calls.extend([
+        (libc::SYS_mmap, not_executed.clone()),
+        (libc::SYS_mprotect, not_executed),
+        // A move of what is not executable.
+        (libc::SYS_mremap, Allowed::Always),
+        (libc::SYS_ioctl, Allowed::OneOf { argument: 1, values: requests(kind) }),
+        // Streams between two threads of ours.
+        (libc::SYS_socketpair, first(libc::AF_UNIX.cast_unsigned())),
+        // Itself: within walls it is the first process of its namespace.
+        (libc::SYS_tgkill, first(1)),
+    ]);
     if kind == Kind::Main {
         // poll, of the descriptor that orders come from.
-        rules.insert(libc::SYS_ppoll, Vec::new());
+        calls.insert(libc::SYS_ppoll, Allowed::Always);
         #[cfg(target_arch = "x86_64")]
-        rules.insert(libc::SYS_poll, Vec::new());
+        calls.insert(libc::SYS_poll, Allowed::Always);
     }
-    Ok(rules)
+    calls
 }

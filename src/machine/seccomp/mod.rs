@@ -15,11 +15,12 @@
 //! for itself, for good. It must never know what is behind a descriptor.
 
 mod calls;
+mod filter;
 
-use std::collections::BTreeMap;
-
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule, TargetArch};
+use seccompiler::{BpfProgram, sock_filter};
 use thiserror::Error;
+
+use crate::bpf::Instruction;
 
 /// What becomes of a thread that makes another call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,16 +42,10 @@ pub enum Kind {
     Main,
 }
 
-/// Why there is no filter.
+/// The kernel does not take a program.
 #[derive(Debug, Error)]
-pub enum SeccompError {
-    /// A mistake in a list.
-    #[error("The list of system calls makes no filter")]
-    Compile(#[from] seccompiler::BackendError),
-    /// The kernel.
-    #[error("The kernel does not load a filter for system calls")]
-    Load(#[from] seccompiler::Error),
-}
+#[error("The kernel does not load a filter for system calls")]
+pub struct SeccompError(#[from] seccompiler::Error);
 
 /// The programs of all kinds.
 #[derive(Debug)]
@@ -62,18 +57,19 @@ pub struct Filters {
 
 impl Filters {
     /// With that verdict.
-    ///
-    /// # Errors
-    /// [`SeccompError::Compile`].
-    pub fn new(verdict: Verdict) -> Result<Self, SeccompError> {
-        let program = |kind| compile(calls::of(kind)?, verdict);
-        Ok(Self { vcpu: program(Kind::Vcpu)?, device: program(Kind::Device)?, main: program(Kind::Main)? })
+    pub fn new(verdict: Verdict) -> Self {
+        let otherwise = match verdict {
+            Verdict::Kill => libc::SECCOMP_RET_KILL_PROCESS,
+            Verdict::Log => libc::SECCOMP_RET_LOG,
+        };
+        let program = |kind| filter::compile(&calls::of(kind), otherwise).into_iter().map(loaded).collect();
+        Self { vcpu: program(Kind::Vcpu), device: program(Kind::Device), main: program(Kind::Main) }
     }
 
     /// Holds the calling thread, and those that it starts, to what its kind may call.
     ///
     /// # Errors
-    /// [`SeccompError::Load`].
+    /// [`SeccompError`].
     pub fn hold(&self, kind: Kind) -> Result<(), SeccompError> {
         let program = match kind {
             Kind::Vcpu => &self.vcpu,
@@ -84,19 +80,10 @@ impl Filters {
     }
 }
 
-/// The architecture that this is built for: a call by another one's numbers is none of the list.
-#[cfg(target_arch = "x86_64")]
-const ARCH: TargetArch = TargetArch::x86_64;
-#[cfg(target_arch = "aarch64")]
-const ARCH: TargetArch = TargetArch::aarch64;
-
-fn compile(rules: BTreeMap<i64, Vec<SeccompRule>>, verdict: Verdict) -> Result<BpfProgram, SeccompError> {
-    let otherwise = match verdict {
-        Verdict::Kill => SeccompAction::KillProcess,
-        Verdict::Log => SeccompAction::Log,
-    };
-    let filter = SeccompFilter::new(rules, otherwise, SeccompAction::Allow, ARCH)?;
-    Ok(filter.try_into()?)
+/// As the crate has it that loads it.
+fn loaded(of: Instruction) -> sock_filter {
+    let Instruction { code, jump_true, jump_false, k } = of;
+    sock_filter { code, jt: jump_true, jf: jump_false, k }
 }
 
 #[cfg(test)]

@@ -1,11 +1,17 @@
 use std::os::fd::AsRawFd;
 
 use super::*;
+use crate::bpf::{
+    audit,
+    simulated::{self, Data},
+};
+use calls::Allowed;
+use std::collections::BTreeMap;
 
 /// How a thread under that filter ends the process that does `what`: None when it lived to say so.
 #[allow(unsafe_code)] // a process to try it in
 fn ends(kind: Kind, verdict: Verdict, what: fn()) -> Option<i32> {
-    let filters = Filters::new(verdict).unwrap();
+    let filters = Filters::new(verdict);
     // SAFETY: the child calls nothing that takes a lock another thread may have held, and never returns.
     match unsafe { libc::fork() } {
         0 => {
@@ -107,7 +113,49 @@ fn getrandom(bytes: &mut [u8]) -> isize {
 /// The numbers of the requests are the headers', as the crates that make them have them.
 #[test]
 fn requests_are_those_of_the_crates() {
-    let rules = calls::of(Kind::Vcpu).unwrap();
-    assert_eq!(rules[&libc::SYS_ioctl].len(), 15);
+    let calls = calls::of(Kind::Vcpu);
+    let Allowed::OneOf { argument: 1, values } = &calls[&libc::SYS_ioctl] else { panic!("{calls:?}") };
+    assert_eq!(values.len(), 15);
     assert_eq!(libc::TUNSETOFFLOAD, 0x4004_54d0);
+}
+
+/// Every number that there is or may be, by every architecture, with arguments on both sides of each test.
+#[test]
+fn a_program_says_what_its_list_says() {
+    const OTHERWISE: u32 = libc::SECCOMP_RET_KILL_PROCESS;
+    for kind in [Kind::Vcpu, Kind::Device, Kind::Main] {
+        let calls = calls::of(kind);
+        let program = filter::compile(&calls, OTHERWISE);
+        let numbers = (0..1024).chain([1 << 30, (1 << 30) + 1, u32::MAX]);
+        for (number, value) in numbers.flat_map(|number| values(&calls).map(move |value| (number, value))) {
+            let given = |audit| {
+                let arguments = [value, value, value, !0, !0, !0];
+                simulated::run(&program, Data { number, audit, arguments })
+            };
+            let low = u32::try_from(value & 0xffff_ffff).unwrap();
+            let allowed = match calls.get(&i64::from(number)) {
+                None => false,
+                Some(Allowed::Always) => true,
+                Some(Allowed::OneOf { values, .. }) => values.contains(&low),
+                Some(Allowed::Without { bits, .. }) => low & bits == 0,
+            };
+            let (said, steps) = given(filter::ARCH);
+            assert_eq!(said == libc::SECCOMP_RET_ALLOW, allowed, "{kind:?} {number} {value:#x}");
+            assert!(allowed || said == OTHERWISE);
+            // A search, and at most all requests of an ioctl.
+            assert!(steps <= 30, "{kind:?} {number}: {steps} steps");
+            assert_eq!(given(audit::I386).0, OTHERWISE);
+        }
+    }
+}
+
+/// Values that are asked for, and others.
+fn values(calls: &BTreeMap<libc::c_long, Allowed>) -> impl Iterator<Item = u64> {
+    let asked = calls.values().flat_map(|allowed| match allowed {
+        Allowed::Always => Vec::new(),
+        Allowed::OneOf { values, .. } => values.clone(),
+        Allowed::Without { bits, .. } => vec![*bits],
+    });
+    let asked: Vec<u64> = asked.map(u64::from).collect();
+    asked.into_iter().flat_map(|value| [value, value + 1, value | 1 << 32]).chain([0, 3, 4, 7, u64::MAX])
 }

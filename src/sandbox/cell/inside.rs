@@ -108,7 +108,7 @@ fn build(
         Confinement::Logged => Some(Verdict::Log),
         Confinement::Off => None,
     };
-    let filters = filters.map(Filters::new).transpose()?.map(Arc::new);
+    let filters = filters.map(|verdict| Arc::new(Filters::new(verdict)));
     if confinement != Confinement::Off {
         walls::enter(number)?;
     }

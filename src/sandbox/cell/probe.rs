@@ -16,7 +16,7 @@ use nix::{
 
 use crate::{
     host::walls::{self, Seen, WallError},
-    machine::{Filters, Kind, SeccompError, Verdict},
+    machine::{Filters, Kind, Verdict},
 };
 
 /// Why a VMM can't be confined here.
@@ -25,9 +25,6 @@ pub enum ProbeError {
     /// No process to try it with.
     #[error("No process can be started to try it with")]
     Try(#[source] io::Error),
-    /// No filter.
-    #[error(transparent)]
-    Seccomp(#[from] SeccompError),
     /// It said why.
     #[error("{0}")]
     Refused(String),
@@ -38,7 +35,7 @@ pub enum ProbeError {
 /// # Errors
 /// [`ProbeError`].
 pub fn probe() -> Result<Seen, ProbeError> {
-    let filters = Filters::new(Verdict::Kill)?;
+    let filters = Filters::new(Verdict::Kill);
     let (reader, writer) = pipe().map_err(|errno| ProbeError::Try(errno.into()))?;
     let number = std::process::id();
     let forked = walls::apart(|| {
