@@ -48,6 +48,9 @@ pub enum Failure {
         /// As asked for.
         id: String,
     },
+    /// The host has no thread left that could watch it.
+    #[error("No thread can be started: raise the limits of processes (pids.max, ulimit -u) or end others")]
+    Thread(#[source] std::io::Error),
     /// Not in this state.
     #[error("{0}")]
     State(&'static str),
@@ -84,7 +87,7 @@ impl Failure {
             Self::State(_) => Code::FAILED_PRECONDITION,
             Self::Wrong(_) | Self::Stdio(StdioError::Scheme { .. }) => Code::INVALID_ARGUMENT,
             Self::Unimplemented(_) => Code::UNIMPLEMENTED,
-            Self::Mount(_) | Self::Stdio(_) | Self::Broken(_) => Code::UNKNOWN,
+            Self::Mount(_) | Self::Stdio(_) | Self::Thread(_) | Self::Broken(_) => Code::UNKNOWN,
         }
     }
 }

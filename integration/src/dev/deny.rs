@@ -45,7 +45,7 @@ fn program(project: &Project) -> Result<PathBuf> {
         ]);
         command.arg("--root").arg(folder).arg("--target-dir").arg(&built);
         // It runs for a second: what its own optimisation would cost is never won back.
-        command.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1").env("CARGO_PROFILE_RELEASE_LTO", "off");
+        command.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0").env("CARGO_PROFILE_RELEASE_LTO", "off");
         command.env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16").env("CARGO_PROFILE_RELEASE_DEBUG", "0");
         forget_cargo(&mut command);
         let installed = command.stdin(Stdio::null()).output().context("Cannot run cargo")?;

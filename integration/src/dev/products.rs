@@ -94,17 +94,19 @@ impl Project {
 
     /// Where the build goes on a host, and containerd's shim, which not everybody who runs a container has to wait for.
     pub fn payload(&self) -> Result<Vec<Item>> {
-        let mut payload = self.build()?.payload();
         let name = "containerd-shim-msb-v2";
         let source = self.program(name, &["src", "shim"], &["--release", "--package", name])?;
+        // Last what waits for the kernel, which somebody else may be making all this time.
+        let mut payload = self.build()?.payload();
         payload.push(Item { source, target: format!("/usr/local/bin/{name}"), mode: 0o755 });
         Ok(payload)
     }
 
     /// All of it, and the product's own command, which few tests have to wait for.
     pub fn shipped(&self) -> Result<Vec<Item>> {
+        let source = self.msb()?;
         let mut payload = self.payload()?;
-        payload.push(Item { source: self.msb()?, target: "/usr/local/bin/msb".into(), mode: 0o755 });
+        payload.push(Item { source, target: "/usr/local/bin/msb".into(), mode: 0o755 });
         Ok(payload)
     }
 

@@ -75,8 +75,10 @@ impl Sandboxes {
         let program = Exec { user: Some("0".into()), ..Exec::of(&["tar", "-x", "-f", "-", "-C"]) };
         let args = [program.args, vec![path.to_string_lossy().into_owned()]].concat();
         let exec = Exec { args, ..program };
+        // What it says ends with the program, or at once where there is none.
+        let listen = move || io::read_to_string(File::from(said).take(400)).unwrap_or_default();
+        let told = thread::Builder::new().name("copy".into()).spawn(listen).map_err(Failure::other)?;
         let running = self.begin(key, &exec, [input, null, errors], true, None)?;
-        let told = thread::spawn(move || io::read_to_string(File::from(said).take(400)).unwrap_or_default());
         let copied = io::copy(&mut from, &mut File::from(ours));
         let exit = running.wait();
         let told = told.join().unwrap_or_default();

@@ -63,7 +63,8 @@ pub fn start(uri: &str, owner: &Owner) -> Result<[OwnedFd; 2], StdioError> {
         let _ = program.wait();
         return Err(failed(waited.err().unwrap_or_else(|| io::ErrorKind::TimedOut.into())));
     }
-    thread::spawn(move || program.wait());
+    // Without, its end is waited for when this process ends.
+    let _ = thread::Builder::new().name("logger".into()).spawn(move || program.wait());
     Ok([to_stdout, to_stderr])
 }
 

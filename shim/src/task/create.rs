@@ -6,7 +6,6 @@ use std::{
     path::{Path, PathBuf},
     process::Stdio,
     sync::{Arc, Mutex},
-    thread,
 };
 
 use containerd_shim_protos::{
@@ -25,7 +24,7 @@ use msb_runtime::{
     },
 };
 
-use super::{Process, Shim, Task, take_over, watch::Life};
+use super::{Process, Shim, Task, stand_by::StandBy, take_over, watch::Life};
 use crate::{
     failure::Failure,
     mounts,
@@ -58,6 +57,7 @@ impl Shim {
         let bundle = fs::canonicalize(&new.bundle)
             .map_err(|error| Failure::wrong("The bundle can't be opened", error))?;
         let root = bundle.join(mounts::ROOT);
+        let watcher = StandBy::new("watch").map_err(Failure::Thread)?;
         let spec = Spec::load(&bundle).map_err(VerbError::from).map_err(Failure::oci("create"))?;
         let spec = self.with_pods_files(spec)?;
         // It is shared from where it is mounted.
@@ -88,7 +88,7 @@ impl Shim {
         };
         self.tell(&task, &event);
         let (shim, pid) = (Arc::clone(self), task.pid);
-        thread::spawn(move || shim.watch(&task, Life::Child(process)));
+        watcher.begin(move || shim.watch(&task, Life::Child(process)));
         Ok(pid)
     }
 

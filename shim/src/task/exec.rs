@@ -3,7 +3,6 @@
 use std::{
     os::fd::OwnedFd,
     sync::{Arc, Mutex},
-    thread,
 };
 
 use containerd_shim_protos::events::task::{TaskExecAdded, TaskExecStarted, TaskExit};
@@ -16,7 +15,7 @@ use msb_runtime::{
     verbs::{VerbError, create, exec, pod},
 };
 
-use super::{Exit, Phase, Process, Shim, Task, init::number, lock};
+use super::{Exit, Phase, Process, Shim, Task, init::number, lock, stand_by::StandBy};
 use crate::{
     events::timestamp,
     failure::Failure,
@@ -99,6 +98,7 @@ impl Shim {
             return Err(Failure::State("process already started"));
         }
         exec::ready(&self.look(task)?, false).map_err(Failure::oci("exec"))?;
+        let watcher = StandBy::new("watch").map_err(Failure::Thread)?;
         let Streams { descriptors, has_stdin, input } = exec.process.paths.open(&self.owner(&task.id))?;
         exec.process.keep_input(input);
         let mut attached = self.attach(task, exec, descriptors, has_stdin).map_err(Failure::oci("exec"))?;
@@ -112,7 +112,7 @@ impl Shim {
             ..TaskExecStarted::default()
         });
         let (shim, task, exec) = (Arc::clone(self), Arc::clone(task), Arc::clone(exec));
-        thread::spawn(move || shim.watch_exec(&task, &exec, attached));
+        watcher.begin(move || shim.watch_exec(&task, &exec, attached));
         Ok(guest.pid)
     }
 

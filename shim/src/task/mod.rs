@@ -8,6 +8,7 @@ mod create;
 mod exec;
 mod init;
 mod process;
+mod stand_by;
 mod take_over;
 mod watch;
 

@@ -8,12 +8,11 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
-    thread,
 };
 
 use msb_runtime::state::{Entry, Id, Record, Stage, Store};
 
-use super::{Process, Shim, Task, watch::Life};
+use super::{Process, Shim, Task, stand_by::StandBy, watch::Life};
 use crate::{group, pod::Files, stdio::Paths};
 
 /// Where the paths of its streams are kept beside a container's record.
@@ -52,10 +51,15 @@ impl Shim {
             directory: entry.directory().to_owned(),
         });
         self.log.line("info", &format!("the task {id} is taken over from a shim that is gone"));
-        self.tasks().insert(id, Arc::clone(&task));
+        self.tasks().insert(id.clone(), Arc::clone(&task));
         if process.is_alive() {
-            let shim = Arc::clone(self);
-            thread::spawn(move || shim.watch(&task, Life::Stranger(process)));
+            match StandBy::new("watch") {
+                Ok(watcher) => {
+                    let shim = Arc::clone(self);
+                    watcher.begin(move || shim.watch(&task, Life::Stranger(process)));
+                }
+                Err(error) => self.log.line("error", &format!("{id}: its end will not be told: {error}")),
+            }
         } else {
             // Known before anybody asks: containerd throws a task away that can't say what has become of it.
             self.watch(&task, Life::Stranger(process));

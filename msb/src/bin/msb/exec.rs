@@ -83,7 +83,7 @@ impl Exec {
         }
         let raw = if self.tty { Raw::enter(io::stdin()).ok() } else { None };
         let (signals, target) = (keep::held_signals(), Arc::clone(&running));
-        thread::spawn(move || {
+        let forward = move || {
             while let Ok(received) = signals.wait() {
                 match received {
                     Signal::SIGWINCH => {
@@ -94,7 +94,8 @@ impl Exec {
                     other => target.signal(other as i32),
                 }
             }
-        });
+        };
+        thread::Builder::new().name("signals".into()).spawn(forward).context("No thread for signals")?;
         let exit = running.wait();
         drop(raw);
         Ok(ExitCode::from(u8::try_from(exit.code()).unwrap_or(u8::MAX)))

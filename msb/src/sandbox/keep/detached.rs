@@ -61,7 +61,7 @@ pub fn start(sandboxes: &Sandboxes, key: &Key) -> Result<(), Failure> {
     let read = child.stdout.take().map(|stdout| BufReader::new(stdout).read_line(&mut line));
     let told = read.and_then(Result::ok).and_then(|_| serde_json::from_str(&line).ok());
     // It lives on where it runs; whoever is the parent of this process by then waits for it.
-    std::thread::spawn(move || child.wait());
+    let _ = std::thread::Builder::new().name("keeper".into()).spawn(move || child.wait());
     match told {
         Some(Told::Runs) => Ok(()),
         Some(Told::Bad(text)) => Err(Failure::Bad(text)),
