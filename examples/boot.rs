@@ -12,7 +12,9 @@ use anyhow::Context;
 use clap::Parser;
 use msb_runtime::config::{DiskConfig, MachineConfig, Throttles};
 use msb_runtime::host::network::{self, Netlink, Tap};
-use msb_runtime::machine::{Called, Ended, Machine, MachineHandle, NIC_HEADER, Nic, OpenDisk, open_vhost};
+use msb_runtime::machine::{
+    Called, Ended, Machine, MachineHandle, NIC_HEADER, Nic, OpenDisk, console_log, open_vhost,
+};
 
 #[derive(Parser)]
 struct Args {
@@ -74,7 +76,8 @@ fn main() -> anyhow::Result<ExitCode> {
         console_log: args.console,
     };
     let disks = config.disks.iter().map(OpenDisk::open).collect::<Result<_, _>>()?;
-    let machine = Machine::build(&config, disks, &(Arc::new(|_, _| false) as Called))
+    let console = console_log(&config.console_log)?;
+    let machine = Machine::build(&config, disks, console, &(Arc::new(|_, _| false) as Called))
         .context("Cannot build the machine")?;
     let handle = machine.handle();
     if args.network {

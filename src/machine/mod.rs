@@ -30,12 +30,12 @@ pub mod boot;
 #[cfg_attr(target_arch = "aarch64", path = "layout_aarch64.rs")]
 pub mod layout;
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kvm_ioctls::{IoEventAddress, VmFd};
@@ -176,9 +176,14 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Builds the machine up to the moment before its first instruction, with these disks instead of the configuration's,
-    /// which name the same. `called` is given the streams that the guest opens.
-    pub fn build(config: &MachineConfig, disks: Vec<OpenDisk>, called: &Called) -> Result<Self, BuildError> {
+    /// Builds the machine up to the moment before its first instruction, with these disks and this console log instead of the
+    /// configuration's, which name the same. `called` is given the streams that the guest opens.
+    pub fn build(
+        config: &MachineConfig,
+        disks: Vec<OpenDisk>,
+        console: File,
+        called: &Called,
+    ) -> Result<Self, BuildError> {
         let count = config.vcpus;
         if !(1..=MAX_VCPUS).contains(&count) {
             return Err(BuildError::Vcpus { count });
@@ -194,7 +199,7 @@ impl Machine {
         memory::register(&vm, &memory)?;
 
         let end = Arc::new(End::new().map_err(BuildError::Events)?);
-        let console = Arc::new(console(config)?);
+        let console = Arc::new(Console::new(console));
         let mut listeners = Listeners::default();
         for port in config.host_ports.iter().copied() {
             let called = Arc::clone(called);
@@ -268,6 +273,8 @@ impl Machine {
     pub fn run(self, filters: Option<&Arc<Filters>>) -> Result<Ended, RunError> {
         let Self { vm: _vm, processors, buses, events, handle } = self;
         vcpu::prepare()?;
+        // Until all are held: none runs yet, so that nobody is waited for.
+        handle.gate.close().map_err(|_| RunError::Thread(std::io::ErrorKind::WouldBlock.into()))?;
         let mut running = Vec::new();
         let mut result = Ok(());
         for processor in processors {
@@ -282,6 +289,7 @@ impl Machine {
         if let (Ok(()), Some(filters)) = (&result, filters) {
             result = filters.hold(Kind::Device).map_err(RunError::Seccomp);
         }
+        handle.gate.open();
         if result.is_ok() {
             result = events.run().map_err(RunError::Wait);
         }
@@ -305,11 +313,13 @@ impl Machine {
     }
 }
 
-/// Creates the console log, for its owner only: the guest's secrets may be on the console.
-fn console(config: &MachineConfig) -> Result<Console, BuildError> {
-    let path = &config.console_log;
+/// Creates a console log, for its owner only: the guest's secrets may be on the console.
+///
+/// # Errors
+/// [`BuildError::Console`].
+pub fn console_log(path: &Path) -> Result<File, BuildError> {
     let log = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    log.map(Console::new).map_err(|error| BuildError::Console { path: path.clone(), problem: error.into() })
+    log.map_err(|error| BuildError::Console { path: path.to_owned(), problem: error.into() })
 }
 
 /// What is attached.

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use super::timely::Timely;
 use msb_agent::protocol::{
     self, Event, Failure, FrameError, FromAgent, Hello, Reply, Request, ToAgent, VERSION,
 };
@@ -26,9 +27,6 @@ pub enum AgentError {
     /// The channel broke, closed or carried nonsense.
     #[error("The guest's agent can't be reached")]
     Channel(#[source] FrameError),
-    /// The stream could not be prepared.
-    #[error("The stream to the guest's agent can't be set up")]
-    Stream(#[source] io::Error),
     /// The first message was not a hello.
     #[error("The guest's agent did not say hello")]
     NoHello,
@@ -70,6 +68,8 @@ impl AgentError {
 #[derive(Debug)]
 pub struct Agent {
     stream: UnixStream,
+    /// For each message.
+    patience: Option<Duration>,
     last_id: u32,
     events: VecDeque<Event>,
 }
@@ -79,26 +79,24 @@ impl Agent {
     ///
     /// # Errors
     /// [`AgentError::NoHello`], [`AgentError::Version`], or the channel's own failure.
-    pub fn greet(mut stream: UnixStream, patience: Duration) -> Result<Self, AgentError> {
-        stream.set_read_timeout(Some(patience)).map_err(AgentError::Stream)?;
-        match protocol::read(&mut stream).map_err(AgentError::Channel)? {
+    pub fn greet(stream: UnixStream, patience: Duration) -> Result<Self, AgentError> {
+        let agent = Self { stream, patience: Some(patience), last_id: 0, events: VecDeque::new() };
+        match agent.read()? {
             FromAgent::Hello(Hello { version: VERSION }) => {}
             FromAgent::Hello(Hello { version: theirs }) => return Err(AgentError::Version { theirs }),
             FromAgent::Reply { .. } | FromAgent::Event(_) => return Err(AgentError::NoHello),
         }
-        stream.set_read_timeout(Some(PATIENCE)).map_err(AgentError::Stream)?;
-        stream.set_write_timeout(Some(PATIENCE)).map_err(AgentError::Stream)?;
-        Ok(Self { stream, last_id: 0, events: VecDeque::new() })
+        Ok(Self { patience: Some(PATIENCE), ..agent })
+    }
+
+    fn read(&self) -> Result<FromAgent, AgentError> {
+        protocol::read(&mut Timely::new(&self.stream, self.patience)).map_err(AgentError::Channel)
     }
 
     /// Waits for answers as long as it takes: a container that is paused gives them when it is resumed. The machine's end
     /// still ends the wait.
-    ///
-    /// # Errors
-    /// [`AgentError::Stream`].
-    pub fn be_patient(&mut self) -> Result<(), AgentError> {
-        self.stream.set_read_timeout(None).map_err(AgentError::Stream)?;
-        self.stream.set_write_timeout(None).map_err(AgentError::Stream)
+    pub fn be_patient(&mut self) {
+        self.patience = None;
     }
 
     /// As [`Self::call`], for what may take any time.
@@ -106,9 +104,9 @@ impl Agent {
     /// # Errors
     /// As [`Self::call`].
     pub fn call_patiently(&mut self, request: Request) -> Result<Reply, AgentError> {
-        self.stream.set_read_timeout(None).map_err(AgentError::Stream)?;
+        let patience = self.patience.take();
         let result = self.call(request);
-        self.stream.set_read_timeout(Some(PATIENCE)).map_err(AgentError::Stream)?;
+        self.patience = patience;
         result
     }
 
@@ -119,9 +117,10 @@ impl Agent {
     pub fn call(&mut self, request: Request) -> Result<Reply, AgentError> {
         self.last_id = self.last_id.wrapping_add(1);
         let asked = self.last_id;
-        protocol::write(&mut self.stream, &ToAgent { id: asked, request }).map_err(AgentError::Channel)?;
+        let mut stream = Timely::new(&self.stream, self.patience);
+        protocol::write(&mut stream, &ToAgent { id: asked, request }).map_err(AgentError::Channel)?;
         loop {
-            match protocol::read(&mut self.stream).map_err(AgentError::Channel)? {
+            match self.read()? {
                 FromAgent::Reply { id, result } if id == asked => return Ok(result?),
                 FromAgent::Event(_) if self.events.len() >= MAX_EVENTS => return Err(AgentError::Flood),
                 FromAgent::Event(event) => self.events.push_back(event),
@@ -151,7 +150,7 @@ impl Agent {
     /// # Errors
     /// The channel's failure, or [`AgentError::Unexpected`] for anything but an event.
     pub fn event(&mut self) -> Result<Event, AgentError> {
-        match protocol::read(&mut self.stream).map_err(AgentError::Channel)? {
+        match self.read()? {
             FromAgent::Event(event) => Ok(event),
             FromAgent::Reply { .. } | FromAgent::Hello(_) => Err(AgentError::Unexpected),
         }

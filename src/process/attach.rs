@@ -65,8 +65,6 @@ pub fn create(
     }
     let channel = door(CHANNEL_PORT).map_err(AttachError::Open)?;
     let mut agent = Agent::greet(channel, PATIENCE)?;
-    // From here on the container may be paused at any time.
-    agent.be_patient()?;
     if container != ProcessId::INIT {
         agent.order(Request::Enter(container))?;
     }
@@ -107,6 +105,8 @@ impl Attached {
     /// # Errors
     /// [`AttachError::Session`]; the guest being gone is told as SIGKILL, which is what ended the process.
     pub fn wait(mut self) -> Result<ExitStatus, AttachError> {
+        // The container may be paused at any time, and signals wait then.
+        self.session.agent.be_patient();
         let status = match self.session.turn(&[]) {
             Ok(Turn::Exited(status)) => status,
             // Told on the sandbox's channel alone.

@@ -9,6 +9,7 @@ pub mod attach;
 pub mod session;
 pub mod stdio;
 pub mod terminal;
+mod timely;
 
 use std::{io, os::unix::net::UnixStream};
 

@@ -7,10 +7,16 @@
 use std::{
     io,
     os::unix::net::UnixListener,
+    thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use msb_agent::protocol::{self, CHANNEL_PORT, ProcessId, Reply, Request, STREAM_PORT};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use super::{
     cell::Handle,
@@ -23,6 +29,9 @@ use crate::process::agent::{Agent, AgentError};
 
 /// A caller that connects and says nothing must not keep the sandbox from its work.
 const SAY_SOMETHING: Duration = Duration::from_secs(5);
+
+/// Until a caller who could not be taken is tried again.
+const SHORT_OF: Duration = Duration::from_millis(50);
 
 /// What the answers are about.
 pub(super) struct Served<'a> {
@@ -43,7 +52,11 @@ pub(super) struct Served<'a> {
 /// # Errors
 /// Only the agent's loss; what is wrong with one caller concerns that caller alone.
 pub(super) fn one(listener: &UnixListener, served: &mut Served<'_>) -> Result<(), AgentError> {
-    let Ok((mut stream, _)) = listener.accept() else { return Ok(()) };
+    let Ok((mut stream, _)) = listener.accept() else {
+        // For want of descriptors: it waits there still, and this is called again at once.
+        thread::sleep(SHORT_OF);
+        return Ok(());
+    };
     let timeout = Some(SAY_SOMETHING);
     let prepared: io::Result<()> =
         stream.set_read_timeout(timeout).and_then(|()| stream.set_write_timeout(timeout));
@@ -75,12 +88,17 @@ pub(super) fn one(listener: &UnixListener, served: &mut Served<'_>) -> Result<()
             awake(served, Request::Resize { process, size })?
         }
         Question::Signal { process, signal, all } => {
-            let request = Request::Signal { process: served.named(process), signal, all };
+            let process = served.named(process);
+            let request = Request::Signal { process, signal, all };
             if let (nix::libc::SIGKILL, Some(machine)) = (signal, served.machine) {
                 // Its processes die also where they are frozen, but not without a processor.
                 machine.resume();
             }
-            awake(served, request)?
+            let answer = awake(served, request)?;
+            if (signal, process, &answer) == (nix::libc::SIGKILL, served.first, &Answer::Done) {
+                see_to_its_end();
+            }
+            answer
         }
         Question::Admit(admission) => match (&mut served.members, served.machine) {
             (Some(members), Some(machine)) => match members.admit(machine, &admission) {
@@ -107,6 +125,23 @@ pub(super) fn one(listener: &UnixListener, served: &mut Served<'_>) -> Result<()
     let _ = protocol::write(&mut stream, &answer);
     Ok(())
 }
+
+/// How long a guest may take from a SIGKILL for the container to its end: what was written comes to the disk before.
+const END: Duration = Duration::from_secs(60);
+
+/// A guest that says that it kills its container, and does not, is no more obeyed: this process ends as if it had been killed
+/// itself, and with it the machine, or in a pod what stands for the container.
+fn see_to_its_end() {
+    let end = || {
+        thread::sleep(END);
+        let _ = kill(Pid::this(), Signal::SIGKILL);
+    };
+    // Where there is no room for a thread the caller asks again.
+    let _ = thread::Builder::new().name("end".into()).stack_size(STACK).spawn(end);
+}
+
+/// Of a thread that only sleeps.
+const STACK: usize = 64 << 10;
 
 /// Asked of who has no room for more containers.
 const NO_POD: &str = "This container's machine is no pod's: it takes no further containers";

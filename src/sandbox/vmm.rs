@@ -272,8 +272,9 @@ fn hello(cell: &mut Cell) -> Option<std::os::unix::net::UnixStream> {
     loop {
         match cell.news(deadline.saturating_duration_since(Instant::now()))? {
             News::Stream(CHANNEL_PORT, stream) => return Some(stream),
-            News::Stream(..) => {}
-            News::Ended(_) => return None,
+            // However many there are.
+            News::Stream(..) if Instant::now() < deadline => {}
+            News::Stream(..) | News::Ended(_) => return None,
         }
     }
 }
@@ -397,8 +398,8 @@ fn cause(error: VmmError, cell: &mut Cell) -> VmmError {
     let farewell = loop {
         match cell.news(deadline.saturating_duration_since(Instant::now())) {
             Some(News::Ended(farewell)) => break farewell,
-            Some(News::Stream(..)) => {}
-            None => return error,
+            Some(News::Stream(..)) if Instant::now() < deadline => {}
+            Some(News::Stream(..)) | None => return error,
         }
     };
     let (reason, tail) = match farewell {

@@ -1,6 +1,6 @@
 //! Whether a process that was recorded still lives, and is still the same.
 
-use std::fs;
+use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,17 +17,31 @@ impl Process {
     /// The process that has this pid now; `None` if there is none or it has ended.
     #[must_use]
     pub fn of(pid: i32) -> Option<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let (state, start_time) = state_and_start(&stat)?;
-        // Z: a zombie, X: being removed.
-        (!matches!(state, 'Z' | 'X' | 'x')).then_some(Self { pid, start_time })
+        Self::look(pid).ok()?
     }
 
-    /// It is there, it is the same, and it has not ended.
+    /// It is there, it is the same, and it has not ended. Where this process can't look, for want of descriptors or memory, it
+    /// is taken for alive: what belongs to one that is gone is given away.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        Self::of(self.pid) == Some(*self)
+        Self::look(self.pid).map_or(true, |found| found == Some(*self))
     }
+
+    fn look(pid: i32) -> io::Result<Option<Self>> {
+        match fs::read_to_string(format!("/proc/{pid}/stat")) {
+            Ok(stat) => Ok(state_and_start(&stat)
+                // Z: a zombie, X: being removed.
+                .filter(|(state, _)| !matches!(state, 'Z' | 'X' | 'x'))
+                .map(|(_, start_time)| Self { pid, start_time })),
+            Err(error) if is_gone(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// No such process: from the beginning, or since the file was opened.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ESRCH)
 }
 
 /// Fields 3 and 22. Field 2, the name, is in brackets and may hold anything, brackets and blanks included.
@@ -64,6 +78,14 @@ mod tests {
         }
         assert!(std::path::Path::new(&format!("/proc/{}", child.id())).exists());
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn who_can_not_be_looked_at_is_taken_for_alive() {
+        let other = |number: i32| io::Error::from_raw_os_error(number);
+        assert!(is_gone(&other(nix::libc::ENOENT)) && is_gone(&other(nix::libc::ESRCH)));
+        assert!(!is_gone(&other(nix::libc::EMFILE)) && !is_gone(&other(nix::libc::ENOMEM)));
+        assert!(!Process { pid: i32::MAX, start_time: 1 }.is_alive());
     }
 
     #[test]

@@ -61,37 +61,29 @@ fn descriptors(lab: &mut Lab) {
 
 /// The pids of a cgroup, as root has no limit of processes of its own.
 fn processes(lab: &mut Lab) {
-    bundle(lab);
-    lab.step_with(
-        "with so many processes",
-        r#"mkdir -p /sys/fs/cgroup/few; echo +pids > /sys/fs/cgroup/cgroup.subtree_control 2> /dev/null
-           jq '.linux.cgroupsPath = "/few/e2e/c"' /root/c/config.json > /root/new; mv /root/new /root/c/config.json
-           mkdir -p /sys/fs/cgroup/few/e2e /sys/fs/cgroup/few/callers; echo +pids > /sys/fs/cgroup/few/cgroup.subtree_control
-           for n in 1 2 3 4 5 6 7 8 9 10 12 64; do
-               echo $n > /sys/fs/cgroup/few/pids.max
-               tried "$n processes" sh -c "echo \$\$ > /sys/fs/cgroup/few/callers/cgroup.procs; exec $R run --bundle /root/c c"
-           done
-           echo $good $bad >&2; find /sys/fs/cgroup/few -mindepth 1 -depth -type d -exec rmdir {} +; rmdir /sys/fs/cgroup/few"#,
-        |command| command.timeout(Duration::from_secs(300)),
-    )
-    .code(0)
-    .out("")
-    .err_is("some fail and some run", both_ways);
+    few(lab, "pids", "1 2 3 4 5 6 7 8 9 10 12 64", "", "processes");
 }
 
 /// The kernel kills whoever asks for too much, at whatever moment that is.
 fn memory(lab: &mut Lab) {
+    few(lab, "memory", "1 2 3 4 6 8 12 16 24 32 40 48 400", "M", "MiB");
+}
+
+/// In a cgroup in which both the caller and the container live, and of which `controller` has each of these limits once.
+fn few(lab: &mut Lab, controller: &str, limits: &str, suffix: &str, unit: &str) {
     bundle(lab);
     lab.step_with(
-        "with so much memory",
-        r#"jq '.linux.cgroupsPath = "/few/e2e/c"' /root/c/config.json > /root/new; mv /root/new /root/c/config.json
-           echo +memory > /sys/fs/cgroup/cgroup.subtree_control 2> /dev/null
-           mkdir -p /sys/fs/cgroup/few/e2e /sys/fs/cgroup/few/callers; echo +memory > /sys/fs/cgroup/few/cgroup.subtree_control
-           for n in 1 2 3 4 6 8 12 16 24 32 40 48 400; do
-               echo ${n}M > /sys/fs/cgroup/few/memory.max
-               tried "$n MiB" sh -c "echo \$\$ > /sys/fs/cgroup/few/callers/cgroup.procs; exec $R run --bundle /root/c c"
+        &format!("with so many {unit}"),
+        &format!(
+            r#"jq '.linux.cgroupsPath = "/few/e2e/c"' /root/c/config.json > /root/new; mv /root/new /root/c/config.json
+           echo +{controller} > /sys/fs/cgroup/cgroup.subtree_control 2> /dev/null
+           mkdir -p /sys/fs/cgroup/few/e2e /sys/fs/cgroup/few/callers; echo +{controller} > /sys/fs/cgroup/few/cgroup.subtree_control
+           for n in {limits}; do
+               echo $n{suffix} > /sys/fs/cgroup/few/{controller}.max
+               tried "$n {unit}" sh -c "echo \$\$ > /sys/fs/cgroup/few/callers/cgroup.procs; exec $R run --bundle /root/c c"
            done
-           echo $good $bad >&2; find /sys/fs/cgroup/few -mindepth 1 -depth -type d -exec rmdir {} +; rmdir /sys/fs/cgroup/few"#,
+           echo $good $bad >&2; find /sys/fs/cgroup/few -mindepth 1 -depth -type d -exec rmdir {{}} +; rmdir /sys/fs/cgroup/few"#
+        ),
         |command| command.timeout(Duration::from_secs(300)),
     )
     .code(0)

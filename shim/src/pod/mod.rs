@@ -34,11 +34,14 @@ use crate::{
     failure::Failure,
     mounts,
     stdio::Paths,
-    task::{NewTask, Shim, Task},
+    task::{NewTask, Shim, StandBy, Task},
 };
 
 /// How long a sandbox may take to end by itself, if nobody says.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long one that was killed may take: a guest that does not obey is ended before.
+const KILLED: Duration = Duration::from_secs(75);
 
 /// A sandbox to be made.
 #[derive(Debug)]
@@ -72,13 +75,19 @@ impl Shim {
     }
 
     /// Ends a sandbox, and with it whatever runs in it; returns when it has ended.
-    pub fn stop_sandbox(&self, id: &str, patience: Option<Duration>) -> Result<(), Failure> {
+    pub fn stop_sandbox(self: &Arc<Self>, id: &str, patience: Option<Duration>) -> Result<(), Failure> {
         let task = self.sandbox(id)?;
-        self.end(&task, Signal::SIGTERM)?;
-        let waited = async { tokio::time::timeout(patience.unwrap_or(PATIENCE), task.init.wait()).await };
-        if self.runtime.block_on(waited).is_err() {
+        // Whether a guest answers at all is not waited for: the time for its end runs.
+        if let Ok(asking) = StandBy::new("stop") {
+            let (shim, task) = (Arc::clone(self), Arc::clone(&task));
+            asking.begin(move || drop(shim.end(&task, Signal::SIGTERM)));
+        }
+        let init = &task.init;
+        let ended = |patience| async move { tokio::time::timeout(patience, init.wait()).await };
+        if self.runtime.block_on(ended(patience.unwrap_or(PATIENCE))).is_err() {
             self.end(&task, Signal::SIGKILL)?;
-            self.runtime.block_on(task.init.wait());
+            let killed = self.runtime.block_on(ended(KILLED));
+            killed.map_err(|_| Failure::Broken(format!("The sandbox {id} was killed and has not ended")))?;
         }
         Ok(())
     }
@@ -91,16 +100,20 @@ impl Shim {
     }
 
     /// Removes a sandbox, ended or not, with what is left in it; one that never came to be is as good.
-    pub fn remove_sandbox(&self, id: &str) -> Result<(), Failure> {
+    pub fn remove_sandbox(self: &Arc<Self>, id: &str) -> Result<(), Failure> {
         let Ok(task) = self.sandbox(id) else { return Ok(()) };
         self.stop_sandbox(id, Some(Duration::ZERO))?;
+        let mut removed = Ok(());
         for other in self.all().into_iter().filter(|other| other.id != task.id) {
             // They end with it; one that does not is told of.
             let _ = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, other.init.wait()).await });
-            self.delete(&other)?;
+            removed = removed.and(self.delete(&other).map(drop));
         }
-        self.delete(&task)?;
-        Ok(())
+        if self.all().iter().all(|other| other.id == task.id) {
+            // What could not be written back of one that is gone keeps no pod.
+            self.delete(&task)?;
+        }
+        removed
     }
 
     /// The sandbox of an id.

@@ -56,7 +56,13 @@ impl Shim {
                 }
             }
         }
-        delete::delete(&task.id, force, &self.context(false))?;
+        let deleted = match delete::delete(&task.id, force, &self.context(false)) {
+            // Somebody else has.
+            Err(VerbError::State(StateError::DoesNotExist)) => Ok(()),
+            // A root that could not be written back is told of at the end: the container is gone, and so is the task.
+            Err(error) if self.look(task).is_err() => Err(error),
+            done => Ok(done?),
+        };
         // Ended just now, if it was never started.
         let exit = self.runtime.block_on(task.init.wait());
         mounts::unmount_all(&task.bundle.join(mounts::ROOT))?;
@@ -71,6 +77,7 @@ impl Shim {
                 ..TaskDelete::default()
             },
         );
+        deleted?;
         Ok(exit)
     }
 

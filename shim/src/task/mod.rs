@@ -28,6 +28,7 @@ use tokio::runtime::Handle;
 pub use create::NewTask;
 pub use exec::Exec;
 pub use process::{Exit, Process};
+pub use stand_by::StandBy;
 
 use crate::{
     events::{Event, Events},

@@ -1,6 +1,6 @@
 //! A container's life as its host sees it: memory that was short, and the end.
 
-use std::{os::fd::AsFd, sync::Arc, time::Duration};
+use std::{os::fd::AsFd, sync::Arc, thread, time::Duration};
 
 use containerd_shim_protos::events::task::{TaskExit, TaskOOM};
 use msb_runtime::{
@@ -99,9 +99,19 @@ impl Shim {
     }
 }
 
+/// When a process is looked at again that could not be.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// Returns once it has ended.
 fn wait(process: Process) {
-    let Ok(descriptor) = pidfd::open(process.pid.unsigned_abs()) else { return };
+    let descriptor = loop {
+        match pidfd::open(process.pid.unsigned_abs()) {
+            Ok(descriptor) => break descriptor,
+            Err(_) if !process.is_alive() => return,
+            // A host that is short of something: that is not its end.
+            Err(_) => thread::sleep(AGAIN),
+        }
+    };
     // The descriptor may be of a later process of that pid.
     while process.is_alive() {
         let mut fds = [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)];

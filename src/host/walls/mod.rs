@@ -1,9 +1,10 @@
 //! Walls around the calling process, for one that is about to run what nobody trusts.
 //!
 //! ```text
-//!  Walls::close   every descriptor but those that are named goes; stdio is /dev/null and the console's log
+//!  Walls::close   every descriptor but those that are named goes; stdio is /dev/null
 //!  Walls::enter   an empty root in a mount namespace of its own, own ipc and uts, a user and group of its own without a
-//!                 capability, no way to new privileges, limits; the end of its parent is its own
+//!                 capability, no way to new privileges, limits (files no longer
+//!                 than they are); the end of its parent is its own
 //! ```
 //!
 //! Its pid namespace is its parent's business ([`apart`]): a process is born into one. The network namespace stays: without
@@ -57,13 +58,15 @@ pub fn close_all_but(kept: &[BorrowedFd]) -> Result<(), WallError> {
 }
 
 /// Puts the calling process, which has one thread, between walls; `number` is one that no other process has at this time, such
-/// as a pid. Nothing leads back.
+/// as a pid. No file that it writes to gets longer than `room`, in bytes. Nothing leads back.
 ///
 /// # Errors
 /// [`WallError`]; then it must end.
-pub fn enter(number: u32) -> Result<(), WallError> {
+pub fn enter(number: u32, room: u64) -> Result<(), WallError> {
     root::enter_empty().map_err(at("enter an empty root"))?;
-    for (limit, most) in [(Resource::RLIMIT_CORE, 0), (Resource::RLIMIT_NPROC, THREADS)] {
+    let limits =
+        [(Resource::RLIMIT_CORE, 0), (Resource::RLIMIT_NPROC, THREADS), (Resource::RLIMIT_FSIZE, room)];
+    for (limit, most) in limits {
         setrlimit(limit, most, most).map_err(at("limit resources"))?;
     }
     identity::become_nobody(number).map_err(at("give up its user"))?;

@@ -14,14 +14,18 @@ use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, setns, unshare},
     sys::{
-        signal::{Signal, kill},
+        signal::{SigHandler, Signal, kill, signal},
         stat::{Mode, SFlag, mknod},
+        uio::pwrite,
         wait::{WaitStatus, waitpid},
     },
     unistd::{ForkResult, Pid, chdir, chroot, fork, pipe, sethostname, setuid},
 };
 
 use super::*;
+
+/// Bytes of a file.
+const ROOM: u64 = 4096;
 
 /// What `inside` says of a process between walls; `before` is done by it while it still may, and what it opens is kept.
 fn confined(kept: &[BorrowedFd], inside: impl FnOnce() -> String) -> String {
@@ -34,7 +38,7 @@ fn confined(kept: &[BorrowedFd], inside: impl FnOnce() -> String) -> String {
             ForkResult::Parent { child } => child,
             ForkResult::Child => {
                 let kept: Vec<BorrowedFd> = kept.iter().copied().chain([writer.as_fd()]).collect();
-                let said = match close_all_but(&kept).and_then(|()| enter(parent)) {
+                let said = match close_all_but(&kept).and_then(|()| enter(parent, ROOM)) {
                     Ok(()) => inside(),
                     Err(error) => format!("no walls: {error}: {:?}", error.source),
                 };
@@ -136,10 +140,13 @@ fn only_what_was_named_stays_open() {
         // SAFETY: a number that is no descriptor any more.
         let gone = Errno::result(unsafe { libc::fcntl(close, libc::F_GETFD) });
         let written = nix::unistd::write(keep, b"kept");
+        // SAFETY: the signal is ignored, which runs nothing.
+        unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }.unwrap();
+        let more = told("more than it has room for", pwrite(keep, b"x", ROOM.cast_signed()));
         let up = chdir("..").and_then(|()| nix::unistd::getcwd());
-        format!("{}{}{up:?}\n", told("other", gone), told("kept", written))
+        format!("{}{}{more}{up:?}\n", told("other", gone), told("kept", written))
     });
-    assert_eq!(said, "other: EBADF\nkept: DONE\nOk(\"/\")\n");
+    assert_eq!(said, "other: EBADF\nkept: DONE\nmore than it has room for: EFBIG\nOk(\"/\")\n");
     std::io::Seek::rewind(&mut kept).unwrap();
     let mut content = String::new();
     kept.read_to_string(&mut content).unwrap();
@@ -162,7 +169,7 @@ fn others_see_a_nobody_who_ends_with_its_parent() {
                 Ok(match unsafe { fork() }? {
                     ForkResult::Parent { child } => child,
                     ForkResult::Child => {
-                        let fine = close_all_but(&kept).and_then(|()| enter(number)).is_ok();
+                        let fine = close_all_but(&kept).and_then(|()| enter(number, ROOM)).is_ok();
                         let _ = nix::unistd::write(writer.as_fd(), &[u8::from(fine)]);
                         loop {
                             nix::unistd::pause();

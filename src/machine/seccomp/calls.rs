@@ -72,7 +72,6 @@ const ALL: &[c_long] = &[
     libc::SYS_getsockopt,
     libc::SYS_io_uring_enter,
     libc::SYS_lseek,
-    libc::SYS_setsockopt,
     libc::SYS_shutdown,
     libc::SYS_timerfd_settime,
     // fstat and statx of an open file: the root is empty.
@@ -86,7 +85,6 @@ const DEVICE: &[c_long] = &[
     libc::SYS_epoll_pwait,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_epoll_wait,
-    libc::SYS_fallocate,
     libc::SYS_fdatasync,
     libc::SYS_preadv2,
     libc::SYS_pwritev2,
@@ -94,8 +92,6 @@ const DEVICE: &[c_long] = &[
 
 /// What only the main thread does.
 const MAIN: &[c_long] = &[
-    // A disk that is put into a slot: whether another machine writes to it.
-    libc::SYS_flock,
     // Whether what came with an order is a stream of the local kind.
     libc::SYS_getsockname,
     libc::SYS_timerfd_create,
@@ -153,7 +149,17 @@ pub(super) fn of(kind: Kind) -> BTreeMap<c_long, Allowed> {
         // Itself: within walls it is the first process of its namespace.
         (libc::SYS_tgkill, first(1)),
     ]);
+    if kind == Kind::Device {
+        // A file's size stays as it is.
+        let modes = [libc::FALLOC_FL_PUNCH_HOLE, libc::FALLOC_FL_ZERO_RANGE]
+            .map(|mode| (mode | libc::FALLOC_FL_KEEP_SIZE).cast_unsigned());
+        calls.insert(libc::SYS_fallocate, Allowed::OneOf { argument: 1, values: modes.to_vec() });
+    }
     if kind == Kind::Main {
+        // A disk that is put into a slot: whether another machine writes to it. Its lock is not given back while it is open:
+        // without the lock, what is written is not brought back.
+        let exclusive = (libc::LOCK_EX | libc::LOCK_NB).cast_unsigned();
+        calls.insert(libc::SYS_flock, Allowed::OneOf { argument: 1, values: vec![exclusive] });
         // poll, of the descriptor that orders come from.
         calls.insert(libc::SYS_ppoll, Allowed::Always);
         #[cfg(target_arch = "x86_64")]

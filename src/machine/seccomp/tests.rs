@@ -42,7 +42,7 @@ fn call(number: libc::c_long, arguments: [usize; 3]) {
 
 #[test]
 fn what_is_not_on_a_list_ends_the_process() {
-    let forbidden: [fn(); 16] = [
+    let forbidden: [fn(); 17] = [
         || call(libc::SYS_openat, [0, 0, 0]),
         || call(libc::SYS_socket, [2, 1, 0]),
         || call(libc::SYS_connect, [0, 0, 0]),
@@ -59,6 +59,7 @@ fn what_is_not_on_a_list_ends_the_process() {
         || call(libc::SYS_process_vm_readv, [1, 0, 0]),
         || call(libc::SYS_kill, [1, 0, 0]),
         || call(libc::SYS_prctl, [4, 0, 0]),
+        || call(libc::SYS_setsockopt, [0, 1, 20]),
     ];
     for kind in [Kind::Vcpu, Kind::Device, Kind::Main] {
         for (index, what) in forbidden.into_iter().enumerate() {
@@ -82,6 +83,15 @@ fn arguments_are_looked_at() {
             assert_eq!(ends(kind, Verdict::Kill, what), Some(libc::SIGSYS), "{kind:?} {index}");
         }
     }
+    // A disk that nobody seems to write to any more, and one that grows.
+    let unlock = || call(libc::SYS_flock, [usize::MAX, 8, 0]);
+    let lock = || call(libc::SYS_flock, [usize::MAX, 6, 0]);
+    assert_eq!(ends(Kind::Main, Verdict::Kill, unlock), Some(libc::SIGSYS));
+    assert_eq!(ends(Kind::Main, Verdict::Kill, lock), None);
+    let grow = || call(libc::SYS_fallocate, [usize::MAX, 0, 0]);
+    let punch = || call(libc::SYS_fallocate, [usize::MAX, 3, 0]);
+    assert_eq!(ends(Kind::Device, Verdict::Kill, grow), Some(libc::SIGSYS));
+    assert_eq!(ends(Kind::Device, Verdict::Kill, punch), None);
     // KVM_RUN is a processor's alone.
     let run = || call(libc::SYS_ioctl, [usize::MAX, 0xae80, 0]);
     assert_eq!(ends(Kind::Vcpu, Verdict::Kill, run), None);

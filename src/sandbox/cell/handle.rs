@@ -13,6 +13,9 @@ use std::{
     },
 };
 
+use nix::unistd::Pid;
+use rustix::process::{Resource, Rlimit, prlimit};
+
 use super::{
     lender::{Lender, Lent},
     wire::{Wire, WireError},
@@ -35,6 +38,9 @@ pub enum HandleError {
     /// A disk can't be opened.
     #[error(transparent)]
     Disk(#[from] BuildError),
+    /// A disk that is larger than those that the machine began with.
+    #[error("The VMM can't be allowed a disk of this size: that takes CAP_SYS_RESOURCE")]
+    Room(#[source] io::Error),
     /// The machine says no.
     #[error("{reason}")]
     Refused {
@@ -55,17 +61,21 @@ struct Inner {
     paused: AtomicBool,
     /// An order got no answer: none gets one any more.
     lost: AtomicBool,
+    /// The process, where it is held to files of so many bytes.
+    room: Option<Mutex<(Pid, u64)>>,
     /// The composed disks that came later, by their device.
     lent: Mutex<BTreeMap<String, u32>>,
 }
 
 impl Handle {
-    pub(super) fn new(orders: Wire, lender: Arc<Lender>) -> Self {
+    /// `room`: the process, and how long the files may be that it writes to, if that is bounded.
+    pub(super) fn new(orders: Wire, lender: Arc<Lender>, room: Option<(Pid, u64)>) -> Self {
         // Without it an answer is waited for as long as the other process lives.
         let _ = orders.be_patient();
         let lent = Mutex::default();
         let (slots, paused, lost) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicBool::new(false));
-        Self(Arc::new(Inner { orders: Mutex::new(orders), lender, slots, paused, lost, lent }))
+        let (orders, room) = (Mutex::new(orders), room.map(Mutex::new));
+        Self(Arc::new(Inner { orders, lender, slots, paused, lost, room, lent }))
     }
 
     pub(super) fn has_slots(&self, count: usize) {
@@ -104,7 +114,8 @@ impl Handle {
     /// # Errors
     /// [`HandleError::Gone`].
     pub(in crate::sandbox) fn connect(&self, port: u32, stream: UnixStream) -> Result<(), HandleError> {
-        let sent = self.orders().send(&Order::Connect { port }, &[stream.as_fd()], true);
+        // A machine that takes no orders is not waited for: others want this wire too.
+        let sent = self.orders().send(&Order::Connect { port }, &[stream.as_fd()], false);
         drop(stream);
         Ok(sent?)
     }
@@ -130,7 +141,9 @@ impl Handle {
     /// # Errors
     /// [`HandleError`].
     pub(in crate::sandbox) fn attach(&self, disk: &DiskConfig) -> Result<String, HandleError> {
-        match self.0.lender.lend(disk)? {
+        let lent = self.0.lender.lend(disk)?;
+        self.make_room(&lent)?;
+        match lent {
             Lent::Raw { file, read_only } => self.name(&Order::AttachRaw { read_only }, &[file.as_fd()]),
             Lent::Composed { file, number } => {
                 let name = self.name(&Order::AttachComposed { number }, &[file.as_fd()]);
@@ -141,6 +154,20 @@ impl Handle {
                 name
             }
         }
+    }
+
+    /// Lets the machine write to a file that is longer than those it has.
+    fn make_room(&self, disk: &Lent) -> Result<(), HandleError> {
+        let Some(room) = &self.0.room else { return Ok(()) };
+        let wanted = disk.room().map_err(HandleError::Room)?;
+        let mut room = room.lock().unwrap_or_else(PoisonError::into_inner);
+        if wanted > room.1 {
+            let limit = Rlimit { current: Some(wanted), maximum: Some(wanted) };
+            let pid = rustix::process::Pid::from_raw(room.0.as_raw());
+            prlimit(pid, Resource::Fsize, limit).map_err(|errno| HandleError::Room(errno.into()))?;
+            room.1 = wanted;
+        }
+        Ok(())
     }
 
     /// Takes a disk away: what it has begun is done when this returns, and nothing more comes.
@@ -162,7 +189,7 @@ impl Handle {
     /// Puts a line of our own into the console's log. Not for what a guest can cause at will.
     pub(in crate::sandbox) fn note(&self, text: &str) {
         let text = words::end_of(text, TEXT).to_owned();
-        let _ = self.orders().send(&Order::Note { text }, &[], true);
+        let _ = self.orders().send(&Order::Note { text }, &[], false);
     }
 
     fn name(&self, order: &Order, descriptors: &[BorrowedFd]) -> Result<String, HandleError> {
@@ -177,7 +204,10 @@ impl Handle {
         if self.0.lost.load(Ordering::SeqCst) {
             return Err(WireError::Closed.into());
         }
-        orders.send(order, descriptors, true)?;
+        if let Err(error) = orders.send(order, descriptors, true) {
+            self.0.lost.store(true, Ordering::SeqCst);
+            return Err(error.into());
+        }
         match orders.receive() {
             Ok((Answer::Refused(reason), _)) => Err(HandleError::Refused { reason }),
             Ok((answer, _)) => Ok(answer),
@@ -219,7 +249,7 @@ mod tests {
                 other.send(&answer, &[], true).unwrap();
             }
         });
-        (Handle::new(orders, Arc::default()), machine)
+        (Handle::new(orders, Arc::default(), None), machine)
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io,
     os::{fd::AsFd, fd::OwnedFd, unix::net::UnixStream},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, mpsc},
     thread,
 };
 
@@ -50,14 +50,16 @@ enum InsideError {
 pub(super) fn run(
     config: &MachineConfig,
     disks: &[Lent],
+    console: &OwnedFd,
     wires: [&Wire; 3],
     confinement: Confinement,
     number: u32,
 ) -> ! {
     let [orders, events, files] = wires;
-    let built = walls::close_all_but(&kept(disks, wires))
+    let kept = [kept(disks, wires), vec![console.as_fd()]].concat();
+    let built = walls::close_all_but(&kept)
         .map_err(InsideError::from)
-        .and_then(|()| build(config, disks, events, files, confinement, number));
+        .and_then(|()| build(config, disks, console, [events, files], confinement, number));
     match built {
         Ok((handle, files)) => Machinist { handle, files }.obey(orders),
         Err(error) => {
@@ -85,24 +87,24 @@ fn kept<'a>(disks: &'a [Lent], wires: [&'a Wire; 3]) -> Vec<std::os::fd::Borrowe
 fn build(
     config: &MachineConfig,
     disks: &[Lent],
-    events: &Wire,
-    files: &Wire,
+    console: &OwnedFd,
+    [events, files]: [&Wire; 2],
     confinement: Confinement,
     number: u32,
 ) -> Result<(MachineHandle, Arc<Mutex<Wire>>), InsideError> {
     let _ = prctl::set_name(NAME);
     let own = |wire: &Wire| wire.try_clone().map_err(InsideError::Descriptors);
     let (events, files) = (Arc::new(own(events)?), Arc::new(Mutex::new(own(files)?)));
+    let largest = largest(disks).map_err(InsideError::Descriptors)?;
     let disks = disks.iter().map(|disk| open(disk, &files)).collect::<Result<Vec<_>, _>>()?;
     let telling = Arc::clone(&events);
     let called = move |port, stream: UnixStream| {
         telling.send(&Event::Stream { port }, &[stream.as_fd()], false).is_ok()
     };
-    let machine = Machine::build(config, disks, &(Arc::new(called) as Called))?;
     // What a thread says when it panics.
-    if let Ok(log) = File::options().append(true).open(&config.console_log) {
-        let _ = dup2_stderr(&log);
-    }
+    let _ = dup2_stderr(console);
+    let console = console.try_clone().map_err(InsideError::Descriptors)?.into();
+    let machine = Machine::build(config, disks, console, &(Arc::new(called) as Called))?;
     let filters = match confinement {
         Confinement::Enforced => Some(Verdict::Kill),
         Confinement::Logged => Some(Verdict::Log),
@@ -110,12 +112,15 @@ fn build(
     };
     let filters = filters.map(|verdict| Arc::new(Filters::new(verdict)));
     if confinement != Confinement::Off {
-        walls::enter(number)?;
+        walls::enter(number, largest)?;
     }
     let handle = machine.handle();
     let _ = events.send(&Event::Built { slots: handle.slots() }, &[], true);
     let (running, held) = (handle.clone(), filters.clone());
+    let (begin, begins) = mpsc::channel();
     let machine = move || {
+        // The guest runs when the thread that takes orders is held too.
+        let Ok(()) = begins.recv() else { end() };
         let ended = machine.run(held.as_ref());
         let _ = events.send(&farewell(ended, &running), &[], true);
         end()
@@ -124,7 +129,14 @@ fn build(
     if let Some(filters) = filters {
         filters.hold(Kind::Main)?;
     }
+    // It waits for nothing else.
+    let _ = begin.send(());
     Ok((handle, files))
+}
+
+/// How long the files may be that the machine writes to, in bytes.
+pub(super) fn largest(disks: &[Lent]) -> io::Result<u64> {
+    disks.iter().try_fold(0, |largest, disk| Ok(disk.room()?.max(largest)))
 }
 
 fn open(disk: &Lent, files: &Arc<Mutex<Wire>>) -> Result<OpenDisk, InsideError> {

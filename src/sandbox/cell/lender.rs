@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    io,
+    io::{self, Seek, SeekFrom},
     os::fd::AsFd,
     sync::{Arc, Mutex, PoisonError},
     thread,
@@ -40,6 +40,16 @@ pub(super) enum Lent {
         /// By which its layers' files are asked for.
         number: u32,
     },
+}
+
+impl Lent {
+    /// How long the file is that is written to, or the device: in bytes, 0 of one that is only read.
+    pub(super) fn room(&self) -> io::Result<u64> {
+        match self {
+            Self::Raw { file, read_only: false } => (&*file).seek(SeekFrom::End(0)),
+            Self::Raw { .. } | Self::Composed { .. } => Ok(0),
+        }
+    }
 }
 
 /// The layers of every composed disk of a machine.

@@ -22,6 +22,7 @@
 mod handle;
 mod inside;
 mod lender;
+mod log;
 pub mod probe;
 mod wire;
 mod words;
@@ -50,10 +51,11 @@ use nix::{
 use crate::{
     config::{Confinement, MachineConfig},
     host::walls,
-    machine::{BuildError, Ended},
+    machine::{BuildError, Ended, console_log},
 };
 pub(super) use handle::{Handle, HandleError};
 use lender::Lender;
+use log::{Keeper, Log};
 use wire::{Wire, WireError};
 use words::Event;
 
@@ -132,6 +134,7 @@ pub(super) struct Cell {
     handle: Handle,
     events: Wire,
     farewell: Option<Farewell>,
+    log: Option<Keeper>,
 }
 
 impl Cell {
@@ -146,23 +149,28 @@ impl Cell {
         let disks = config.disks.iter().map(|disk| lender.lend(disk)).collect::<Result<Vec<_>, _>>()?;
         let wires = || Wire::pair().map_err(CellError::Fork);
         let ((orders, ordered), (events, telling), (files, asking)) = (wires()?, wires()?, wires()?);
+        let (log, console) = Log::new(console_log(&config.console_log)?).map_err(CellError::Fork)?;
         let parent = std::process::id();
         let child = || {
             #[allow(unsafe_code, reason = "fork, in a process with one thread")]
             // SAFETY: there is one thread, so that no lock is held by another; the child never returns into this frame.
             match unsafe { fork() }? {
                 ForkResult::Child => {
-                    inside::run(config, &disks, [&ordered, &telling, &asking], confinement, parent)
+                    let wires = [&ordered, &telling, &asking];
+                    inside::run(config, &disks, &console, wires, confinement, parent)
                 }
                 ForkResult::Parent { child } => Ok(child),
             }
         };
         let pid = if confinement == Confinement::Off { child() } else { walls::apart(child) };
         let pid = pid.map_err(CellError::Fork)?;
+        let room = (confinement != Confinement::Off).then(|| inside::largest(&disks)).transpose();
+        let room = room.map_err(CellError::Fork)?;
         // Theirs are the child's alone now: their end is to be seen.
-        drop((ordered, telling, asking, disks));
-        let handle = Handle::new(orders, Arc::clone(&lender));
-        let mut cell = Self { pid: Some(pid), handle, events, farewell: None };
+        drop((ordered, telling, asking, disks, console));
+        let handle = Handle::new(orders, Arc::clone(&lender), room.map(|room| (pid, room)));
+        let mut cell = Self { pid: Some(pid), handle, events, farewell: None, log: None };
+        cell.log = Some(log.keep().map_err(CellError::Fork)?);
         let slots = cell.built()?;
         cell.handle.has_slots(slots);
         lender.serve(files).map_err(CellError::Fork)?;
@@ -254,5 +262,7 @@ impl Drop for Cell {
             let _ = kill(pid, Signal::SIGKILL);
             let _ = waitpid(pid, None);
         }
+        // Whole now: nobody is left who could write to it.
+        self.log = None;
     }
 }

@@ -68,7 +68,7 @@ pub fn probe() -> Result<Seen, ProbeError> {
 const FINE: u8 = b'+';
 
 fn inside(writer: std::os::fd::BorrowedFd, filters: &Filters, number: u32) -> ! {
-    let walled = walls::close_all_but(&[writer]).and_then(|()| walls::enter(number));
+    let walled = walls::close_all_but(&[writer]).and_then(|()| walls::enter(number, 0));
     let held = walled
         .map_err(|error: WallError| super::super::chain(&error))
         .and_then(|()| filters.hold(Kind::Main).map_err(|error| super::super::chain(&error)));

@@ -24,7 +24,7 @@ use serde::{Serialize, de::DeserializeOwned};
 /// The longest message: the end of a console, and its frame.
 pub(super) const MESSAGE: usize = 32 << 10;
 /// The most descriptors that the kernel lets come with one (`SCM_MAX_FD`). With room for all, none is cut off, which would
-/// leave those before it open and unknown.
+/// leave those before it open and unknown; a process whose table is full loses some so, and then the wire.
 const DESCRIPTORS: usize = 253;
 /// How long the other side may take to answer an order: it stops processors for some.
 const PATIENCE: i64 = 30;
@@ -62,7 +62,9 @@ impl Wire {
 
     /// Does not wait for ever from now on.
     pub(super) fn be_patient(&self) -> io::Result<()> {
-        Ok(setsockopt(&self.0, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE))?)
+        let patience = TimeVal::seconds(PATIENCE);
+        setsockopt(&self.0, sockopt::SendTimeout, &patience)?;
+        Ok(setsockopt(&self.0, sockopt::ReceiveTimeout, &patience)?)
     }
 
     /// Sends a message; without `wait`, not if the other side has too many unread.

@@ -2,16 +2,31 @@
 
 use axum::{
     Json,
-    http::StatusCode,
+    body::Body,
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::{
     name::BadName,
     sandbox::{BadRequest, Failure},
-    server::auth::Refused,
+    server::{app::App, auth::Refused, body},
 };
+
+/// What a request's body asks for; where it is JSON of another shape, it is none of what `otherwise` says that it is none of.
+pub(super) async fn asked<T: DeserializeOwned>(
+    app: &App,
+    headers: &HeaderMap,
+    body: Body,
+    otherwise: &str,
+) -> Result<T, Response> {
+    body::json(&app.config.limits, headers, body).await.map_err(|refused| match refused.status() {
+        StatusCode::UNPROCESSABLE_ENTITY => Problem::Request(otherwise.to_owned()).into_response(),
+        _ => refused,
+    })
+}
 
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]

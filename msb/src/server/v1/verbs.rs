@@ -13,13 +13,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    problem::Problem,
+    problem::{Problem, asked},
     sandbox::{Create, of_id, told},
 };
 use crate::{
     name::Name,
     sandbox::{Failure, Key},
-    server::{app::App, auth::Caller, body, process::blocking},
+    server::{app::App, auth::Caller, process::blocking},
 };
 
 #[derive(Deserialize)]
@@ -77,11 +77,8 @@ pub(super) async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let wanted: Create = match body::json(&app.config.limits, &headers, body).await {
+    let wanted: Create = match asked(&app, &headers, body, "This is no sandbox's configuration").await {
         Ok(wanted) => wanted,
-        Err(refused) if refused.status() == StatusCode::UNPROCESSABLE_ENTITY => {
-            return Problem::Request("This is no sandbox's configuration".into()).into_response();
-        }
         Err(refused) => return refused,
     };
     let made = async {
@@ -114,11 +111,8 @@ pub(super) async fn rename(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let Change { name, slug } = match body::json(&app.config.limits, &headers, body).await {
+    let Change { name, slug } = match asked(&app, &headers, body, "This is no change of a sandbox").await {
         Ok(wanted) => wanted,
-        Err(refused) if refused.status() == StatusCode::UNPROCESSABLE_ENTITY => {
-            return Problem::Request("This is no change of a sandbox".into()).into_response();
-        }
         Err(refused) => return refused,
     };
     let renamed = async {

@@ -12,14 +12,16 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{problem::Problem, sandbox::at};
+use super::{
+    problem::{Problem, asked},
+    sandbox::at,
+};
 use crate::{
     name::Name,
     sandbox::NamedVolume,
     server::{
         app::App,
         auth::{Caller, Refused},
-        body,
         process::blocking,
     },
 };
@@ -84,11 +86,8 @@ pub(super) async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let wanted: Create = match body::json(&app.config.limits, &headers, body).await {
+    let wanted: Create = match asked(&app, &headers, body, "This is no volume").await {
         Ok(wanted) => wanted,
-        Err(refused) if refused.status() == StatusCode::UNPROCESSABLE_ENTITY => {
-            return Problem::Request("This is no volume".into()).into_response();
-        }
         Err(refused) => return refused,
     };
     let made = async {
