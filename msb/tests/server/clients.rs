@@ -73,10 +73,20 @@ fn version_0_1_8_runs_code_and_commands() {
     assert!(server.engine.sandboxes.lock().unwrap().values().all(|info| !info.running()));
 }
 
-#[test]
-fn version_0_6_14_streams() {
-    let Some(python) = python("microsandbox==0.6.14") else { return };
+/// As for a cloud.
+fn version(package: &str) {
+    let Some(python) = python(package) else { return };
     let server = Server::dev();
     let url = format!("http://{}", server.address);
-    run(&python, "client_0_6.py", &[("MSB_BACKEND", "cloud"), ("MSB_API_KEY", "any"), ("MSB_API_URL", &url)]);
+    run(&python, "client_v1.py", &[("MSB_BACKEND", "cloud"), ("MSB_API_KEY", "any"), ("MSB_API_URL", &url)]);
+}
+
+#[test]
+fn version_0_6_14_streams() {
+    version("microsandbox==0.6.14");
+}
+
+#[test]
+fn version_0_7_11_streams() {
+    version("microsandbox==0.7.11");
 }

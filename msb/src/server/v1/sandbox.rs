@@ -21,7 +21,8 @@ use crate::{
 #[derive(Debug, Deserialize)]
 pub(super) struct Create {
     pub name: String,
-    image: Image,
+    #[serde(flatten)]
+    root: Root,
     #[serde(default)]
     resources: Resources,
     #[serde(default)]
@@ -44,6 +45,24 @@ pub(super) struct Create {
     pull_policy: Policy,
     #[serde(default)]
     lifecycle: Lifecycle,
+}
+
+/// What it begins as, in the form of 0.6 and in that of 0.7.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Root {
+    Nested { image: Image },
+    Flat(Source),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "source", rename_all = "snake_case")]
+enum Source {
+    Oci {
+        reference: String,
+    },
+    #[serde(other)]
+    Other,
 }
 
 #[derive(Debug, Deserialize)]
@@ -116,7 +135,45 @@ struct Net {
 struct Rules {
     default_egress: String,
     #[serde(default)]
-    rules: Vec<Value>,
+    rules: Vec<Rule>,
+}
+
+/// One of an access list; without a destination it is for all, without protocols or ports for all of those.
+#[derive(Debug, Deserialize)]
+struct Rule {
+    direction: String,
+    action: String,
+    destination: Value,
+    #[serde(default)]
+    protocols: Vec<String>,
+    #[serde(default)]
+    ports: Vec<Ports>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Ports {
+    start: u16,
+    end: u16,
+}
+
+impl Rules {
+    /// Whether they are what 0.7 makes of the profile "public", which it also does when asked for none: names of the host,
+    /// and whatever is public.
+    fn public(&self) -> bool {
+        let to = |rule: &Rule, group: &str| {
+            (rule.direction.as_str(), rule.action.as_str()) == ("egress", "allow")
+                && rule.destination == json!({ "group": group })
+        };
+        let names = |rule: &Rule| {
+            to(rule, "host")
+                && !rule.ports.is_empty()
+                && rule.ports.iter().all(|of| (of.start, of.end) == (53, 53))
+        };
+        let all = |rule: &Rule| to(rule, "public") && rule.ports.is_empty() && rule.protocols.is_empty();
+        self.default_egress == "deny"
+            && self.rules.iter().any(all)
+            && self.rules.iter().all(|rule| names(rule) || all(rule))
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -150,7 +207,9 @@ impl Create {
     /// In our own terms.
     pub(super) fn request(self, caller: &Caller) -> Result<Request, Problem> {
         let refuse = |what: &str| Err(Problem::Config(format!("This server's sandboxes have no {what}")));
-        let Image::Oci { reference } = self.image else {
+        let (Root::Nested { image: Image::Oci { reference } } | Root::Flat(Source::Oci { reference })) =
+            self.root
+        else {
             return refuse("images but those of registries");
         };
         for (there, what) in [
@@ -211,6 +270,7 @@ impl Create {
             }
             Some(Net { enabled: false, .. }) => Network::None,
             Some(Net { policy: None, .. }) => Network::Public,
+            Some(Net { policy: Some(policy), .. }) if policy.public() => Network::Public,
             Some(Net { policy: Some(Rules { rules, .. }), .. }) if !rules.is_empty() => {
                 return refuse("rules for their network but all, none and the default");
             }
