@@ -1,5 +1,6 @@
 //! A clean virtual host with one runtime under test.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -93,10 +94,18 @@ impl Lab {
         self.write(target, std::fs::read(archive).expect("it was made just now"));
     }
 
-    /// Puts the original's published client for Python there, as an archive.
-    pub fn bring_python_client(&mut self, target: &str) {
-        let archive = Project::here().python_client().expect("the client can be had");
-        self.write(target, std::fs::read(archive).expect("it was made just now"));
+    /// Puts a version of the original's published client for Python there, as an archive.
+    pub fn bring_python_client(&mut self, version: &str, target: &str) {
+        let client = Project::here().python_client(version).expect("the client can be had");
+        self.write(target, std::fs::read(client.join("client.tar")).expect("it was made just now"));
+    }
+
+    /// Does `work` on this machine, with an address that leads to `port` of the host.
+    pub fn reach<T>(&self, what: &str, port: u16, work: impl FnOnce(SocketAddr) -> T) -> T {
+        let began = Instant::now();
+        let done = self.host.reach(port, work).expect("this machine has an address to spare");
+        eprintln!("{:6.1} s  {what}", began.elapsed().as_secs_f64());
+        done
     }
 
     fn put(&self, name: &str, program: anyhow::Result<PathBuf>) {

@@ -6,12 +6,14 @@
 //! A test is a function of a [`Lab`], written once and run for each runtime: where runc and ours should agree, runc
 //! proves the test first.
 
+mod browser;
 mod lab;
 mod leftovers;
 mod random;
 mod step;
 mod table;
 
+pub use browser::{CHROMIUM, Page};
 pub use lab::Lab;
 pub use leftovers::Snapshot;
 pub use random::Random;

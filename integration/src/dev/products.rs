@@ -14,9 +14,6 @@ use super::packages;
 use crate::host::{Fixture, Item, Setup, VirtualHost, base, fixture, image};
 use crate::kernel;
 
-/// The last of the clients that speak JSON-RPC.
-const CLIENT: &str = "microsandbox==0.1.8";
-
 /// Whether a program needs the C library of the system that it runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Link {
@@ -151,44 +148,44 @@ impl Project {
         Ok(folder.join(base::ARCHIVE))
     }
 
-    /// The original's published client for Python, as it is, with all that it needs: an archive of packages for the virtual
-    /// host's Python.
-    pub fn python_client(&self) -> Result<PathBuf> {
-        let folder =
-            self.cache.product("python-client", Inputs::default().text(CLIENT), |folder, step| {
-                step.phase("from PyPI");
-                let pip = Command::new("python3").args(["-m", "pip", "--version"]).output();
-                if !pip.is_ok_and(|output| output.status.success()) {
-                    packages::require_installed(&["python3-pip"])?;
-                }
-                let site = folder.join("site");
-                let mut command = Command::new("python3");
-                command.args([
-                    "-m",
-                    "pip",
-                    "install",
-                    "--quiet",
-                    "--disable-pip-version-check",
-                    "--only-binary=:all:",
-                ]);
-                // Debian 13's, whatever runs here.
-                command.args(["--python-version", "3.13", "--implementation", "cp"]);
-                for platform in ["manylinux2014", "manylinux_2_17"] {
-                    command.arg("--platform").arg(format!("{platform}_{}", std::env::consts::ARCH));
-                }
-                command.arg("--target").arg(&site).arg(CLIENT);
-                let output = command.stdin(Stdio::null()).output().context("Cannot run python3")?;
-                if !output.status.success() {
-                    bail!("pip failed: {}", String::from_utf8_lossy(&output.stderr));
-                }
-                let mut tar = Command::new("tar");
-                tar.arg("-C").arg(&site).arg("-cf").arg(folder.join("client.tar")).arg(".");
-                if !tar.status().context("Cannot run tar")?.success() {
-                    bail!("tar failed");
-                }
-                Ok(())
-            })?;
-        Ok(folder.join("client.tar"))
+    /// The original's published client for Python, as it is, with all that it needs, for the virtual host's Python: the folder
+    /// `site` of packages, and `client.tar`, the same in an archive.
+    pub fn python_client(&self, version: &str) -> Result<PathBuf> {
+        let client = format!("microsandbox=={version}");
+        let inputs = Inputs::default().text(&client);
+        self.cache.product(&format!("python-client-{version}"), inputs, |folder, step| {
+            step.phase("from PyPI");
+            let pip = Command::new("python3").args(["-m", "pip", "--version"]).output();
+            if !pip.is_ok_and(|output| output.status.success()) {
+                packages::require_installed(&["python3-pip"])?;
+            }
+            let site = folder.join("site");
+            let mut command = Command::new("python3");
+            command.args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--only-binary=:all:",
+            ]);
+            // Debian 13's, whatever runs here.
+            command.args(["--python-version", "3.13", "--implementation", "cp"]);
+            for platform in ["manylinux2014", "manylinux_2_17", "manylinux_2_28"] {
+                command.arg("--platform").arg(format!("{platform}_{}", std::env::consts::ARCH));
+            }
+            command.arg("--target").arg(&site).arg(&client);
+            let output = command.stdin(Stdio::null()).output().context("Cannot run python3")?;
+            if !output.status.success() {
+                bail!("pip failed: {}", String::from_utf8_lossy(&output.stderr));
+            }
+            let mut tar = Command::new("tar");
+            tar.arg("-C").arg(&site).arg("-cf").arg(folder.join("client.tar")).arg(".");
+            if !tar.status().context("Cannot run tar")?.success() {
+                bail!("tar failed");
+            }
+            Ok(())
+        })
     }
 
     /// A program of this package for use in the virtual host.

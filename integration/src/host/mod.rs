@@ -4,7 +4,7 @@
 //! in which commands run; dropping it ends it and throws away all that was written there.
 //!
 //! `image` builds its disk, `fixture` boots it once and saves its state, `qemu` and `monitor` run it, `payload` brings
-//! files in, and commands go over `channel`, in frames of `protocol`, to the `agent` inside.
+//! files in, and commands go over `channel`, in frames of `protocol`, to the `agent` inside; `reach` has connections go there too.
 
 pub mod agent;
 pub mod base;
@@ -17,6 +17,7 @@ pub mod monitor;
 pub mod payload;
 pub mod protocol;
 pub mod qemu;
+mod reach;
 mod sources;
 
 use std::fs;
@@ -67,6 +68,9 @@ pub enum HostError {
     /// The commands.
     #[error("A command could not be run in the virtual host")]
     Channel(#[from] ChannelError),
+    /// This machine gives no address for a port of the host.
+    #[error("A port of the virtual host can't be reached")]
+    Reach(#[source] io::Error),
     /// The files under test could not be put into place.
     #[error("The files under test could not be put into the virtual host:\n{output}")]
     Place {

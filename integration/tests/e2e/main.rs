@@ -77,6 +77,7 @@ mod many;
 mod memory;
 mod namespaces_host;
 mod network;
+mod newest;
 mod oom;
 mod pause;
 mod podman;

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use integration::{check::Lab, host::command::HostCommand};
 
+use super::newest;
+
 crate::conformance!(both: [], ours: [by_hand, served, by_its_client, composed]);
 
 /// A home on the disk with the test image in it; and `rpc METHOD PARAMS`, the answer's result or error.
@@ -173,6 +175,8 @@ fn served(lab: &mut Lab) {
     )
     .code(0)
     .out("\"Sandbox one started successfully\"\n[3,false,[\"b\",\"err\"]]\n1\n[\"one\",true,true]\n");
+    newest::client(lab);
+    newest::page(lab);
     lab.define(r#"v1() {
         python3 -c 'import json, sys, urllib.error, urllib.request
 body = sys.argv[3].encode() if len(sys.argv) > 3 else None
@@ -212,7 +216,7 @@ except urllib.error.HTTPError as error: print(error.read().decode())' "$@"; }"#)
 fn by_its_client(lab: &mut Lab) {
     lab.bring_msb();
     lab.bring_debian("/root/python.tar");
-    lab.bring_python_client("/root/client.tar");
+    lab.bring_python_client("0.1.8", "/root/client.tar");
     lab.write("/root/client.py", include_str!("../../../msb/tests/server/client_0_1.py").into());
     lab.define(FUNCTIONS);
     lab.step_with(

@@ -8,7 +8,6 @@
     reason = "a test says what failed where it failed"
 )]
 
-mod browser;
 mod client;
 mod clients;
 mod engine;

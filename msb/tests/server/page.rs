@@ -1,7 +1,8 @@
 //! The page, in a browser.
 
-use std::{io::Write, process::Command, time::Duration};
+use std::{io::Write, path::Path, process::Command, time::Duration};
 
+use integration::check::Page;
 use msb::server::{
     Limits,
     auth::{Access, Secret, keygen},
@@ -9,7 +10,6 @@ use msb::server::{
 use serde_json::json;
 
 use super::{
-    browser::Page,
     client::{Server, read},
     tools::{NODE, has},
 };
@@ -45,7 +45,7 @@ fn somebody_looks_at_sandboxes_and_works_in_one() {
     page.wait("sandboxes.get('default/one').cpu.length >= 4");
     page.wait(&drawn("plot-cpu"));
     page.wait(&drawn("plot-memory"));
-    page.picture("list");
+    page.picture(Path::new(env!("CARGO_TARGET_TMPDIR")), "list");
 
     page.value("document.getElementById('show-terminal').click()");
     page.wait("terminal && terminal.screen.column > 0");
@@ -74,7 +74,7 @@ fn somebody_looks_at_sandboxes_and_works_in_one() {
     page.wait(size);
     page.wait("terminal.screen.lines.some((l, at) => terminal.screen.text(at) === 'wide: 日本 é')");
     assert_eq!(page.value("document.querySelectorAll('.screen img').length"), 0);
-    page.picture("terminal");
+    page.picture(Path::new(env!("CARGO_TARGET_TMPDIR")), "terminal");
     page.press(&["exit 3", "Enter"]);
     page.wait("document.getElementById('terminal').innerText.includes('The shell ended with 3.')");
 

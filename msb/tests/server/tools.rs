@@ -6,7 +6,6 @@ use integration::dev::{
 };
 
 pub const NODE: Package = ("nodejs", "node");
-pub const CHROMIUM: Package = ("chromium", "chromium");
 
 /// Whether it is there now; otherwise `test` is skipped, which is said.
 pub fn has(test: &str, package: Package) -> bool {

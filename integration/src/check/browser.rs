@@ -1,4 +1,13 @@
 //! A browser, told what to do by the Chrome DevTools Protocol.
+//!
+//! Enters: an address. Leaves: what a page has become, and pictures of it. A browser that says what nobody understands ends the
+//! test there.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    reason = "a test says what failed where it failed"
+)]
 
 use std::{
     fs,
@@ -13,9 +22,16 @@ use std::{
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket, client::client};
 
-use super::tools::{CHROMIUM, has};
+use crate::dev::{
+    packages::{self, Package},
+    test::skipped,
+};
+
+/// Debian's browser.
+pub const CHROMIUM: Package = ("chromium", "chromium");
 
 /// A page in a headless Chromium.
+#[derive(Debug)]
 pub struct Page {
     socket: WebSocket<TcpStream>,
     number: u64,
@@ -34,7 +50,13 @@ impl Page {
             .find(|program| {
                 Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
             })
-            .or_else(|| has("the page in a browser", CHROMIUM).then_some("chromium"))?;
+            .or_else(|| match packages::require(&[CHROMIUM]) {
+                Ok(()) => Some(CHROMIUM.1),
+                Err(error) => {
+                    skipped("the page in a browser", &format!("{} can't be had: {error}", CHROMIUM.0));
+                    None
+                }
+            })?;
         let folder = tempfile::tempdir().unwrap();
         let chromium = Command::new(program)
             .args([
@@ -100,9 +122,15 @@ impl Page {
         }
     }
 
-    /// Presses keys as somebody who types does; those with names of more than one letter by their names.
+    /// Presses keys as somebody who types does; those with names of more than one letter by their names,
+    /// and Ctrl and C as `Interrupt`.
     pub fn press(&mut self, keys: &[&str]) {
         for key in keys {
+            if *key == "Interrupt" {
+                let held = json!({ "type": "keyDown", "key": "c", "modifiers": 2 });
+                self.tell("Input.dispatchKeyEvent", held);
+                continue;
+            }
             let named = ["Enter", "ArrowLeft", "Backspace", "Tab"].contains(key);
             let each: Vec<String> =
                 if named { vec![(*key).to_owned()] } else { key.chars().map(String::from).collect() };
@@ -114,11 +142,11 @@ impl Page {
         }
     }
 
-    /// Keeps what the page looks like where the build keeps its own; says where.
-    pub fn picture(&mut self, name: &str) -> PathBuf {
+    /// Keeps what the page looks like, as `page-NAME.png` in `folder`; says where.
+    pub fn picture(&mut self, folder: &Path, name: &str) -> PathBuf {
         let answer = self.tell("Page.captureScreenshot", json!({ "format": "png" }));
         let bytes = data_encoding::BASE64.decode(answer["data"].as_str().unwrap().as_bytes()).unwrap();
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("page-{name}.png"));
+        let path = folder.join(format!("page-{name}.png"));
         fs::write(&path, bytes).unwrap();
         path
     }
