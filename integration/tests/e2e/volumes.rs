@@ -1,12 +1,14 @@
 //! Volumes: what a container sees of the host's directories and files, and what the host sees of the container's.
 
+use std::time::Duration;
+
 use integration::check::{Lab, Runtime};
 
 use super::direct::BUNDLE;
 
 crate::conformance!(
     both: [directories_and_files, dockers_volumes, live, other_callers, usual_files, shared_root],
-    ours: [walls, lost_daemon, refused, images]
+    ours: [walls, lost_daemon, stuck_daemon, refused, images]
 );
 
 fn directories_and_files(lab: &mut Lab) {
@@ -474,6 +476,38 @@ fn lost_daemon(lab: &mut Lab) {
         .code(0)
         .out("box1\nhost\n");
     lab.nothing_left("after a lost daemon and a lost device", &before);
+}
+
+/// A SIGKILL is carried out, says the guest; but who waits for an answer of its file system does not die of it.
+fn stuck_daemon(lab: &mut Lab) {
+    lab.define(BUNDLE);
+    lab.must(
+        "a container that reads all the time",
+        r#"mkdir -p /root/v /sys/fs/cgroup/e2e; echo host > /root/v/f; bundle c sh -c 'while cat /data/f; do :; done'
+           jq '.mounts += [{destination: "/data", type: "bind", source: "/root/v", options: ["bind", "rw"]}]' \
+              /root/c/config.json > /root/new; mv /root/new /root/c/config.json"#,
+    );
+    let before = lab.snapshot();
+    lab.must(
+        "it runs",
+        "$R run --detach --bundle /root/c --pid-file /root/c/pid c < /dev/null > /root/out 2>&1
+         eventually 'grep -q host /root/out'",
+    );
+    lab.must(
+        "its daemon stands still",
+        "first=$(ps -o pid=,comm= --ppid $(cat /root/c/pid) | sed -n 's/ *\\([0-9]*\\) virtiofsd$/\\1/p')
+         kill -STOP $first $(ps -o pid= --ppid $first); sleep 1",
+    );
+    lab.step("a kill is no error", "$R kill c KILL").code(0).out("").err("");
+    lab.step_with(
+        "and ends it, with its machine where the guest can't",
+        "for i in $(seq 100); do [ $($R state c | jq -r .status) != stopped ] || break; sleep 1; done; $R state c | jq -r .status",
+        |command| command.timeout(Duration::from_secs(150)),
+    )
+    .code(0)
+    .out("stopped\n");
+    lab.must("it is deleted", "$R delete c");
+    lab.nothing_left("after a daemon that stands still", &before);
 }
 
 fn refused(lab: &mut Lab) {
