@@ -6,6 +6,7 @@
 //!    Handle ── orders, with the descriptors they need ──▶     inside.rs: puts them into slots, pauses, …
 //!    Cell  ◀── events: built, a stream of the guest, ended ── device thread
 //!    Lender ◀── which file of which layer ─── the file ──▶    device thread, for a composed disk
+//!    log.rs ◀── the console's bytes, in a pipe                every thread
 //! ```
 //!
 //! What a guest can break out into is the right-hand process: it can open nothing, connect to nothing and start nothing
