@@ -108,7 +108,7 @@ fn each_its_own(lab: &mut Lab) {
     lab.step(
         "work is told of who did it: the sandbox's is its own, and what the machine cost",
         r#"took() { ctr task metrics --format json $1 | jq .cpu.usage_usec; }
-        p=$(took pod); b=$(took b); in_ b sh -c 'i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done'; p=$(($(took pod) - p)); b=$(($(took b) - b)); [ $((p * 2)) -lt $b ] || echo pod $p b $b"#,
+        p=$(took pod); b=$(took b); in_ b sh -c 'i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done'; p=$(($(took pod) - p)); b=$(($(took b) - b)); [ $((p * 2)) -lt $b ] || echo pod $p b $b"#,
     )
     .code(0)
     .out("");

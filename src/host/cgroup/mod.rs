@@ -18,7 +18,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+use nix::{
+    sys::{
+        signal::{self, Signal},
+        statfs::{CGROUP2_SUPER_MAGIC, statfs},
+    },
+    unistd::Pid,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +39,9 @@ const MOUNT: &str = "/sys/fs/cgroup";
 
 /// How long a killed VMM may take to leave its cgroup.
 const LEAVE: Duration = Duration::from_secs(10);
+
+/// How long they are waited for before they are killed.
+const GO: Duration = Duration::from_secs(2);
 
 /// How long it may hold no process because some step aside.
 const ASIDE: Duration = Duration::from_secs(5);
@@ -283,12 +292,13 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Removes it, waiting a little for processes that are being killed. One that is gone is as good.
+    /// Removes it, waiting a little for processes that are being killed, and killing what does not go: a file system's back end
+    /// that stands still sees no end of its machine. One that is gone is as good.
     ///
     /// # Errors
     /// [`CgroupError::Remove`].
     pub fn remove(&self) -> Result<(), CgroupError> {
-        let deadline = Instant::now() + LEAVE;
+        let (begun, deadline) = (Instant::now(), Instant::now() + LEAVE);
         for Directory { path, .. } in &self.directories {
             loop {
                 // Left where a VMM was killed at the wrong moment. If one can't be removed, neither can this.
@@ -299,6 +309,9 @@ impl Cgroup {
                     Err(error)
                         if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline =>
                     {
+                        if begun.elapsed() > GO {
+                            kill_all(path);
+                        }
                         thread::sleep(Duration::from_millis(1));
                     }
                     Err(source) => return Err(CgroupError::Remove { path: path.clone(), source }),
@@ -311,6 +324,19 @@ impl Cgroup {
             let _ = systemd::forget(unit);
         }
         Ok(())
+    }
+}
+
+/// Kills every process of a cgroup, unless the caller is one.
+fn kill_all(path: &Path) {
+    let processes = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+    let pids: Vec<i32> = processes.lines().filter_map(|line| line.parse().ok()).collect();
+    // 0: of another pid namespace. The kernel's own file (Linux 5.14) finds them too.
+    let own = std::process::id().cast_signed();
+    if !pids.contains(&own) && write(&path.join("cgroup.kill"), "1").is_err() {
+        for pid in pids.into_iter().filter(|pid| *pid > 0) {
+            let _ = signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
     }
 }
 
