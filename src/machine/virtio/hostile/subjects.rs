@@ -227,12 +227,28 @@ fn daemon(mut stream: UnixStream, wrong: &Mutex<Vec<String>>) -> std::io::Result
     }
 }
 
+/// Ends with its subject: a thread that is about to end looks like a leak to the fuzzer.
+struct Daemon {
+    stream: UnixStream,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
 pub(super) fn fs() -> Subject {
     let (front, back) = UnixStream::pair().unwrap();
     let end = back.try_clone().unwrap();
     let wrong = Arc::new(Mutex::new(Vec::new()));
     let told = Arc::clone(&wrong);
-    thread::spawn(move || daemon(back, &told));
+    let stream = back.try_clone().unwrap();
+    let daemon = Daemon { stream, thread: Some(thread::spawn(move || drop(daemon(back, &told)))) };
     let device = Fs::new("volumes", front).unwrap();
     let host = move |seed: u8| {
         if seed.is_multiple_of(4) {
@@ -240,7 +256,10 @@ pub(super) fn fs() -> Subject {
             let _ = end.shutdown(std::net::Shutdown::Both);
         }
     };
-    let check = move || wrong.lock().unwrap().pop().map_or(Ok(()), Err);
+    let check = move || {
+        let _ends_with_it = &daemon;
+        wrong.lock().unwrap().pop().map_or(Ok(()), Err)
+    };
     let fuse = |seed: u8| words([40, pick(seed, &[1, 3, 26]), u32::from(seed), 0, 1, 0, 0, 0, 0, 0, 0, 0]);
     Subject { heals: false, check: Box::new(check), ..subject(device, fuse, host) }
 }
