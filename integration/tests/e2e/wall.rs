@@ -83,12 +83,12 @@ in_force() {
     lab.step(
         "what they have open is what a machine needs",
         r"for box in box1 box2; do for fd in /proc/$(vmm $box)/fd/*; do readlink $fd; done; done |
-             sed -e 's,^/.*/\(console.log\|scratch.ext4\)$,\1,' -e 's,^/.*(deleted)$,memory,' \
-                 -e 's,^/var/lib/msb-runtime/.*\(/top\|[.]composed\)$,composition,' -e 's/^\(anon_inode\|socket\):.*/\1/' \
+             sed -e 's,^/.*/\(scratch.ext4\)$,\1,' -e 's,^/.*(deleted)$,memory,' \
+                 -e 's,^/var/lib/msb-runtime/.*\(/top\|[.]composed\)$,composition,' -e 's/^\(anon_inode\|pipe\|socket\):.*/\1/' \
                  -e 's,^/var/lib/docker/overlay2/[0-9a-f]*/diff/[^ ]*$,file of a layer,' | sort -u",
     )
     .code(0)
-    .out("/dev/net/tun\n/dev/null\n/dev/vhost-net\nanon_inode\ncomposition\nconsole.log\nfile of a layer\nmemory\nscratch.ext4\nsocket\n");
+    .out("/dev/net/tun\n/dev/null\n/dev/vhost-net\nanon_inode\ncomposition\nfile of a layer\nmemory\npipe\nscratch.ext4\nsocket\n");
     lab.step(
         "no directory, and of the layers and disks nothing to write to but what is the container's",
         "for box in box1 box2; do v=$(vmm $box); for fd in /proc/$v/fd/*; do
