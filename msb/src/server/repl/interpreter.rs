@@ -41,6 +41,8 @@ pub(super) enum Outcome {
     Died(Exit),
 }
 
+/// For an interpreter to start, on a machine that is busy.
+const START: Duration = Duration::from_secs(60);
 /// For an interpreter to heed an interrupt.
 const GRACE: Duration = Duration::from_secs(2);
 /// For what an interpreter wrote before its end.
@@ -79,6 +81,16 @@ impl Interpreter {
             }
         }
         Err(missing.unwrap_or_else(|| Failure::other("there is no interpreter")))
+    }
+
+    /// Waits until it takes code: its own start is none of the code's time, and an interrupt in the midst of it would end it.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub(super) async fn ready(&mut self, lines: &mut Lines) -> io::Result<()> {
+        let (_stays, gone) = oneshot::channel();
+        // One that ended instead is seen by who runs code.
+        self.run("", START, gone, lines).await.map(drop)
     }
 
     /// Whether it is no more.

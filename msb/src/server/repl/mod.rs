@@ -133,7 +133,11 @@ async fn one(
     }
     let interpreter = match slot {
         Some(interpreter) => interpreter,
-        None => slot.insert(Interpreter::begin(&app.engine, key, language).await?),
+        None => {
+            let new = slot.insert(Interpreter::begin(&app.engine, key, language).await?);
+            new.ready(&mut lines).await.map_err(Failure::other)?;
+            new
+        }
     };
     let outcome = interpreter.run(code, limit, gone, &mut lines).await.map_err(Failure::other);
     let timed_out = || format!("Error: Execution timed out after {} seconds", limit.as_secs_f64());
