@@ -169,7 +169,7 @@ fn served(lab: &mut Lab) {
     lab.step(
         "a sandbox of an image that would end at once, and what runs in it",
         r#"rpc sandbox.start '{"sandbox":"one","config":{"image":"busybox","memory":256,"cpus":1,"envs":["A=b"]}}'
-           rpc sandbox.command.run '{"sandbox":"one","command":"sh","args":["-c","echo $A; echo err >&2; exit 3"]}' | jq -c '[.exit_code, .success, [.output[].text]]'
+           rpc sandbox.command.run '{"sandbox":"one","command":"sh","args":["-c","echo $A; echo err >&2; exit 3"]}' | jq -c '[.exit_code, .success, ([.output[].text] | sort)]'
            rpc sandbox.command.run '{"sandbox":"one","command":"ps"}' | jq -r '.output[].text' | grep -c exe
            rpc sandbox.metrics.get '{"sandbox":"one"}' | jq -c '.sandboxes[] | [.name, .running, .memory_usage > 0]'"#,
     )
