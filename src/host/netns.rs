@@ -88,7 +88,9 @@ fn lives(pid: i32, namespace: &Path) -> bool {
         return false;
     }
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    threads.fold(None, |all, thread| Some(all.unwrap_or(true) && is_there(thread.path()))).unwrap_or(false)
+    let mut threads = threads.peekable();
+    // One that has ended meanwhile has none.
+    threads.peek().is_some() && threads.all(|thread| is_there(thread.path()))
 }
 
 /// Puts the calling thread into the namespace at `path`, whoever else is there: for what uses its network beside the

@@ -250,7 +250,7 @@ impl Machine {
 
         let handle = MachineHandle {
             end,
-            gate: Arc::new(Gate::default()),
+            gate: Arc::new(Gate::closed()),
             console,
             vsock: vsock_handle,
             balloon: balloon_handle,
@@ -273,8 +273,6 @@ impl Machine {
     pub fn run(self, filters: Option<&Arc<Filters>>) -> Result<Ended, RunError> {
         let Self { vm: _vm, processors, buses, events, handle } = self;
         vcpu::prepare()?;
-        // Until all are held: none runs yet, so that nobody is waited for.
-        handle.gate.close().map_err(|_| RunError::Thread(std::io::ErrorKind::WouldBlock.into()))?;
         let mut running = Vec::new();
         let mut result = Ok(());
         for processor in processors {
@@ -289,6 +287,7 @@ impl Machine {
         if let (Ok(()), Some(filters)) = (&result, filters) {
             result = filters.hold(Kind::Device).map_err(RunError::Seccomp);
         }
+        // Closed until all are held.
         handle.gate.open();
         if result.is_ok() {
             result = events.run().map_err(RunError::Wait);

@@ -10,10 +10,11 @@ use std::{
     time::Duration,
 };
 
-use super::timely::Timely;
 use msb_agent::protocol::{
     self, Event, Failure, FrameError, FromAgent, Hello, Reply, Request, ToAgent, VERSION,
 };
+
+use super::timely::Timely;
 
 /// How long one answer may take. Generous: an emulated host is a hundred times slower than a real one.
 pub const PATIENCE: Duration = Duration::from_secs(60);

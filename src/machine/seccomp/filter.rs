@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use libc::c_long;
 
 use super::calls::Allowed;
-use crate::bpf::{Compare, Instruction, Label, Program, Target, audit, offset};
+use crate::bpf::{Compare, Instruction, Program, Target, audit, offset};
 
 /// The architecture that this is built for: a call by another one's numbers is none of the list.
 #[cfg(target_arch = "x86_64")]
@@ -21,10 +21,7 @@ pub(super) fn compile(calls: &BTreeMap<c_long, Allowed>, otherwise: u32) -> Vec<
     let mut ranges = vec![(0, Target::Give(otherwise))];
     for (number, allowed) in calls {
         let number = u32::try_from(*number).expect("calls have numbers of their own");
-        let target = match allowed {
-            Allowed::Always => Target::Give(libc::SECCOMP_RET_ALLOW),
-            asked => Target::To(ask(&mut program, asked, otherwise)),
-        };
+        let target = target(&mut program, allowed, otherwise);
         // Nothing lies between a call and the next number.
         ranges.pop_if(|(start, _)| *start == number);
         if ranges.last().is_none_or(|(_, before)| *before != target) {
@@ -40,20 +37,22 @@ pub(super) fn compile(calls: &BTreeMap<c_long, Allowed>, otherwise: u32) -> Vec<
     program.finish()
 }
 
-/// Looks at the argument.
-fn ask(program: &mut Program, allowed: &Allowed, otherwise: u32) -> Label {
-    let (yes, no) = (program.give(libc::SECCOMP_RET_ALLOW), program.give(otherwise));
+/// Where a call leads: to a look at its argument, if that counts.
+fn target(program: &mut Program, allowed: &Allowed, otherwise: u32) -> Target {
+    let ends = |program: &mut Program| (program.give(libc::SECCOMP_RET_ALLOW), program.give(otherwise));
     let (argument, asked) = match allowed {
-        Allowed::Always => return yes,
+        Allowed::Always => return Target::Give(libc::SECCOMP_RET_ALLOW),
         Allowed::OneOf { argument, values } => {
+            let (yes, no) = ends(program);
             let next =
                 values.iter().fold(no, |next, value| program.compare(Compare::Equal, *value, yes, next));
             (*argument, next)
         }
         Allowed::Without { argument, bits } => {
+            let (yes, no) = ends(program);
             let test = program.compare(Compare::Equal, 0, yes, no);
             (*argument, program.mask(*bits, test))
         }
     };
-    program.load(offset::low(argument), asked)
+    Target::To(program.load(offset::low(argument), asked))
 }

@@ -23,7 +23,7 @@ const KICK_AGAIN: Duration = Duration::from_millis(2);
 #[error("The machine's processors do not stand still within {} s: is the host overloaded?", PATIENCE.as_secs())]
 pub struct Stuck;
 
-/// One gate for all processors of a machine. It is open at first.
+/// One gate for all processors of a machine.
 #[derive(Debug, Default)]
 pub(in crate::machine) struct Gate {
     closed: AtomicBool,
@@ -40,6 +40,11 @@ struct Threads {
 }
 
 impl Gate {
+    /// One that is closed at first: nobody has come yet, so that nobody is waited for. The default is open.
+    pub(in crate::machine) fn closed() -> Self {
+        Self { closed: AtomicBool::new(true), ..Self::default() }
+    }
+
     /// Closes it, and returns when every processor stands still. Closed already is as good.
     pub(in crate::machine) fn close(&self) -> Result<(), Stuck> {
         let deadline = Instant::now() + PATIENCE;

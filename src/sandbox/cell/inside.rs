@@ -46,20 +46,19 @@ enum InsideError {
     Thread(#[source] io::Error),
 }
 
-/// Is the VMM's process until its end.
+/// Is the VMM's process until its end. `number` and `room` are those of [`walls::enter`].
 pub(super) fn run(
     config: &MachineConfig,
     disks: &[Lent],
     console: &OwnedFd,
     wires: [&Wire; 3],
     confinement: Confinement,
-    number: u32,
+    (number, room): (u32, u64),
 ) -> ! {
     let [orders, events, files] = wires;
-    let kept = [kept(disks, wires), vec![console.as_fd()]].concat();
-    let built = walls::close_all_but(&kept)
+    let built = walls::close_all_but(&kept(disks, console, wires))
         .map_err(InsideError::from)
-        .and_then(|()| build(config, disks, console, [events, files], confinement, number));
+        .and_then(|()| build(config, disks, console, [events, files], confinement, (number, room)));
     match built {
         Ok((handle, files)) => Machinist { handle, files }.obey(orders),
         Err(error) => {
@@ -77,11 +76,15 @@ fn end() -> ! {
     std::process::exit(0)
 }
 
-fn kept<'a>(disks: &'a [Lent], wires: [&'a Wire; 3]) -> Vec<std::os::fd::BorrowedFd<'a>> {
+fn kept<'a>(
+    disks: &'a [Lent],
+    console: &'a OwnedFd,
+    wires: [&'a Wire; 3],
+) -> Vec<std::os::fd::BorrowedFd<'a>> {
     let disks = disks.iter().map(|disk| match disk {
         Lent::Raw { file, .. } | Lent::Composed { file, .. } => file.as_fd(),
     });
-    wires.into_iter().map(AsFd::as_fd).chain(disks).collect()
+    wires.into_iter().map(AsFd::as_fd).chain([console.as_fd()]).chain(disks).collect()
 }
 
 fn build(
@@ -90,12 +93,11 @@ fn build(
     console: &OwnedFd,
     [events, files]: [&Wire; 2],
     confinement: Confinement,
-    number: u32,
+    (number, room): (u32, u64),
 ) -> Result<(MachineHandle, Arc<Mutex<Wire>>), InsideError> {
     let _ = prctl::set_name(NAME);
     let own = |wire: &Wire| wire.try_clone().map_err(InsideError::Descriptors);
     let (events, files) = (Arc::new(own(events)?), Arc::new(Mutex::new(own(files)?)));
-    let largest = largest(disks).map_err(InsideError::Descriptors)?;
     let disks = disks.iter().map(|disk| open(disk, &files)).collect::<Result<Vec<_>, _>>()?;
     let telling = Arc::clone(&events);
     let called = move |port, stream: UnixStream| {
@@ -112,7 +114,7 @@ fn build(
     };
     let filters = filters.map(|verdict| Arc::new(Filters::new(verdict)));
     if confinement != Confinement::Off {
-        walls::enter(number, largest)?;
+        walls::enter(number, room)?;
     }
     let handle = machine.handle();
     let _ = events.send(&Event::Built { slots: handle.slots() }, &[], true);
@@ -132,11 +134,6 @@ fn build(
     // It waits for nothing else.
     let _ = begin.send(());
     Ok((handle, files))
-}
-
-/// How long the files may be that the machine writes to, in bytes.
-pub(super) fn largest(disks: &[Lent]) -> io::Result<u64> {
-    disks.iter().try_fold(0, |largest, disk| Ok(disk.room()?.max(largest)))
 }
 
 fn open(disk: &Lent, files: &Arc<Mutex<Wire>>) -> Result<OpenDisk, InsideError> {

@@ -71,7 +71,7 @@ const LOOK: Duration = Duration::from_millis(1);
 /// Why there is no machine.
 #[derive(Debug, thiserror::Error)]
 pub enum CellError {
-    /// A disk.
+    /// A disk, or the console's log.
     #[error(transparent)]
     Disk(#[from] BuildError),
     /// No process.
@@ -151,6 +151,8 @@ impl Cell {
         let wires = || Wire::pair().map_err(CellError::Fork);
         let ((orders, ordered), (events, telling), (files, asking)) = (wires()?, wires()?, wires()?);
         let (log, console) = Log::new(console_log(&config.console_log)?).map_err(CellError::Fork)?;
+        let room =
+            disks.iter().try_fold(0, |room, disk| Ok(disk.room()?.max(room))).map_err(CellError::Fork)?;
         let parent = std::process::id();
         let child = || {
             #[allow(unsafe_code, reason = "fork, in a process with one thread")]
@@ -158,18 +160,20 @@ impl Cell {
             match unsafe { fork() }? {
                 ForkResult::Child => {
                     let wires = [&ordered, &telling, &asking];
-                    inside::run(config, &disks, &console, wires, confinement, parent)
+                    inside::run(config, &disks, &console, wires, confinement, (parent, room))
                 }
                 ForkResult::Parent { child } => Ok(child),
             }
         };
         let pid = if confinement == Confinement::Off { child() } else { walls::apart(child) };
         let pid = pid.map_err(CellError::Fork)?;
-        let room = (confinement != Confinement::Off).then(|| inside::largest(&disks)).transpose();
-        let room = room.map_err(CellError::Fork)?;
         // Theirs are the child's alone now: their end is to be seen.
         drop((ordered, telling, asking, disks, console));
-        let handle = Handle::new(orders, Arc::clone(&lender), room.map(|room| (pid, room)));
+        let handle = Handle::new(
+            orders,
+            Arc::clone(&lender),
+            (confinement != Confinement::Off).then_some((pid, room)),
+        );
         let mut cell = Self { pid: Some(pid), handle, events, farewell: None, log: None };
         cell.log = Some(log.keep().map_err(CellError::Fork)?);
         let slots = cell.built()?;
