@@ -4,12 +4,13 @@
 //! Leaves: nothing when all is as said, else one panic that tells every step that went wrong, with the host's logs kept.
 //!
 //! A test is a function of a [`Lab`], written once and run for each runtime: where runc and ours should agree, runc
-//! proves the test first.
+//! proves the test first (`seen.rs`).
 
 mod browser;
 mod lab;
 mod leftovers;
 mod random;
+mod seen;
 mod step;
 mod table;
 
@@ -17,6 +18,7 @@ pub use browser::{CHROMIUM, Page};
 pub use lab::Lab;
 pub use leftovers::Snapshot;
 pub use random::Random;
+pub use seen::{ALL_VARIABLE, prove};
 pub use step::Step;
 pub use table::{DOCKERS_WORDS, Row};
 

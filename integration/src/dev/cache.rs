@@ -49,7 +49,8 @@ impl Inputs {
         Ok(inputs)
     }
 
-    fn hash(self) -> String {
+    /// What stands for all of it.
+    pub fn hash(self) -> String {
         self.0.finalize().iter().take(10).map(|byte| format!("{byte:02x}")).collect()
     }
 }

@@ -1,5 +1,5 @@
 //! `cargo dev soak`: the tests whose length is a number, as long as the promise says; `cargo dev test` has their short form.
-//! And those with runc that `cargo dev test` leaves out.
+//! And what `cargo dev test` does with one of our two shims in turn, with both.
 
 use anyhow::{Context, Result};
 
@@ -8,7 +8,8 @@ use super::test::cargo;
 use crate::host::Fixture;
 
 /// The tests, for nextest's filter.
-const TESTS: &str = "test(/^(soak::|many::(msb::again_and_again|runc)|work::msb::(quick_execs|much_output)|(cri|posix)::runc)/)";
+const TESTS: &str =
+    "test(/^(soak::|many::msb::again_and_again|work::msb::(quick_execs|much_output)|contract::)/)";
 
 /// What `soak` is told. Each count goes to its test by the variable that the test names.
 #[derive(Debug, clap::Args)]

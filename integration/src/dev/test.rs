@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use super::products::forget_cargo;
 use super::{Project, deny};
+use crate::check::ALL_VARIABLE;
 use crate::host::Fixture;
 
 /// Names the file to which a test that cannot run adds a line that says why.
@@ -20,6 +21,9 @@ pub const SKIPPED_VARIABLE: &str = "MSB_SKIPPED";
 pub struct Test {
     /// Only tests whose name contains this, and no checks of format, lints and licences
     filter: Option<String>,
+    /// With runc, also those tests that it has passed as they are; what passes is written down for the next time
+    #[arg(long)]
+    with_runc: bool,
 }
 
 #[derive(Debug, Default, PartialEq, Eq, Clone, Copy)]
@@ -51,7 +55,12 @@ pub fn run(project: &Project, arguments: &Test) -> Result<i32> {
             failures.extend(checks(project)?);
         }
         let skips = tempfile::NamedTempFile::new().context("Cannot make a temporary file")?;
-        let runner = Runner { project, filter: arguments.filter.as_deref(), skips: skips.path() };
+        let runner = Runner {
+            project,
+            filter: arguments.filter.as_deref(),
+            skips: skips.path(),
+            with_runc: arguments.with_runc,
+        };
         eprintln!("== unit tests");
         let mut totals = Totals::default();
         for targets in [
@@ -142,6 +151,8 @@ struct Runner<'a> {
     filter: Option<&'a str>,
     /// Where tests that cannot run say why.
     skips: &'a Path,
+    /// All that can run with runc does.
+    with_runc: bool,
 }
 
 impl Runner<'_> {
@@ -158,6 +169,7 @@ impl Runner<'_> {
         };
         line.extend(targets.iter().chain(&["--locked"]).chain(self.filter.as_slice()));
         let mut child = cargo(self.project, &line)
+            .envs(self.with_runc.then_some((ALL_VARIABLE, "1")))
             .env(SKIPPED_VARIABLE, self.skips)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -3,40 +3,14 @@
 //! Each test is one function, run with runc and with our runtime, each time in a clean host.
 
 /// Makes a test of each function of `both` for each runtime (`module::runc::name`, `module::msb::name`), and of each of
-/// `ours` for our runtime alone. What is `long` takes minutes, and tells nothing new with runc unless the test has changed:
-/// with it, `cargo dev soak` runs it.
+/// `ours` for our runtime alone.
 macro_rules! conformance {
-    (long: [$($long:ident),*], ours: [$($ours:ident),*]) => {
-        #[cfg(test)]
-        mod runc {
-            $(#[test]
-            fn $long() {
-                if std::env::var_os("MSB_SOAK").is_none() {
-                    let test = concat!(module_path!(), "::", stringify!($long));
-                    return integration::dev::test::skipped(test, "with runc `cargo dev soak` runs it");
-                }
-                integration::check::Lab::check(integration::check::Runtime::Runc, super::$long);
-            })*
-        }
-
-        #[cfg(test)]
-        mod msb {
-            $(#[test]
-            fn $long() {
-                integration::check::Lab::check(integration::check::Runtime::Msb, super::$long);
-            })*
-            $(#[test]
-            fn $ours() {
-                integration::check::Lab::check(integration::check::Runtime::Msb, super::$ours);
-            })*
-        }
-    };
     (both: [$($both:ident),*], ours: [$($ours:ident),*]) => {
         #[cfg(test)]
         mod runc {
             $(#[test]
             fn $both() {
-                integration::check::Lab::check(integration::check::Runtime::Runc, super::$both);
+                integration::check::prove(concat!(module_path!(), "::", stringify!($both)), super::$both);
             })*
         }
 

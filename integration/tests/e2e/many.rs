@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use integration::check::{Lab, Runtime};
 
-crate::conformance!(long: [four_at_a_time], ours: [again_and_again]);
+crate::conformance!(both: [four_at_a_time], ours: [again_and_again]);
 
 /// Each reads another thing, tells another thing and ends with another code.
 fn four_at_a_time(lab: &mut Lab) {

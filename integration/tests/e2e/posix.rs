@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use integration::check::{Lab, Runtime};
 
-crate::conformance!(long: [promises], ours: []);
+crate::conformance!(both: [promises], ours: []);
 
 /// Tools of every day, in a directory: a repository and its clone, a database with a log and three writers, a tree of small
 /// files as of a package manager.

@@ -28,7 +28,7 @@ fn made(lab: &mut Lab) {
     );
     lab.must(
         "a container that writes",
-        r#"con web writer '. + {command: ["sh", "-c", "echo out; echo err >&2; mkfifo /f; while :; do read l < /f; echo \"$l\"; done"],
+        r#"con web writer '. + {command: ["sh", "-c", "echo out; echo err >&2; mkfifo /f; while :; do read l < /f && echo \"$l\"; done"],
             envs: [{key: "WHO", value: "writer"}], working_dir: "/tmp",
             mounts: [{container_path: "/share", host_path: "/root/share"}]}'"#,
     );

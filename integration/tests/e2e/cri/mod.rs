@@ -7,7 +7,7 @@ mod sandbox_api;
 
 use integration::check::{Lab, Runtime};
 
-crate::conformance!(long: [walk], ours: [walk_by_sandbox_api]);
+crate::conformance!(both: [walk], ours: [walk_by_sandbox_api]);
 
 /// What users run on their nodes, and what it appends to containerd's configuration.
 const INSTALLER: &str = include_str!("../../../../shim/kubernetes/install.sh");
