@@ -14,6 +14,9 @@ use super::packages;
 use crate::host::{Fixture, Item, Setup, VirtualHost, base, fixture, image};
 use crate::kernel;
 
+/// Names another of cargo's profiles for `msb`: with that of the tests, `dev`, all that it consists of is there already.
+const PRODUCT_PROFILE_VARIABLE: &str = "MSB_PRODUCT_PROFILE";
+
 /// Whether a program needs the C library of the system that it runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Link {
@@ -109,9 +112,10 @@ impl Project {
 
     /// The product's command line. It asks the system for names, which a static program can't.
     pub fn msb(&self) -> Result<PathBuf> {
-        let inputs = self.sources(&["src", "msb/Cargo.toml", "msb/src"])?.text("dynamic");
-        self.cargo("msb", inputs, &["--profile=product", "--package", "msb"], Link::Dynamic)
-            .map(|folder| folder.join("msb"))
+        let profile = std::env::var(PRODUCT_PROFILE_VARIABLE).unwrap_or_else(|_| "product".to_owned());
+        let inputs = self.sources(&["src", "msb/Cargo.toml", "msb/src"])?.text("dynamic").text(&profile);
+        let arguments = [&format!("--profile={profile}"), "--package", "msb"];
+        self.cargo("msb", inputs, &arguments, Link::Dynamic).map(|folder| folder.join("msb"))
     }
 
     /// The guest kernel; some minutes the first time.
@@ -309,7 +313,11 @@ impl Project {
                 command.arg("--target-dir").arg(&built);
             }
             let profile = arguments.iter().find_map(|argument| argument.strip_prefix("--profile="));
-            built.push(profile.unwrap_or(if arguments.contains(&"--release") { "release" } else { "debug" }));
+            built.push(match profile {
+                None if arguments.contains(&"--release") => "release",
+                None | Some("dev") => "debug",
+                Some(other) => other,
+            });
             forget_cargo(&mut command);
             let status = command.stdin(Stdio::null()).status().context("Cannot run cargo")?;
             if !status.success() {

@@ -79,7 +79,7 @@ fn few(lab: &mut Lab, controller: &str, limits: &str, suffix: &str, unit: &str) 
            echo +{controller} > /sys/fs/cgroup/cgroup.subtree_control 2> /dev/null
            mkdir -p /sys/fs/cgroup/few/e2e /sys/fs/cgroup/few/callers; echo +{controller} > /sys/fs/cgroup/few/cgroup.subtree_control
            for n in {limits}; do
-               echo $n{suffix} > /sys/fs/cgroup/few/{controller}.max
+               echo ${{n}}{suffix} > /sys/fs/cgroup/few/{controller}.max
                tried "$n {unit}" sh -c "echo \$\$ > /sys/fs/cgroup/few/callers/cgroup.procs; exec $R run --bundle /root/c c"
            done
            echo $good $bad >&2; [ $good != 0 ] || cat /root/tried.err /sys/fs/cgroup/few/*.events >&2; find /sys/fs/cgroup/few -mindepth 1 -depth -type d -exec rmdir {{}} +; rmdir /sys/fs/cgroup/few"#
