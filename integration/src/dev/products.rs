@@ -14,8 +14,8 @@ use super::packages;
 use crate::host::{Fixture, Item, Setup, VirtualHost, base, fixture, image};
 use crate::kernel;
 
-/// Names another of cargo's profiles for `msb`: with that of the tests, `dev`, all that it consists of is there already.
-const PRODUCT_PROFILE_VARIABLE: &str = "MSB_PRODUCT_PROFILE";
+/// Set, `msb` is what its own tests are built with, which costs nothing more.
+const AS_TESTED_VARIABLE: &str = "MSB_AS_TESTED";
 
 /// Whether a program needs the C library of the system that it runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,10 +112,15 @@ impl Project {
 
     /// The product's command line. It asks the system for names, which a static program can't.
     pub fn msb(&self) -> Result<PathBuf> {
-        let profile = std::env::var(PRODUCT_PROFILE_VARIABLE).unwrap_or_else(|_| "product".to_owned());
-        let inputs = self.sources(&["src", "msb/Cargo.toml", "msb/src"])?.text("dynamic").text(&profile);
-        let arguments = [&format!("--profile={profile}"), "--package", "msb"];
-        self.cargo("msb", inputs, &arguments, Link::Dynamic).map(|folder| folder.join("msb"))
+        let arguments: &[&str] = if std::env::var_os(AS_TESTED_VARIABLE).is_some() {
+            // The packages, targets and so features that `cargo dev test` has: nothing is compiled for this alone.
+            &["--profile=dev", "--workspace", "--exclude", "integration", "--tests", "--bin", "msb"]
+        } else {
+            &["--profile=product", "--package", "msb"]
+        };
+        let inputs = self.sources(&["src", "msb/Cargo.toml", "msb/src"])?.text("dynamic");
+        let inputs = arguments.iter().fold(inputs, Inputs::text);
+        self.cargo("msb", inputs, arguments, Link::Dynamic).map(|folder| folder.join("msb"))
     }
 
     /// The guest kernel; some minutes the first time.
