@@ -2,7 +2,7 @@
 //! left, and nothing that a container wrote is lost.
 //!
 //! The steps are not known here: a first run under strace tells which system calls there are, and then each run is killed
-//! by strace at the next of them, before the call is done. Half of them, two of four: `cargo dev soak` takes all.
+//! by strace at the next of them, before the call is done.
 
 use std::time::Duration;
 
@@ -11,7 +11,6 @@ use integration::check::Lab;
 crate::conformance!(both: [], ours: [delete_is_killed, create_is_killed]);
 
 /// `points LOG` names each call in a log that changes something or talks to somebody: its name, and which one of that name.
-/// `some` leaves those lines that are tried.
 /// `killed CALL NUMBER COMMAND…` runs a command that dies there; it is true if it did.
 /// `left` prints what must not be there when the container is gone.
 const STEPS: &str = r#"
@@ -21,7 +20,6 @@ clone,clone3,vfork,wait4,socketpair,connect,bind,sendto,sendmsg,recvfrom,recvmsg
 points() {
     sed -n 's/^\([a-z0-9_]*\)(/\1 (/p' $1 | awk '{ n[$1]++; if ($1 !~ /^open/ || /O_CREAT/) print $1, n[$1] }'
 }
-some() { awk -v soak=$SOAK 'soak || NR % 4 < 2'; }
 killed() {
     call=$1; number=$2; shift 2
     strace -qq -o /dev/null -e trace=$call -e inject=$call:signal=KILL:when=$number "$@" > /root/killed.out 2>&1 < /dev/null
@@ -36,20 +34,11 @@ left() {
 }
 "#;
 
-fn steps(lab: &mut Lab) {
-    lab.define(&format!("SOAK={}", u8::from(soak())));
-    lab.define(STEPS);
-}
-
-fn soak() -> bool {
-    std::env::var_os("MSB_SOAK").is_some()
-}
-
 /// A container that has written and ended, put back as it was before each `delete`. At some steps the host goes down as well,
 /// and it is the next `create` that finds the disk.
 fn delete_is_killed(lab: &mut Lab) {
     lab.define(crate::direct::BUNDLE);
-    steps(lab);
+    lab.define(STEPS);
     lab.define(
         r#"
         again() {
@@ -86,7 +75,7 @@ fn delete_is_killed(lab: &mut Lab) {
         "what delete does when nobody kills it",
         r#"strace -o log -e trace=$calls $R delete c; look > expected; [ -z "$(left)" ]
            ! [ -e c/rootfs/gone ] && ! [ -e c/rootfs/d/2 ] && grep -q again c/rootfs/d/3 && ! [ -e c/rootfs/old ] && [ -p c/rootfs/p ]
-           points log | awk '{ print $0, (NR % 16 == 0 || $1 == "unlinkat" && NR % 2) ? "down" : "up" }' | some > points"#,
+           points log | awk '{ print $0, (NR % 16 == 0 || $1 == "unlinkat" && NR % 2) ? "down" : "up" }' > points"#,
     );
     lab.step_with(
         "killed at each step",
@@ -109,13 +98,13 @@ fn delete_is_killed(lab: &mut Lab) {
     )
     .code(0)
     .out("")
-    .err_is("most of at least fifty deletes were killed, or of half as many", mostly_killed);
+    .err_is("most of at least fifty deletes were killed", mostly_killed);
 }
 
 /// Of an image that nobody has composed yet, in an overlay; with what `start` does at the end.
 fn create_is_killed(lab: &mut Lab) {
     lab.define(crate::direct::BUNDLE);
-    steps(lab);
+    lab.define(STEPS);
     lab.must(
         "a bundle on an overlay",
         r#"bundle c sh -c 'read line; echo $line > /line; sync'
@@ -128,7 +117,7 @@ fn create_is_killed(lab: &mut Lab) {
     lab.must(
         "what run does when nobody kills it",
         "strace -o log -e trace=$calls $R run --detach --bundle c c > out 2>&1 < /dev/null
-         $R delete --force c; [ -z \"$(left)\" ]; points log | some > points; rm -rf upper/*",
+         $R delete --force c; [ -z \"$(left)\" ]; points log > points; rm -rf upper/*",
     );
     lab.step_with(
         "killed at each step",
@@ -144,12 +133,12 @@ fn create_is_killed(lab: &mut Lab) {
     )
     .code(0)
     .out("")
-    .err_is("most of at least thirty creates were killed, or of half as many", |text| {
+    .err_is("most of at least thirty creates were killed", |text| {
         mostly_killed(text)
             || text
                 .trim()
                 .split_once(' ')
-                .is_some_and(|(all, killed)| number(killed) >= least(30) && number(all) < least(50))
+                .is_some_and(|(all, killed)| number(killed) >= 30 && number(all) < 50)
     });
     lab.step(
         "the next one runs, and what it writes comes back",
@@ -170,13 +159,8 @@ fn create_is_killed(lab: &mut Lab) {
 fn mostly_killed(text: &str) -> bool {
     text.trim().split_once(' ').is_some_and(|(all, killed)| {
         let (all, killed) = (number(all), number(killed));
-        all >= least(50) && killed * 10 >= all * 9
+        all >= 50 && killed * 10 >= all * 9
     })
-}
-
-/// Of so many when all are tried.
-fn least(all: u32) -> u32 {
-    if soak() { all } else { all / 2 }
 }
 
 fn number(text: &str) -> u32 {

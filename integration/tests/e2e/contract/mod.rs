@@ -3,8 +3,7 @@
 //! difference that is not listed fails; so does one that is listed and no longer there.
 //!
 //! Ours has two callers: runc's shim, which runs `msb-runtime`, and our own. Steps are compared by one and the other in
-//! turn, which costs what one of them does and has both in each list. What each of them does itself (lives, failures, what is
-//! done later, ctr) is compared by both in `cargo dev soak`.
+//! turn, which costs what one of them does and has both in each list; `cargo dev soak` takes both for each.
 
 mod ctr;
 mod differences;
@@ -71,20 +70,20 @@ plain() {
 "#;
 
 fn process(lab: &mut Lab) {
-    in_turn(lab, docker::FUNCTIONS, docker::PROCESS);
+    compare(lab, &[MSB, SHIM], docker::FUNCTIONS, docker::PROCESS);
 }
 
 fn options(lab: &mut Lab) {
-    in_turn(lab, docker::FUNCTIONS, docker::OPTIONS);
+    compare(lab, &[MSB, SHIM], docker::FUNCTIONS, docker::OPTIONS);
 }
 
 fn namespaces(lab: &mut Lab) {
-    in_turn(lab, docker::FUNCTIONS, shares::NAMESPACES);
+    compare(lab, &[MSB, SHIM], docker::FUNCTIONS, shares::NAMESPACES);
 }
 
 fn shared(lab: &mut Lab) {
     lab.define(shares::FUNCTIONS);
-    in_turn(lab, docker::FUNCTIONS, shares::SHARED);
+    compare(lab, &[MSB, SHIM], docker::FUNCTIONS, shares::SHARED);
 }
 
 fn lifecycle(lab: &mut Lab) {
@@ -112,22 +111,15 @@ fn by_ctr(lab: &mut Lab) {
     compare(lab, &[MSB, SHIM], ctr::FUNCTIONS, ctr::STEPS);
 }
 
-/// Each step by all of `ours`, or by one of them in turn in what is no soak. `functions`: those that the steps use, `events`,
-/// and `clear`, which leaves none of their containers.
+/// Each step by one of `ours` in turn, in a soak by all of them. `functions`: those that the steps use, `events`, and `clear`,
+/// which leaves none of their containers.
 fn compare(lab: &mut Lab, ours: &[Named], functions: &str, steps: &[Step]) {
-    if std::env::var_os("MSB_SOAK").is_none() && ours.len() > 1 {
-        return in_turn(lab, functions, steps);
+    lab.define(PLAIN);
+    lab.define(functions);
+    let all = std::env::var_os("MSB_SOAK").is_some();
+    for (step, in_turn) in steps.iter().zip(ours.iter().cycle()) {
+        one(lab, if all { ours } else { std::slice::from_ref(in_turn) }, step);
     }
-    lab.define(PLAIN);
-    lab.define(functions);
-    steps.iter().for_each(|step| one(lab, ours, step));
-}
-
-/// Every other step below runc's shim, and the others by our own.
-fn in_turn(lab: &mut Lab, functions: &str, steps: &[Step]) {
-    lab.define(PLAIN);
-    lab.define(functions);
-    steps.iter().zip([MSB, SHIM].iter().cycle()).for_each(|(step, ours)| one(lab, &[*ours], step));
 }
 
 fn one(lab: &mut Lab, ours: &[Named], (name, script): &Step) {
