@@ -74,7 +74,7 @@ impl Assets {
             nics: 4,
             spare_disks: 0,
             throttles: Throttles::default(),
-            host_ports: vec![protocol::CHANNEL_PORT, protocol::NAMES_PORT],
+            host_ports: vec![protocol::CHANNEL_PORT, protocol::NAMES_PORT, protocol::TIME_PORT],
             console_log: directory.join("console.log"),
         }
     }

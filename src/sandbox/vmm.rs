@@ -10,6 +10,7 @@ use std::{
 
 use msb_agent::protocol::{
     CHANNEL_PORT, Container, ExitStatus, Failure, FrameError, NAMES_PORT, ProcessId, Reply, Request,
+    TIME_PORT,
 };
 use nix::{errno::Errno, unistd};
 
@@ -340,8 +341,10 @@ fn supervise(
             }
             Some(Asks::Machine) => {
                 // That it has ended is seen at the agent's channel, behind what the agent still said.
-                if let Some(News::Stream(NAMES_PORT, stream)) = sandbox.cell.news(Duration::ZERO) {
-                    let _ = sandbox.questions.try_send(stream);
+                match sandbox.cell.news(Duration::ZERO) {
+                    Some(News::Stream(NAMES_PORT, stream)) => drop(sandbox.questions.try_send(stream)),
+                    Some(News::Stream(TIME_PORT, stream)) => serve::tell_time(stream),
+                    Some(News::Stream(..) | News::Ended(_)) | None => {}
                 }
             }
             Some(Asks::Control) => {

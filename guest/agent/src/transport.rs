@@ -7,7 +7,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
-use msb_agent::protocol::{CHANNEL_PORT, NAMES_PORT, STREAM_PORT};
+use msb_agent::protocol::{CHANNEL_PORT, NAMES_PORT, STREAM_PORT, TIME_PORT};
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, Shutdown, SockFlag, SockType, SockaddrLike, UnixAddr, VsockAddr, bind, connect,
@@ -92,7 +92,16 @@ impl Listener {
 
 /// To who answers questions about names.
 pub fn names() -> Result<File, Errno> {
-    connected(AddressFamily::Vsock, &VsockAddr::new(libc::VMADDR_CID_HOST, NAMES_PORT)).map(File::from)
+    service(NAMES_PORT)
+}
+
+/// To who tells the time.
+pub fn time() -> Result<File, Errno> {
+    service(TIME_PORT)
+}
+
+fn service(port: u32) -> Result<File, Errno> {
+    connected(AddressFamily::Vsock, &VsockAddr::new(libc::VMADDR_CID_HOST, port)).map(File::from)
 }
 
 /// Tells the other side that nothing more will come; what was sent is still delivered.

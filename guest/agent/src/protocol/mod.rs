@@ -11,6 +11,7 @@
 //!  a port    host  ── connects ──▶ guest port 1025     StreamHello, then CONNECTED from the agent, then raw bytes, or
 //!                                                      datagrams, each behind its length
 //!  names     agent ── connects ──▶ host port 1026      one question about a name, and its answer
+//!  the time  agent ── connects ──▶ host port 1027      the host says it, and closes the stream
 //! ```
 //!
 //! A channel speaks of one container: the one that was made on it, else the one that was entered, else the guest's first.
@@ -63,6 +64,10 @@ pub const CHANNEL_PORT: u32 = 1024;
 /// vsock port of the host that answers questions about names: a [`NameQuestion`] byte, then the question, and the answer
 /// back, each behind its length in two bytes, most significant first.
 pub const NAMES_PORT: u32 = 1026;
+
+/// vsock port of the host that tells its `CLOCK_REALTIME`: nanoseconds since 1970 as a `u64`, little endian. For guests whose
+/// hypervisor can't say it.
+pub const TIME_PORT: u32 = 1027;
 
 /// vsock port on which the agent accepts streams: of stdio, and to ports of the guest.
 pub const STREAM_PORT: u32 = 1025;
