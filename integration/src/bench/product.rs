@@ -1,5 +1,6 @@
-//! The product: commands in a sandbox over HTTP, some at a time, beside `docker exec`; and many sandboxes at once beside
-//! `docker run`, with what each keeps of memory. In instructions.
+//! The product: commands in a sandbox over HTTP, some at a time, beside `docker exec`, in instructions; and many sandboxes at
+//! once beside `docker run`, with what each keeps of memory, by the wall's clock: so many guests that start together are
+//! enough for the fault that [`super::turns`] tells of, and no host counted its instructions to the end.
 
 use std::time::Duration;
 
@@ -24,10 +25,11 @@ const PATIENCE: Duration = Duration::from_secs(1500);
 /// Of memory, in MiB: the machine's, or the container's limit.
 const LIMIT: u32 = 128;
 
+/// Docker, and an image for both.
+const IMAGE: &str = "set -eu; systemctl start containerd docker; docker save busybox | msb load > /dev/null";
+
 const PREPARE: &str = r#"
 set -eu
-systemctl start containerd docker
-docker save busybox | msb load > /dev/null
 docker run -d --name bench-runc --network none --runtime=runc busybox sleep 100000 > /dev/null
 msb server start --dev > /bench/server.log 2>&1 < /dev/null &
 until msb server health > /dev/null 2>&1; do sleep 0.3; done
@@ -44,14 +46,14 @@ vmms() { for pid in $(pgrep -f '^msb-runtime vmm|^msb vmm'); do host-measure mem
 
 /// Print how long all took, in nanoseconds, and what they keep, in KiB.
 const SANDBOXES: &str = r#"
-msb rm -f bench > /dev/null; began=$(date +%s%N)
+began=$(date +%s%N)
 for i in $(seq COUNT); do msb run -d --name many$i --network none -m LIMITm busybox sleep 100000 > /dev/null & done; wait
 [ $(msb ps -q | wc -l) = COUNT ]; echo $(($(date +%s%N) - began))
 sleep 40; vmms overhead_kib; vmms guest_kib; kept 'msb keep'
 msb rm -f $(msb ps -q) > /dev/null
 "#;
 const CONTAINERS: &str = r#"
-docker rm -f bench-runc > /dev/null; began=$(date +%s%N)
+began=$(date +%s%N)
 for i in $(seq COUNT); do docker run -d --name many$i --network none --runtime=runc -m LIMITm busybox sleep 100000 > /dev/null & done; wait
 [ $(docker ps -q | wc -l) = COUNT ]; echo $(($(date +%s%N) - began))
 sleep 20; kept 'sleep 100000'; echo 0; kept /usr/bin/containerd-shim-runc-v2
@@ -64,32 +66,45 @@ struct Asked {
     all_ns: Vec<u64>,
 }
 
-/// Measures all in `host`, which [`super::cases::prepare`] has prepared.
+/// What a script says that succeeds.
+fn said(host: &VirtualHost, script: &str, what: &str) -> Result<String> {
+    let script = format!("export MICROSANDBOX_HOME=/bench/home\n{script}");
+    let output = host.sh(&script).timeout(Some(PATIENCE)).run()?;
+    ensure!(output.code == 0, "{what}: {}", output.err());
+    Ok(output.out())
+}
+
+/// Measures what is asked of one sandbox in `host`, which [`super::cases::prepare`] has prepared.
 ///
 /// # Errors
 /// The first command that can't be run or does not end as it should.
 pub fn measure(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str)) -> Result<()> {
-    let run = |script: &str, what: &str| -> Result<String> {
-        let script = format!("export MICROSANDBOX_HOME=/bench/home\n{script}");
-        let output = host.sh(&script).timeout(Some(PATIENCE)).run()?;
-        ensure!(output.code == 0, "{what}: {}", output.err());
-        Ok(output.out().to_owned())
-    };
     progress("the product's server");
     let written = host.sh("cat > /bench/product.py").stdin(SCRIPT.as_bytes().to_vec()).run()?;
     ensure!(written.code == 0, "{}", written.err());
-    run(PREPARE, "The product can't be started")?;
+    said(host, &format!("{IMAGE}\n{PREPARE}"), "The product can't be started")?;
     let turns = if report.brief { &TURNS_BRIEF[..] } else { &TURNS };
     for (name, what) in [("sandbox.command.run", "rpc"), ("docker exec, runc", "docker exec bench-runc true")]
     {
         for (threads, count) in turns {
             let case = format!("{name}, {threads} at a time");
             progress(&case);
-            let told = run(&format!("python3 /bench/product.py {threads} {count} {what}"), &case)?;
+            let told = said(host, &format!("python3 /bench/product.py {threads} {count} {what}"), &case)?;
             let Asked { took_ns, all_ns } = serde_json::from_str(&told).with_context(|| case.clone())?;
             report.rates.push((case, Rate::of(took_ns, &all_ns)));
         }
     }
+    let stop =
+        "msb rm -f bench > /dev/null; docker rm -f bench-runc > /dev/null; msb server stop > /dev/null";
+    said(host, stop, "The server can't be stopped").map(drop)
+}
+
+/// Measures many at once in `host`, whose clock is the wall's.
+///
+/// # Errors
+/// As [`measure`].
+pub fn many(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str)) -> Result<()> {
+    said(host, IMAGE, "The product can't be prepared")?;
     let [whole, brief] = MANY;
     let count = if report.brief { brief } else { whole };
     for (name, script) in [("msb run -d", SANDBOXES), ("docker run -d, runc", CONTAINERS)] {
@@ -97,7 +112,7 @@ pub fn measure(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str))
         progress(&case);
         let script = format!("{FUNCTIONS}\n{script}");
         let script = script.replace("COUNT", &count.to_string()).replace("LIMIT", &LIMIT.to_string());
-        let told = run(&script, &case)?;
+        let told = said(host, &script, &case)?;
         let numbers: Vec<u64> = told
             .lines()
             .map(str::parse)
@@ -108,5 +123,5 @@ pub fn measure(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str))
         let (own_kib, guest_kib, keeper_kib) = (each(own), each(guest), each(keeper));
         report.many.push((case, Many { took_ns, own_kib, guest_kib, keeper_kib }));
     }
-    run("msb server stop > /dev/null", "The server can't be stopped").map(drop)
+    Ok(())
 }

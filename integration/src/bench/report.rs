@@ -105,6 +105,7 @@ impl Report {
     pub fn join(&mut self, timed: Self) {
         self.standstills += timed.standstills;
         (self.disks, self.network, self.volumes) = (timed.disks, timed.network, timed.volumes);
+        self.many = timed.many;
     }
 
     /// One more command.

@@ -62,7 +62,7 @@ pub fn run(project: &Project, bench: &Bench) -> Result<i32> {
     let instructions = [Part::Start, Part::Callers, Part::Shim, Part::Product, Part::Roots]
         .iter()
         .any(|part| bench.has(*part));
-    let wall = [Part::Volumes, Part::Disks, Part::Network].iter().any(|part| bench.has(*part));
+    let wall = [Part::Volumes, Part::Product, Part::Disks, Part::Network].iter().any(|part| bench.has(*part));
     let count = |report: &mut Report| -> Result<Option<Outcome>> {
         let measure = |report: &mut Report| by_instructions(project, &build, bench, report);
         instructions.then(|| again(report, measure)).transpose()
@@ -167,13 +167,14 @@ fn by_instructions(project: &Project, build: &Build, bench: &Bench, report: &mut
     Ok((host, measured))
 }
 
-/// Volumes, the guest's disks and its network, in a host whose clock is the wall's.
+/// Volumes, many sandboxes at once, the guest's disks and its network, in a host whose clock is the wall's.
 fn by_the_wall(project: &Project, build: &Build, bench: &Bench, report: &mut Report) -> Result<Outcome> {
     let item = |source, target: &str, mode| Item { source, target: target.into(), mode };
     let (guest_net, net) = project.guest_net()?;
     let (guest_io, io) = project.guest_io()?;
-    let mut payload = build.payload();
+    let mut payload = if bench.has(Part::Product) { project.shipped()? } else { build.payload() };
     payload.extend([
+        item(project.host_program("host-measure")?, "/usr/local/bin/host-measure", 0o755),
         item(project.machine_program()?, "/usr/local/bin/boot", 0o755),
         item(guest_io, "/usr/lib/msb/guest-io", 0o644),
         item(io, "/usr/local/bin/guest-io", 0o755),
@@ -187,6 +188,9 @@ fn by_the_wall(project: &Project, build: &Build, bench: &Bench, report: &mut Rep
     let mut measure = || {
         if bench.has(Part::Volumes) {
             volumes::measure(&host, report, &progress)?;
+        }
+        if bench.has(Part::Product) {
+            product::many(&host, report, &progress)?;
         }
         if bench.has(Part::Disks) {
             disks::measure(&host, report, &progress)?;

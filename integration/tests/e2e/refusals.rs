@@ -206,6 +206,13 @@ fn doctor(lab: &mut Lab) {
     .out_has("FAIL  virtiofsd: /usr/libexec/virtiofsd is version 1.6.1, and 1.10 is the oldest")
     .out_has("FAIL  virtiofsd: /usr/libexec/virtiofsd does not say what version")
     .err("");
+    lab.step(
+        "a process that may not change its user",
+        "setpriv --bounding-set -setuid --inh-caps -setuid $R doctor",
+    )
+    .code(1)
+    .out_has("FAIL  walls: The VMM can't be confined (give up its user)")
+    .err("");
     lab.step("not root", "setpriv --reuid 1000 --regid 1000 --clear-groups $R doctor")
         .code(1)
         .out_has("FAIL  user: ")

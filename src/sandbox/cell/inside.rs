@@ -72,7 +72,7 @@ pub(super) fn run(
 
 /// Ends this process without looking back: nothing of its parent's, of which it has a copy, is to be done twice.
 #[allow(clippy::exit, reason = "a forked process ends here")]
-fn end() -> ! {
+pub(super) fn end() -> ! {
     std::process::exit(0)
 }
 

@@ -72,12 +72,15 @@ fn inside(writer: std::os::fd::BorrowedFd, filters: &Filters, number: u32) -> ! 
     let held = walled
         .map_err(|error: WallError| super::super::chain(&error))
         .and_then(|()| filters.hold(Kind::Main).map_err(|error| super::super::chain(&error)));
-    let said = match held {
-        Ok(()) => vec![FINE],
-        Err(reason) => format!("-{reason}").into_bytes(),
+    let (words, fine) = match held {
+        Ok(()) => (vec![FINE], true),
+        Err(reason) => (format!("-{reason}").into_bytes(), false),
     };
-    let mut out = writer.try_clone_to_owned().map(File::from);
-    let _ = out.as_mut().map(|out| out.write_all(&said));
+    let _ = writer.try_clone_to_owned().map(File::from).and_then(|mut out| out.write_all(&words));
+    if !fine {
+        // Who reads waits for the end.
+        super::inside::end();
+    }
     loop {
         // Until it is killed; a pause(2) is on no list.
         std::thread::sleep(std::time::Duration::from_secs(1));
