@@ -12,21 +12,24 @@ use super::{DiskConfig, MachineConfig, Settings, Size, Throttles};
 /// The guest's kernel and initramfs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assets {
-    /// Uncompressed ELF kernel.
+    /// Uncompressed kernel: an ELF file, or on aarch64 an `Image`.
     pub kernel: PathBuf,
     /// cpio archive whose `/init` is the agent.
     pub initramfs: PathBuf,
 }
 
 /// What our kernel is told beyond the machine's own words; `guest/kernel/README.md` has what each saves.
-const KERNEL_WORDS: [&str; 6] = [
+const KERNEL_WORDS: &[&str] = &[
     // No watchdog over a clock that KVM keeps.
+    #[cfg(target_arch = "x86_64")]
     "tsc=reliable",
     // Lock prefixes are not patched away: with one processor that is most of the patching.
+    #[cfg(target_arch = "x86_64")]
     "noreplace-smp",
     // Mounts, namespaces and cgroups wait for RCU: microseconds in place of ticks.
     "rcupdate.rcu_expedited=1",
     // The mitigation is not compiled in; an AMD processor would get a warning.
+    #[cfg(target_arch = "x86_64")]
     "spec_rstack_overflow=off",
     // No interface dummy0 that nobody asked for.
     "dummy.numdummies=0",
@@ -66,7 +69,7 @@ impl Assets {
             shared_memory: false,
             kernel: self.kernel.clone(),
             initramfs: self.initramfs.clone(),
-            kernel_args: KERNEL_WORDS.map(str::to_owned).into_iter().chain(kernel_args).collect(),
+            kernel_args: KERNEL_WORDS.iter().map(|word| (*word).to_owned()).chain(kernel_args).collect(),
             disks,
             file_system: None,
             // Each is a device that the guest looks at while it starts, and takes one of the interrupt lines that images

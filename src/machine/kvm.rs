@@ -3,7 +3,7 @@
 //! Enters: nothing. Leaves: a [`Kvm`] that has all we need, or a [`KvmProblem`].
 //!
 //! Some `/dev/kvm` only emulate the guest's kernel mode and lack instructions that every kernel uses. Recognising that
-//! takes a run of a few instructions ([`boot::check_x86_64`]): in a throw-away machine by [`probe`] (creating and
+//! takes a run of a few instructions ([`boot::check`]): in a throw-away machine by [`probe`] (creating and
 //! destroying one costs about a millisecond and waits for the host's RCU, too much for each container), and on the
 //! first processor of each real machine, in its own thread, before it boots (a few microseconds).
 
@@ -117,21 +117,15 @@ fn opening(errno: i32) -> KvmProblem {
 /// `doctor`; takes a millisecond of work and some tens of waiting.
 pub fn probe() -> Result<(), KvmProblem> {
     let kvm = open()?;
-    let vm = kvm.create_vm().map_err(KvmProblem::refused("create a virtual machine"))?;
+    let vm = vcpu::setup::machine(&kvm)?;
     let memory = memory::reserve(memory::MIN_MIB, Backing::Anonymous)
         .and_then(|memory| memory::register(&vm, &memory).map(|()| memory))
         .map_err(|_| KvmProblem::Refused {
             what: "take memory for a virtual machine",
             errno: libc::ENOMEM,
         })?;
-    let mut processor = vm.create_vcpu(0).map_err(KvmProblem::refused("create a processor"))?;
-    let cpuid = vcpu::cpuid::supported(&kvm)?;
-    vcpu::cpuid::apply(&processor, &cpuid, 0, 1)?;
-    boot::check::prepare(&memory).map_err(|_| KvmProblem::Refused {
-        what: "take memory for a virtual machine",
-        errno: libc::EFAULT,
-    })?;
-    boot::check::run(&mut processor)
+    let mut processors = vcpu::setup::processors(&kvm, &vm, 1)?;
+    processors.iter_mut().try_for_each(|processor| boot::check::probe(&memory, processor))
 }
 
 #[cfg(test)]

@@ -6,10 +6,18 @@
 
 /// Begin of RAM; Linux wants it aligned to 2 MiB and the device tree says where it is.
 pub const RAM_START: u64 = 0x8000_0000;
-/// Distributor of the GICv3, below the devices.
-pub const GIC_DISTRIBUTOR: u64 = 0x0800_0000;
-/// Redistributors, 128 KiB each.
-pub const GIC_REDISTRIBUTORS: u64 = 0x080a_0000;
+/// The device tree: aligned to 8 bytes, at most [`DEVICE_TREE_SIZE`] long (Documentation/arch/arm64/booting.rst, section 2).
+pub const DEVICE_TREE: u64 = RAM_START;
+/// See [`DEVICE_TREE`].
+pub const DEVICE_TREE_SIZE: usize = 2 << 20;
+/// The kernel, at a multiple of 2 MiB; what is below it is RAM like all other.
+pub const KERNEL: u64 = RAM_START + 0x20_0000;
+/// Code of the check that a processor runs at all (`boot/check_aarch64.rs`).
+pub const CHECK: u64 = RAM_START;
+/// Distributor of the GICv3, below the devices, and its size.
+pub const GIC_DISTRIBUTOR: (u64, u64) = (0x0800_0000, 0x1_0000);
+/// First redistributor, and the size of each.
+pub const GIC_REDISTRIBUTORS: (u64, u64) = (0x080a_0000, 0x2_0000);
 /// Register window of the first virtio device.
 pub const VIRTIO_START: u64 = 0x1000_0000;
 /// Size of each window.

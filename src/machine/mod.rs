@@ -19,12 +19,14 @@ pub mod handle;
 pub mod irq;
 pub mod kvm;
 pub mod memory;
-mod reset;
 mod seccomp;
 pub mod serial;
 pub mod vcpu;
 pub mod virtio;
 
+#[cfg_attr(target_arch = "x86_64", path = "board_x86_64.rs")]
+#[cfg_attr(target_arch = "aarch64", path = "board_aarch64.rs")]
+mod board;
 pub mod boot;
 #[cfg_attr(target_arch = "x86_64", path = "layout_x86_64.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "layout_aarch64.rs")]
@@ -43,11 +45,11 @@ use thiserror::Error;
 use vm_memory::{GuestAddress, GuestMemoryMmap, MmapRegion};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
+use self::boot::Boot;
 use self::events::EventLoop;
 pub use self::handle::{ConnectError, Ended, MachineHandle, SlotError, monotonic_ns};
 use self::handle::{End, Slot};
 use self::memory::Backing;
-use self::reset::ResetPort;
 use self::serial::{Console, SerialPort};
 pub use self::vcpu::Stuck;
 use self::vcpu::gate::Gate;
@@ -194,9 +196,10 @@ impl Machine {
         let kernel = boot::kernel::load(&memory, &config.kernel)?;
         let initramfs = boot::initramfs::load(&memory, &config.initramfs, kernel.end)?;
 
-        let vm = kvm.create_vm().map_err(kvm::KvmProblem::refused("create a virtual machine"))?;
-        vcpu::setup::machine(&vm)?;
+        let vm = vcpu::setup::machine(&kvm)?;
         memory::register(&vm, &memory)?;
+        // Before the devices: an interrupt controller of Arm's wants to know its processors, and who raises interrupts it.
+        let processors = vcpu::setup::processors(&kvm, &vm, count)?;
 
         let end = Arc::new(End::new().map_err(BuildError::Events)?);
         let console = Arc::new(Console::new(console));
@@ -224,8 +227,7 @@ impl Machine {
 
         let mut buses = Buses::default();
         let serial = SerialPort::new(irq::bind(&vm, layout::SERIAL_IRQ)?, Arc::clone(&console));
-        buses.ports.insert(layout::SERIAL_PORT, SerialPort::REGISTERS, Arc::new(serial))?;
-        buses.ports.insert(layout::RESET_PORT, 1, Arc::new(ResetPort::new(Arc::clone(&end))))?;
+        board::attach(&mut buses, Arc::new(serial), &end)?;
         let mut events = EventLoop::new(Arc::clone(&end)).map_err(BuildError::Events)?;
         let plan = devices.into_iter().map(|(name, device)| (name, Plan::Device(device)));
         let plan = plan
@@ -236,17 +238,9 @@ impl Machine {
             attach(plan, &vm, &memory, &console, &mut buses, &mut events)?;
 
         let line = boot::cmdline::build(&windows, &config.kernel_args)?;
-        let start = boot::arch::prepare(&memory, kernel, initramfs, &line, count)
-            .and_then(|start| boot::check::prepare(&memory).map(|()| start))
-            .map_err(BuildError::Tables)?;
-        let offer = vcpu::setup::offer(&kvm)?;
-        let mut start = Some(start);
-        let processors = (0..count).map(|id| {
-            let fd = vm.create_vcpu(u64::from(id)).map_err(kvm::KvmProblem::refused("create a processor"))?;
-            vcpu::setup::processor(&fd, &offer, id, count)?;
-            Ok(Processor::new(fd, id, start.take()))
-        });
-        let processors = processors.collect::<Result<_, kvm::KvmProblem>>()?;
+        let boot = Boot { kernel, initramfs, command_line: &line, processors: count, devices: &windows };
+        let mut start = Some(boot::arch::prepare(&memory, &boot).map_err(BuildError::Tables)?);
+        let processors = (0..).zip(processors).map(|(id, fd)| Processor::new(fd, id, start.take())).collect();
 
         let handle = MachineHandle {
             end,
@@ -333,7 +327,7 @@ enum Plan {
 
 /// What [`attach`] has to tell.
 struct Attached {
-    /// (address, interrupt) of each, for the kernel's command line.
+    /// (address, interrupt) of each, for the kernel's command line or device tree.
     windows: Vec<(u64, u32)>,
     /// For network interfaces.
     slots: Arc<[Slot]>,
@@ -399,7 +393,7 @@ fn attach(
             Arc::clone(&transport) as Arc<dyn bus::BusDevice>,
         )?;
         if let Some(place) = place {
-            let device = boot::cmdline::device_name(windows.len());
+            let device = boot::cmdline::device_name(windows.len(), address);
             place.push(Slot { device, transport: Arc::clone(&transport) });
         }
         events.add(transport);

@@ -1,10 +1,6 @@
 //! Whether this machine can run containers: one finding for each thing that they need, and what to do where it is missing.
 
-use std::{
-    fs::File,
-    io::{ErrorKind, Read},
-    path::Path,
-};
+use std::{fs::File, io::ErrorKind, os::unix::fs::FileExt, path::Path};
 
 use nix::{
     sys::statfs::{CGROUP2_SUPER_MAGIC, statfs},
@@ -15,7 +11,7 @@ use super::{settings, words};
 use crate::{
     config::{Assets, Confinement},
     host::{network, volumes::daemon, walls::Seen},
-    machine::{kvm, virtio::net},
+    machine::{boot::kernel, kvm, virtio::net},
     sandbox::cell::probe,
 };
 
@@ -34,8 +30,8 @@ pub fn findings() -> Vec<(&'static str, Finding)> {
         ("user", user()),
         ("kvm", kvm()),
         ("settings", settings.map_err(|error| words::chain(&error))),
-        ("kernel", asset(&assets.kernel, b"\x7fELF", Assets::KERNEL_VARIABLE)),
-        ("initramfs", asset(&assets.initramfs, b"070701", Assets::INITRAMFS_VARIABLE)),
+        ("kernel", asset(&assets.kernel, kernel::MAGIC, Assets::KERNEL_VARIABLE)),
+        ("initramfs", asset(&assets.initramfs, (0, b"070701"), Assets::INITRAMFS_VARIABLE)),
         ("walls", walls(found.machine.confinement)),
         ("virtiofsd", virtiofsd(&found.virtiofsd)),
         ("network", network()),
@@ -52,11 +48,11 @@ fn kvm() -> Finding {
     kvm::probe().map(|()| "/dev/kvm runs a machine".into()).map_err(|problem| problem.to_string())
 }
 
-/// A file that begins as it must.
-fn asset(path: &Path, magic: &[u8], variable: &str) -> Finding {
+/// A file that has its magic where it must.
+fn asset(path: &Path, (at, magic): (u64, &[u8]), variable: &str) -> Finding {
     let shown = path.display();
     let mut beginning = vec![0; magic.len()];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut beginning));
+    let read = File::open(path).and_then(|file| file.read_exact_at(&mut beginning, at));
     match read {
         Ok(()) if beginning == magic => Ok(shown.to_string()),
         Ok(()) => {

@@ -1,5 +1,7 @@
 //! The guest's clock, kept at the host's.
 //!
+//! Where the kernel has kvm-clock it knows the time from its first line; on Arm nobody tells it ([`begin`]).
+//!
 //! kvm-clock goes on while the machine's processors stand still, so that usually nothing is to be done. It does not follow
 //! a host whose clock was set or is corrected by NTP, and not every host's goes on while the host itself is suspended.
 //! So the clock is set after a pause, by the host's word ([`follow`]), and looked after while the guest runs, by a call to
@@ -45,6 +47,26 @@ const EXACT: Duration = Duration::from_millis(1);
 const SLEWED: Duration = Duration::from_millis(100);
 /// Seconds to wait for the host's word: who waits has more to do.
 const PATIENCE: i64 = 2;
+
+/// A clock that says less was never set.
+const SET: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Sets a clock that nobody has set, from the hypervisor; where that can't say the time, the first container's [`Keeper`] asks.
+///
+/// # Errors
+/// The kernel's.
+pub fn begin() -> std::io::Result<()> {
+    if is_set() {
+        return Ok(());
+    }
+    let Reading { host, .. } = hypercall(&File::open(HOST)?)?;
+    Ok(clock_settime(ClockId::CLOCK_REALTIME, TimeSpec::from_duration(host))?)
+}
+
+/// Whether anybody has set the clock.
+pub fn is_set() -> bool {
+    clock_gettime(ClockId::CLOCK_REALTIME).is_ok_and(|now| Duration::from(now) >= SET)
+}
 
 /// Keeps the clock at the host's.
 #[derive(Debug)]

@@ -98,6 +98,9 @@ fn start(endpoint: &Endpoint) -> Result<std::convert::Infallible, Box<dyn std::e
     boot::rest()?;
     if machine {
         boot::seal()?;
+        if let Err(error) = clock::begin() {
+            log::failure("set the clock", &error);
+        }
     }
     let agent = Arc::new(Agent::default());
     let shared = Arc::clone(&agent);

@@ -12,8 +12,8 @@ use crate::container::{at, setup};
 /// The driver of the machine's devices.
 const DRIVER: &str = "/sys/bus/platform/drivers/virtio-mmio";
 const DEVICES: &str = "/sys/bus/platform/devices";
-/// How the host names such a device.
-const NAME: &str = "virtio-mmio.";
+/// What is in the name of each such device, and of no block device: it is named by its number, or by its registers' address.
+const NAME: &str = if cfg!(target_arch = "x86_64") { "virtio-mmio." } else { ".virtio_mmio" };
 
 /// Gives the device `name` its driver.
 ///
@@ -56,7 +56,7 @@ pub fn found(name: &str, class: &str) -> Result<Option<PathBuf>, Failure> {
 
 /// Whether a disk is named so: it is none of those that the machine began with.
 pub fn is_slot(name: &str) -> bool {
-    name.starts_with(NAME)
+    name.contains(NAME)
 }
 
 /// Binds the disk `name`; the block device that it is.

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use integration::dev::{self, Project};
+use integration::kernel::Arch;
 
 /// Build, run and test MicroSandbox; where this machine has no real KVM, in a virtual host that has it
 #[derive(Debug, Parser)]
@@ -30,7 +31,11 @@ enum Verb {
     /// Build the agent and the kernel twice, in different places, and compare
     Reproduce(dev::reproduce::Reproduce),
     /// Build the guest kernel and print its path
-    Kernel,
+    Kernel {
+        /// For machines with this processor; this one's without. Another one's compiler has to be installed
+        #[arg(long, value_enum, default_value_t = Arch::host())]
+        arch: Arch,
+    },
     /// Say what this machine can do
     Doctor,
     /// Remove everything that was built, but for cargo's own output
@@ -63,7 +68,7 @@ fn main() -> ExitCode {
         Verb::Bench(bench) => dev::bench::run(&project, bench),
         Verb::Install(install) => dev::install::run(&project, install),
         Verb::Reproduce(reproduce) => dev::reproduce::run(&project, reproduce),
-        Verb::Kernel => dev::kernel::run(&project),
+        Verb::Kernel { arch } => dev::kernel::run(&project, *arch),
         Verb::Doctor => dev::doctor::run(&project),
         Verb::Clean => dev::clean::run(&project),
         Verb::Host(Host::Up) => dev::shell::up(&project),

@@ -125,9 +125,16 @@ impl Project {
 
     /// The guest kernel; some minutes the first time.
     pub fn guest_kernel(&self) -> Result<PathBuf> {
+        self.kernel_for(kernel::Arch::host())
+    }
+
+    /// The guest kernel of machines with that processor.
+    pub fn kernel_for(&self, arch: kernel::Arch) -> Result<PathBuf> {
         packages::require_installed(kernel::PACKAGES)?;
-        let folder = self.cache.product("kernel", kernel_inputs(kernel::Arch::host())?, |folder, step| {
-            let built = kernel::build(folder, &|phase| step.phase(phase))?;
+        let name =
+            if arch == kernel::Arch::host() { "kernel".into() } else { format!("kernel-{}", arch.name()) };
+        let folder = self.cache.product(&name, kernel_inputs(arch)?, |folder, step| {
+            let built = kernel::build(arch, folder, &|phase| step.phase(phase))?;
             Ok(fs::rename(built, folder.join("kernel"))?)
         })?;
         Ok(folder.join("kernel"))

@@ -44,7 +44,9 @@ pub fn run(project: &Project, arguments: &Reproduce) -> Result<i32> {
                 tempfile::Builder::new().prefix(name).tempdir_in(&parent).context("Cannot make a folder")?;
             let made = match what {
                 What::Agent => agent(project, place.path())?,
-                What::Kernel => vec![kernel::build(place.path(), &|phase| eprintln!("{phase}"))?],
+                What::Kernel => {
+                    vec![kernel::build(kernel::Arch::host(), place.path(), &|phase| eprintln!("{phase}"))?]
+                }
             };
             for file in made {
                 let bytes = fs::read(&file).with_context(|| format!("Cannot read {}", file.display()))?;

@@ -36,9 +36,11 @@ pub const SOURCE_ARCHIVE: &str = "/usr/src/linux-source-6.12.tar.xz";
 pub const SIZE_LIMIT: u64 = 25_000_000;
 
 /// The processor that a kernel is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
 pub enum Arch {
     /// 64-bit x86.
+    #[value(name = "x86_64")]
     X86_64,
     /// 64-bit Arm.
     Aarch64,
@@ -68,6 +70,14 @@ impl Arch {
         match self {
             Self::X86_64 => "x86_64",
             Self::Aarch64 => "arm64",
+        }
+    }
+
+    /// What its compiler's programs are called (`CROSS_COMPILE=`) on another processor; Debian's names.
+    const fn tools(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64-linux-gnu-",
+            Self::Aarch64 => "aarch64-linux-gnu-",
         }
     }
 

@@ -105,13 +105,12 @@ pub fn inputs(arch: Arch) -> Result<Vec<(String, Vec<u8>)>, KernelError> {
     Ok(inputs)
 }
 
-/// Builds the kernel for this machine's processor into `out`: `out/vmlinux` (x86-64) or `out/Image` (aarch64), which is
+/// Builds the kernel for `arch` into `out`: `out/vmlinux` (x86-64) or `out/Image` (aarch64), which is
 /// complete once it is there. Takes some minutes and 2 GiB below `out`; the compiler's output stays in `out/kernel.log`.
 ///
 /// # Errors
 /// [`KernelError`], which says what to do.
-pub fn build(out: &Path, progress: &dyn Fn(&str)) -> Result<PathBuf, KernelError> {
-    let arch = Arch::host();
+pub fn build(arch: Arch, out: &Path, progress: &dyn Fn(&str)) -> Result<PathBuf, KernelError> {
     let tree = Tree::unpack(out, progress)?;
     tree.configure(arch)?;
     let (target, result) = arch.target();
@@ -191,6 +190,9 @@ impl Tree {
             .arg(self.source())
             .arg(format!("O={}", self.objects().display()))
             .arg(format!("ARCH={}", arch.make_name()));
+        if arch != Arch::host() {
+            make.arg(format!("CROSS_COMPILE={}", arch.tools()));
+        }
         make.envs(REPRODUCIBLE).env("LC_ALL", "C").env_remove("MAKEFLAGS");
         make
     }

@@ -8,7 +8,7 @@ use kvm_bindings::kvm_regs;
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use super::x86_64::{self, WriteError};
+use super::arch::{self, WriteError};
 use crate::machine::kvm::KvmProblem;
 use crate::machine::layout;
 
@@ -42,8 +42,8 @@ const HANDLER_INSTRUCTIONS: &[u8] = &[
 
 /// Writes code and tables into guest memory, between the places of the boot tables.
 pub fn prepare(memory: &GuestMemoryMmap) -> Result<(), WriteError> {
-    x86_64::write_page_tables(memory)?;
-    x86_64::write_gdt(memory, DESCRIPTORS, true)?;
+    arch::write_page_tables(memory)?;
+    arch::write_gdt(memory, DESCRIPTORS, true)?;
     memory.write_slice(INSTRUCTIONS, GuestAddress(CODE))?;
     memory.write_slice(HANDLER_INSTRUCTIONS, GuestAddress(HANDLER))?;
     // Gate of vector 3: present interrupt gate (0x8e) into the boot code segment (Intel SDM volume 3, 6.14.1).
@@ -52,12 +52,21 @@ pub fn prepare(memory: &GuestMemoryMmap) -> Result<(), WriteError> {
     memory.write_obj(1_u64, GuestAddress(OPERAND))
 }
 
+/// Both, in a machine that is for nothing else.
+pub fn probe(memory: &GuestMemoryMmap, processor: &mut VcpuFd) -> Result<(), KvmProblem> {
+    prepare(memory).map_err(|_| KvmProblem::Refused {
+        what: "take memory for a virtual machine",
+        errno: libc::EFAULT,
+    })?;
+    run(processor)
+}
+
 /// Runs the check on a processor that was never run, and leaves it free to be set up. The calling thread becomes the
 /// processor's: KVM waits for the host's RCU when it is run by another one later.
 pub fn run(processor: &mut VcpuFd) -> Result<(), KvmProblem> {
     // CR4.OSFXSR and CR4.OSXSAVE, without which xrstor is an invalid opcode.
     const SAVING: u64 = 1 << 9 | 1 << 18;
-    x86_64::set_mode(processor, true)?;
+    arch::set_mode(processor, true)?;
     let mut sregs = processor.get_sregs().map_err(KvmProblem::refused("read a processor's registers"))?;
     sregs.cr4 |= SAVING;
     sregs.gdt.base = DESCRIPTORS;

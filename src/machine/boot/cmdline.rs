@@ -37,7 +37,8 @@ pub enum CommandLineError {
     },
 }
 
-/// Puts the command line together. `devices` are the register windows of the virtio devices and their interrupts.
+/// Puts the command line together. `devices` are the register windows of the virtio devices and their interrupts, which are on
+/// the line where there is no device tree.
 pub fn build(devices: &[(u64, u32)], extra: &[String]) -> Result<String, CommandLineError> {
     let mut line = OWN.join(" ");
     if cfg!(target_arch = "x86_64") {
@@ -61,15 +62,21 @@ pub fn build(devices: &[(u64, u32)], extra: &[String]) -> Result<String, Command
     Ok(line)
 }
 
-/// What Linux calls the platform device of that place in `devices`: it counts them as it reads the line.
-pub fn device_name(index: usize) -> String {
-    format!("virtio-mmio.{index}")
+/// What Linux calls the platform device of that place in `devices`, whose registers are at `address`: it counts those that it
+/// reads on the line, and names those of a device tree by node and address.
+pub fn device_name(index: usize, address: u64) -> String {
+    if cfg!(target_arch = "x86_64") {
+        format!("virtio-mmio.{index}")
+    } else {
+        format!("{address:x}.virtio_mmio")
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    #[cfg(target_arch = "x86_64")]
     #[test]
     fn devices_come_before_what_is_added() {
         let line = build(&[(0xd000_0000, 5), (0xd000_0200, 6)], &["init=/sbin/x".into()]).unwrap();

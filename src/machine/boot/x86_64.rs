@@ -9,8 +9,8 @@ use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
 use kvm_ioctls::VcpuFd;
 use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
-use super::kernel::{Entry, Kernel};
-use super::mptable;
+use super::kernel::Entry;
+use super::{Boot, check, mptable};
 use crate::machine::kvm::KvmProblem;
 use crate::machine::layout;
 
@@ -38,41 +38,39 @@ pub struct Start {
 }
 
 /// Writes the boot tables; returns how the first processor is to be started.
-pub fn prepare(
-    memory: &GuestMemoryMmap,
-    kernel: Kernel,
-    initramfs: Range<u64>,
-    command_line: &str,
-    processors: u8,
-) -> Result<Start, WriteError> {
+pub fn prepare(memory: &GuestMemoryMmap, boot: &Boot<'_>) -> Result<Start, WriteError> {
+    // The devices are on the command line.
+    let Boot { kernel, initramfs, command_line, processors, devices: _ } = boot;
     let mut line = command_line.as_bytes().to_vec();
     line.push(0);
     memory.write_slice(&line, GuestAddress(layout::COMMAND_LINE))?;
-    memory.write_slice(&mptable::build(processors), GuestAddress(layout::MP_TABLE))?;
+    memory.write_slice(&mptable::build(*processors), GuestAddress(layout::MP_TABLE))?;
     let map = memory_map(memory);
     // Bit 1 is always set (Intel SDM volume 1, section 3.4.3); interrupts are off.
     let mut regs = kvm_regs { rflags: 2, ..Default::default() };
     let long_mode = match kernel.entry {
         Entry::Pvh(entry) => {
-            memory.write_slice(&start_info(&map, &initramfs), GuestAddress(layout::PVH_START_INFO))?;
+            memory.write_slice(&start_info(&map, initramfs), GuestAddress(layout::PVH_START_INFO))?;
             write_gdt(memory, layout::BOOT_GDT, false)?;
             (regs.rip, regs.rbx) = (entry, layout::PVH_START_INFO);
             false
         }
         Entry::Direct64(entry) => {
-            memory.write_slice(&zero_page(&map, &initramfs), GuestAddress(layout::ZERO_PAGE))?;
+            memory.write_slice(&zero_page(&map, initramfs), GuestAddress(layout::ZERO_PAGE))?;
             write_gdt(memory, layout::BOOT_GDT, true)?;
             write_page_tables(memory)?;
             (regs.rip, regs.rsi) = (entry, layout::ZERO_PAGE);
             true
         }
     };
+    check::prepare(memory)?;
     Ok(Start { regs, long_mode })
 }
 
 impl Start {
-    /// Puts the first processor there.
-    pub fn apply(&self, processor: &VcpuFd) -> Result<(), KvmProblem> {
+    /// Puts the first processor there, once it has shown that it runs a kernel's instructions ([`check`]).
+    pub fn apply(&self, processor: &mut VcpuFd) -> Result<(), KvmProblem> {
+        check::run(processor)?;
         set_mode(processor, self.long_mode)?;
         processor.set_regs(&self.regs).map_err(KvmProblem::refused("set a processor's registers"))
     }

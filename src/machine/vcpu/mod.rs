@@ -9,8 +9,8 @@ pub mod cpuid;
 mod exits;
 pub(super) mod gate;
 mod kick;
-#[cfg(target_arch = "x86_64")]
-#[path = "setup_x86_64.rs"]
+#[cfg_attr(target_arch = "x86_64", path = "setup_x86_64.rs")]
+#[cfg_attr(target_arch = "aarch64", path = "setup_aarch64.rs")]
 pub mod setup;
 
 use std::io;
@@ -115,11 +115,10 @@ impl Processor {
         let kickable = kick::enter(&mut self.fd);
         let place = gate.enter();
         let first = self.start.is_some();
-        if let Some(start) = self.start.take() {
-            let ready = boot::check::run(&mut self.fd).and_then(|()| start.apply(&self.fd));
-            if let Err(problem) = ready {
-                return Some(Err(problem.into()));
-            }
+        if let Some(start) = self.start.take()
+            && let Err(problem) = start.apply(&mut self.fd)
+        {
+            return Some(Err(problem.into()));
         }
         if let Some(Err(problem)) = filters.map(|filters| filters.hold(Kind::Vcpu)) {
             return Some(Err(problem.into()));

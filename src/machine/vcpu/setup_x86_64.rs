@@ -1,4 +1,4 @@
-//! What each x86-64 processor needs before its first instruction, besides its registers.
+//! The machine as KVM has it, and what each x86-64 processor needs before its first instruction, besides its registers.
 
 use kvm_bindings::{CpuId, Msrs, kvm_lapic_state, kvm_msr_entry};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
@@ -19,21 +19,29 @@ const LVT_LINT1: usize = 0x360;
 /// See [`LVT_LINT1`].
 const NMI: u32 = 4 << 8;
 
-/// What KVM needs once per machine, before its processors.
-pub fn machine(vm: &VmFd) -> Result<(), KvmProblem> {
+/// A machine without memory, processors and devices, but with its interrupt controllers.
+pub fn machine(kvm: &Kvm) -> Result<VmFd, KvmProblem> {
+    let vm = kvm.create_vm().map_err(KvmProblem::refused("create a virtual machine"))?;
     vm.set_tss_address(crate::machine::layout::KVM_TSS)
         .map_err(KvmProblem::refused("place its task state segment"))?;
-    vm.create_irq_chip().map_err(KvmProblem::refused("create interrupt controllers"))
     // No PIT: Linux takes the local APIC's timer (TSC deadline, ARAT) and kvmclock.
+    vm.create_irq_chip().map_err(KvmProblem::refused("create interrupt controllers"))?;
+    Ok(vm)
 }
 
-/// What all processors share.
-pub fn offer(kvm: &Kvm) -> Result<CpuId, KvmProblem> {
-    cpuid::supported(kvm)
+/// Its processors, so many.
+pub fn processors(kvm: &Kvm, vm: &VmFd, count: u8) -> Result<Vec<VcpuFd>, KvmProblem> {
+    let offer = cpuid::supported(kvm)?;
+    let made = (0..count).map(|id| {
+        let fd = vm.create_vcpu(u64::from(id)).map_err(KvmProblem::refused("create a processor"))?;
+        processor(&fd, &offer, id, count)?;
+        Ok(fd)
+    });
+    made.collect()
 }
 
 /// Sets up processor number `id` of `count`.
-pub fn processor(processor: &VcpuFd, offer: &CpuId, id: u8, count: u8) -> Result<(), KvmProblem> {
+fn processor(processor: &VcpuFd, offer: &CpuId, id: u8, count: u8) -> Result<(), KvmProblem> {
     cpuid::apply(processor, offer, id, count)?;
     let entries =
         [MISC_ENABLE, MTRR_DEF_TYPE].map(|(index, data)| kvm_msr_entry { index, data, ..Default::default() });

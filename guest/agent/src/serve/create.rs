@@ -8,7 +8,7 @@ use msb_agent::protocol::{Container, Failure, MountSource, Reply, RootSource};
 use super::{Answer, Channel};
 use crate::agent::Agent;
 use crate::boot::private_directory;
-use crate::clock::Keeper;
+use crate::clock::{self, Keeper};
 use crate::container::cgroup::idle::{self, Idle};
 use crate::container::cgroup::{Cgroup, filter, limits, oom};
 use crate::container::made::{self, Made, Undo};
@@ -99,13 +99,18 @@ fn watch_memory(made: &Made) {
     let (oom, first) = (Arc::clone(&made.oom), made.is_first());
     let watch = move || {
         let (mut idle, keeper) = (Idle::default(), Keeper::new());
-        oom.run(idle::INTERVAL, || {
-            if !first {
-                return;
+        let keep = || {
+            if let Err(error) = keeper.keep() {
+                log::failure("keep the clock", &error);
             }
-            idle.look();
-            if let Err(errno) = keeper.keep() {
-                log::failure("keep the clock", &errno);
+        };
+        if first && !clock::is_set() {
+            keep();
+        }
+        oom.run(idle::INTERVAL, || {
+            if first {
+                idle.look();
+                keep();
             }
         });
     };

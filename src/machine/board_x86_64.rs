@@ -1,22 +1,25 @@
-//! The port by which the guest ends its machine: reboot and panic both write there (`reboot=p`).
+//! What a PC has where software expects it: the serial port, and the port by which the guest ends its machine. Reboot and
+//! panic both write there (`reboot=p`).
 //!
 //! A triple fault, which other machines take for a reboot, is thereby always a fault.
 
 use std::sync::Arc;
 
-use super::bus::BusDevice;
+use super::bus::{BusDevice, Overlap};
 use super::handle::{End, Ended};
 use super::layout;
+use super::serial::SerialPort;
+use super::vcpu::Buses;
+
+/// Puts them there.
+pub(super) fn attach(buses: &mut Buses, serial: Arc<SerialPort>, end: &Arc<End>) -> Result<(), Overlap> {
+    buses.ports.insert(layout::SERIAL_PORT, SerialPort::REGISTERS, serial)?;
+    buses.ports.insert(layout::RESET_PORT, 1, Arc::new(ResetPort(Arc::clone(end))))
+}
 
 /// The Reset Control Register of PC chipsets (Intel ICH datasheet, `RST_CNT`).
 #[derive(Debug)]
-pub(super) struct ResetPort(Arc<End>);
-
-impl ResetPort {
-    pub(super) fn new(end: Arc<End>) -> Self {
-        Self(end)
-    }
-}
+struct ResetPort(Arc<End>);
 
 impl BusDevice for ResetPort {
     fn read(&self, _: u64, data: &mut [u8]) {
@@ -37,7 +40,7 @@ mod tests {
     #[test]
     fn only_the_reset_bit_ends_the_machine() {
         let end = Arc::new(End::new().unwrap());
-        let port = ResetPort::new(end.clone());
+        let port = ResetPort(Arc::clone(&end));
         port.write(0, &[2]);
         assert!(!end.is_set());
         port.write(0, &[6]);
