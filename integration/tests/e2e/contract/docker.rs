@@ -3,14 +3,15 @@
 use super::Step;
 
 /// `look`: all that Docker knows of the container `box`, less what names the runtime, tells of a moment or is a pid. `events`:
-/// what Docker told of containers since `$began`, in its order; then, as a set, what comes from tasks of their own.
+/// what Docker told of containers since `$began`, in its order; then, as a set, what comes from tasks of their own: also a
+/// `stop`, which is told by who has waited for the end, beside the `die` of who has seen it.
 pub const FUNCTIONS: &str = r#"
 look() {
     docker inspect box | jq -cS '.[0] | del(.HostConfig.Runtime, .Created, .State.Pid, .State.StartedAt, .State.FinishedAt, .State.Health)'
 }
 events() {
     docker events --since $began --until $(date +%s.%N) --filter type=container --format '{{.Action}}' > /root/all
-    loose='^(exec_|health_status|oom|resize|top)'; grep -vE "$loose" /root/all; grep -E "$loose" /root/all | sort -u
+    loose='^(exec_|health_status|oom|resize|top|stop$)'; grep -vE "$loose" /root/all; grep -E "$loose" /root/all | sort -u
 }
 clear() { docker rm -f box other; }
 until_log() { eventually "docker logs box 2>&1 | grep -q '$1'" 0.2 || vain "$@"; }
