@@ -36,7 +36,9 @@ pub const FIRST_IRQ: u32 = 5;
 pub const LAST_IRQ: u32 = 127;
 /// No interrupt in between is another's.
 pub const CLOCK_IRQ: Option<u32> = None;
-/// There is no gap: RAM is one range up to the end of the address space.
-pub const GAP_START: u64 = u64::MAX;
+/// Bits of a guest-physical address that are enough for any machine of ours. Fewer bits are fewer levels of page tables.
+pub const ADDRESS_BITS: u32 = 40;
+/// There is no gap: RAM is one range, and KVM refuses what is behind the end of the address space.
+pub const GAP_START: u64 = 1 << ADDRESS_BITS;
 /// See [`GAP_START`].
-pub const GAP_END: u64 = u64::MAX;
+pub const GAP_END: u64 = GAP_START;

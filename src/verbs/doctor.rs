@@ -49,10 +49,10 @@ fn kvm() -> Finding {
 }
 
 /// A file that has its magic where it must.
-fn asset(path: &Path, (at, magic): (u64, &[u8]), variable: &str) -> Finding {
+fn asset(path: &Path, (at, magic): (u16, &[u8]), variable: &str) -> Finding {
     let shown = path.display();
     let mut beginning = vec![0; magic.len()];
-    let read = File::open(path).and_then(|file| file.read_exact_at(&mut beginning, at));
+    let read = File::open(path).and_then(|file| file.read_exact_at(&mut beginning, at.into()));
     match read {
         Ok(()) if beginning == magic => Ok(shown.to_string()),
         Ok(()) => {

@@ -33,7 +33,6 @@ const LIMIT: u32 = 128;
 const IMAGE: &str = "set -eu; systemctl start containerd docker; docker save busybox | msb load > /dev/null";
 
 const PREPARE: &str = r#"
-set -eu
 docker run -d --name bench-runc --network none --runtime=runc busybox sleep 100000 > /dev/null
 msb server start --dev > /bench/server.log 2>&1 < /dev/null &
 until msb server health > /dev/null 2>&1; do sleep 0.3; done

@@ -104,8 +104,8 @@ impl Report {
     /// Takes in what was measured in another host by the wall's clock.
     pub fn join(&mut self, timed: Self) {
         self.standstills += timed.standstills;
-        (self.disks, self.network, self.volumes) = (timed.disks, timed.network, timed.volumes);
-        self.many = timed.many;
+        (self.disks, self.network) = (timed.disks, timed.network);
+        (self.volumes, self.many) = (timed.volumes, timed.many);
     }
 
     /// One more command.

@@ -37,7 +37,6 @@ pub const SIZE_LIMIT: u64 = 25_000_000;
 
 /// The processor that a kernel is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-#[value(rename_all = "snake_case")]
 pub enum Arch {
     /// 64-bit x86.
     #[value(name = "x86_64")]

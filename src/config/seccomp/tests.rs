@@ -11,6 +11,7 @@ use crate::bpf::simulated::{self, Data};
 const ALLOW: u32 = 0x7fff_0000;
 const KILL_THREAD: u32 = 0;
 const EPERM: u32 = 0x5_0001;
+#[cfg(target_arch = "x86_64")]
 const ENOSYS: u32 = 0x5_0026;
 
 /// The program as it comes to the kernel.

@@ -5,6 +5,8 @@
 //! `timer/arm,arch_timer.yaml`, `interrupt-controller/arm,gic-v3.yaml`, `serial/8250.yaml`, `virtio/mmio.yaml`, and `chosen`
 //! of the devicetree specification.
 
+use std::io;
+
 use kvm_ioctls::VcpuFd;
 use thiserror::Error;
 use vm_fdt::{Error as FdtError, FdtWriter};
@@ -16,6 +18,7 @@ use crate::machine::kvm::KvmProblem;
 use crate::machine::layout;
 use crate::machine::serial::SerialPort;
 use crate::machine::vcpu::setup;
+use crate::machine::virtio::rng;
 
 /// Why the device tree can't be written.
 #[derive(Debug, Error)]
@@ -34,7 +37,7 @@ pub enum WriteError {
     },
     /// No seed.
     #[error("The kernel gives no random bytes")]
-    Random(#[source] rustix::io::Errno),
+    Random(#[source] io::Error),
 }
 
 /// `PSTATE` of the entry: EL1 with its own stack (`PSR_MODE_EL1h`), and D, A, I and F masked.
@@ -43,8 +46,8 @@ const PSTATE: u64 = 0x3c5;
 /// each in `struct kvm_regs`, in words of 32 bits.
 const CORE: u64 = 0x6000_0000_0000_0000 | 0x0030_0000_0000_0000 | 0x0010 << 16;
 const X0: u64 = CORE;
-const PC: u64 = CORE | 2 * 32;
-const PSTATE_REGISTER: u64 = CORE | 2 * 33;
+const PC: u64 = CORE | (2 * 32);
+const PSTATE_REGISTER: u64 = CORE | (2 * 33);
 
 /// Handle of the interrupt controller's node.
 const GIC: u32 = 1;
@@ -70,7 +73,7 @@ pub struct Start {
 /// Writes the device tree; returns how the first processor is to be started.
 pub fn prepare(memory: &GuestMemoryMmap, boot: &Boot<'_>) -> Result<Start, WriteError> {
     let mut seed = [0; SEED];
-    rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty()).map_err(WriteError::Random)?;
+    rng::random(&mut seed).map_err(WriteError::Random)?;
     let tree = tree(memory, boot, &seed)?;
     if tree.len() > layout::DEVICE_TREE_SIZE {
         return Err(WriteError::TooLarge { bytes: tree.len() });

@@ -20,7 +20,7 @@ const MACHINE: u16 = 62;
 /// What a kernel is called here.
 pub(super) const NAME: &str = "vmlinux";
 /// Where it has which bytes (System V ABI, ELF header).
-pub const MAGIC: (u64, &[u8]) = (0, b"\x7fELF");
+pub const MAGIC: (u16, &[u8]) = (0, b"\x7fELF");
 
 /// Copies the kernel, of `length` bytes, into guest memory.
 pub(super) fn load(memory: &GuestMemoryMmap, mut file: File, length: u64) -> Result<Kernel, KernelProblem> {
@@ -83,9 +83,8 @@ fn check(file: &File, length: u64, memory: &GuestMemoryMmap) -> Result<(), Kerne
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use vm_memory::Bytes;
 
-    use super::super::kernel::load;
+    use super::super::kernel;
     use super::*;
     use crate::machine::memory::{Backing, reserve};
 
@@ -108,12 +107,7 @@ mod tests {
     }
 
     fn load_bytes(bytes: &[u8]) -> Result<Kernel, KernelProblem> {
-        let memory = reserve(64, Backing::Anonymous).unwrap();
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), bytes).unwrap();
-        let kernel = load(&memory, file.path()).map_err(|error| error.problem)?;
-        assert_eq!(memory.read_obj::<u8>(GuestAddress(0x100_0fff)).unwrap(), 0x90);
-        Ok(kernel)
+        kernel::tests::load_bytes(bytes, 0x100_0fff)
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::machine::layout;
 pub(super) const NAME: &str = "Image";
 
 /// Where it has which bytes.
-pub const MAGIC: (u64, &[u8]) = (56, b"ARM\x64");
+pub const MAGIC: (u16, &[u8]) = (56, b"ARM\x64");
 
 /// Bytes of the header, and where in it are: how far behind a multiple of 2 MiB the kernel wants to be, how much memory it
 /// takes with its zeroed data, its flags.
@@ -23,7 +23,6 @@ const HEADER: usize = 64;
 const TEXT_OFFSET: usize = 8;
 const IMAGE_SIZE: usize = 16;
 const FLAGS: usize = 24;
-const MAGIC_AT: usize = MAGIC.0 as usize;
 /// In [`FLAGS`]: the kernel is big-endian.
 const BIG_ENDIAN: u64 = 1;
 
@@ -47,7 +46,7 @@ fn check(file: &File, length: u64, memory: &GuestMemoryMmap) -> Result<(u64, u64
     if read < HEADER {
         return Err(KernelProblem::Truncated { needed: HEADER as u64, length });
     }
-    if header.get(MAGIC_AT..MAGIC_AT + 4) != Some(MAGIC.1) {
+    if !header[usize::from(MAGIC.0)..].starts_with(MAGIC.1) {
         return Err(foreign("not an arm64 Image (compressed, or of another processor?)"));
     }
     let field = |at| number(&header, at, 8).unwrap_or(u64::MAX);
@@ -68,11 +67,12 @@ fn check(file: &File, length: u64, memory: &GuestMemoryMmap) -> Result<(u64, u64
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use vm_memory::Bytes;
 
-    use super::super::kernel::load;
+    use super::super::kernel;
     use super::*;
     use crate::machine::memory::{Backing, reserve};
+
+    const MAGIC_AT: usize = 56;
 
     /// A kernel of one page, with as much zeroed data behind it.
     fn kernel() -> Vec<u8> {
@@ -84,12 +84,7 @@ mod tests {
     }
 
     fn load_bytes(bytes: &[u8]) -> Result<Kernel, KernelProblem> {
-        let memory = reserve(64, Backing::Anonymous).unwrap();
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), bytes).unwrap();
-        let kernel = load(&memory, file.path()).map_err(|error| error.problem)?;
-        assert_eq!(memory.read_obj::<u8>(GuestAddress(layout::KERNEL + 0xfff)).unwrap(), 0x90);
-        Ok(kernel)
+        kernel::tests::load_bytes(bytes, layout::KERNEL + 0xfff)
     }
 
     #[test]

@@ -94,9 +94,21 @@ pub(super) fn number(bytes: &[u8], at: usize, size: usize) -> Option<u64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use vm_memory::{Bytes, GuestAddress};
+
     use super::*;
     use crate::machine::memory::{Backing, reserve};
+
+    /// Loads a file of these bytes, that of `last` being 0x90, which it is in guest memory then.
+    pub fn load_bytes(bytes: &[u8], last: u64) -> Result<Kernel, KernelProblem> {
+        let memory = reserve(64, Backing::Anonymous).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        let kernel = load(&memory, file.path()).map_err(|error| error.problem)?;
+        assert_eq!(memory.read_obj::<u8>(GuestAddress(last)).unwrap(), 0x90);
+        Ok(kernel)
+    }
 
     #[test]
     fn a_missing_file_is_said_in_our_own_words() {

@@ -14,13 +14,11 @@ use crate::machine::layout;
 
 /// Interrupts of the controller, the 32 of each processor's own included (a multiple of 32).
 const INTERRUPTS: u32 = (32 + layout::LAST_IRQ + 1).next_multiple_of(32);
-/// Bits of a guest-physical address that are enough for any machine of ours. Fewer bits are fewer levels of page tables.
-const ADDRESS_BITS: u32 = 40;
 
 /// A machine without memory, processors and devices.
 pub fn machine(kvm: &Kvm) -> Result<VmFd, KvmProblem> {
     // Without the capability there are 40 bits; with it a host may have fewer.
-    let bits = u32::try_from(kvm.get_host_ipa_limit()).unwrap_or(0).min(ADDRESS_BITS);
+    let bits = u32::try_from(kvm.get_host_ipa_limit()).unwrap_or(0).min(layout::ADDRESS_BITS);
     let vm = if bits == 0 { kvm.create_vm_with_type(0) } else { kvm.create_vm_with_ipa_size(bits) };
     vm.map_err(KvmProblem::refused("create a virtual machine"))
 }

@@ -2,7 +2,8 @@
 
 use std::io;
 
-use nix::errno::Errno;
+use rustix::io::Errno;
+use rustix::rand::{GetRandomFlags, getrandom};
 use vm_memory::{Bytes, GuestMemoryMmap};
 
 use super::worker::Served;
@@ -94,22 +95,18 @@ fn fill(memory: &GuestMemoryMmap, chain: Chain<'_>) -> Result<u32, DeviceError> 
 }
 
 /// getrandom(2) for all of the buffer.
-fn random(mut buffer: &mut [u8]) -> io::Result<()> {
+///
+/// # Errors
+/// The kernel's.
+pub(in crate::machine) fn random(mut buffer: &mut [u8]) -> io::Result<()> {
     while !buffer.is_empty() {
-        match getrandom(buffer) {
+        match getrandom(&mut *buffer, GetRandomFlags::empty()) {
             Ok(count) => buffer = &mut buffer[count..],
-            Err(Errno::EINTR) => {}
+            Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
     }
     Ok(())
-}
-
-#[allow(unsafe_code)] // nix has no getrandom
-fn getrandom(buffer: &mut [u8]) -> Result<usize, Errno> {
-    // SAFETY: the pointer and length are those of an exclusive slice.
-    let count = unsafe { libc::getrandom(buffer.as_mut_ptr().cast(), buffer.len(), 0) };
-    Errno::result(count).map(|count| usize::try_from(count).expect("not negative: checked by Errno::result"))
 }
 
 #[cfg(test)]

@@ -72,15 +72,16 @@ fn inside(writer: std::os::fd::BorrowedFd, filters: &Filters, number: u32) -> ! 
     let held = walled
         .map_err(|error: WallError| super::super::chain(&error))
         .and_then(|()| filters.hold(Kind::Main).map_err(|error| super::super::chain(&error)));
-    let (words, fine) = match held {
-        Ok(()) => (vec![FINE], true),
-        Err(reason) => (format!("-{reason}").into_bytes(), false),
+    let say = |words: &[u8]| {
+        // Who hears nothing says so.
+        let _ = writer.try_clone_to_owned().map(File::from).and_then(|mut out| out.write_all(words));
     };
-    let _ = writer.try_clone_to_owned().map(File::from).and_then(|mut out| out.write_all(&words));
-    if !fine {
+    if let Err(reason) = held {
+        say(format!("-{reason}").as_bytes());
         // Who reads waits for the end.
         super::inside::end();
     }
+    say(&[FINE]);
     loop {
         // Until it is killed; a pause(2) is on no list.
         std::thread::sleep(std::time::Duration::from_secs(1));
