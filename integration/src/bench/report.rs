@@ -187,8 +187,12 @@ impl fmt::Display for Report {
                 f,
                 "Brief: each case once. What it takes is told by `cargo dev bench` without --brief."
             )?;
+        } else {
+            writeln!(
+                f,
+                "Milliseconds in the virtual host, where one instruction is one nanosecond; medians.\n"
+            )?;
         }
-        writeln!(f, "Milliseconds in the virtual host, where one instruction is one nanosecond; medians.\n")?;
         commands(f, "command", &self.commands)?;
         writeln!(f, "\n{:<66} {:>10}", "moment from exec, or work alone", "ms")?;
         for (name, moment) in &self.moments_ns {
