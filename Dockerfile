@@ -12,7 +12,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-RUN rustup toolchain install stable --profile minimal && cargo dev install --root /out
+RUN rustup set profile minimal && rustup default stable && cargo dev install --root /out
 
 FROM ${MICROSANDBOX_PARTS} AS parts
 
