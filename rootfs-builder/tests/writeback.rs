@@ -15,7 +15,7 @@ mod tests {
     use proptest::prelude::*;
     use rootfs_builder::ext4::create_scratch;
     use rootfs_builder::writeback::{
-        DeviceKind, DeviceRule, Options, SkipReason, Summary, WritebackError, apply,
+        DeviceKind, DeviceRule, Ids, Options, Rights, SkipReason, Summary, WritebackError, apply,
     };
     use rustix::fs::{
         AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, Uid, XattrFlags, chownat, lsetxattr, makedev,
@@ -25,13 +25,6 @@ mod tests {
     use rootfs_builder::tree::{Kind, Tree, walk};
 
     use crate::common::{Mount, assert_same, assert_same_but_links, hard_root, succeeds};
-
-    /// All devices, as a privileged container has them.
-    fn all_devices() -> Vec<DeviceRule> {
-        [DeviceKind::Character, DeviceKind::Block]
-            .map(|kind| DeviceRule { kind, major: None, minor: None })
-            .to_vec()
-    }
 
     /// A guest's view, made by this machine's kernel: a scratch disk, a lower directory, and both joined.
     struct Guest {
@@ -94,7 +87,7 @@ mod tests {
         }
 
         fn options(&self) -> Options {
-            Options { devices: all_devices(), manifest: Some(self.at("manifest")), ..Options::default() }
+            Options { rights: Rights::all(), manifest: Some(self.at("manifest")), ..Options::default() }
         }
 
         /// Pauses, writes back and compares.
@@ -246,12 +239,100 @@ mod tests {
             mknodat(CWD, path, FileType::CharacterDevice, Mode::from(0o666), makedev(1, minor)).unwrap();
         }
         let rule = DeviceRule { kind: DeviceKind::Character, major: Some(1), minor: Some(3) };
-        let options = Options { devices: vec![rule], ..Options::default() };
+        let rights = Rights { devices: vec![rule], ..Rights::default() };
+        let options = Options { rights, ..Options::default() };
         let summary = apply(&guest.paused(), &guest.root(), &options).unwrap();
         assert_eq!(summary.skipped.len(), 1);
         assert_eq!(summary.skipped[0].path, Path::new("zero.new"));
         assert_eq!(summary.skipped[0].reason, SkipReason::Device);
         assert!(guest.root().join("null.new").exists() && !guest.root().join("zero.new").exists());
+    }
+
+    const CAPABILITY: &str = "security.capability";
+    /// `cap_net_raw=ep`
+    const NET_RAW: [u8; 20] = [1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+    fn set(path: &Path, mode: u32, owner: u32, capability: Option<&[u8]>) {
+        chownat(CWD, path, Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)), AtFlags::empty()).unwrap();
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        if let Some(value) = capability {
+            lsetxattr(path, CAPABILITY, value, XattrFlags::empty()).unwrap();
+        }
+    }
+
+    fn has_capability(path: &Path) -> bool {
+        let mut value = [0; 64];
+        rustix::fs::lgetxattr(path, CAPABILITY, &mut value[..]).is_ok()
+    }
+
+    /// What runc's container could not have made does not come, and what an image has stays.
+    #[test]
+    fn privileges_need_a_right_or_were_there_before() {
+        const OLD: [&str; 6] = ["su", "su-other", "ping", "ping-other", "null", "null-other"];
+        let lower = |lower: &Path| {
+            for name in &OLD[..4] {
+                fs::write(lower.join(name), "a program").unwrap();
+            }
+            set(&lower.join("su"), 0o6755, 0, None);
+            set(&lower.join("su-other"), 0o6755, 0, None);
+            set(&lower.join("ping"), 0o755, 0, Some(&NET_RAW));
+            set(&lower.join("ping-other"), 0o755, 0, Some(&NET_RAW));
+            for name in &OLD[4..] {
+                mknodat(CWD, lower.join(name), FileType::CharacterDevice, Mode::from(0o666), makedev(1, 3))
+                    .unwrap();
+            }
+        };
+        let hostile = |at: &Path| {
+            // Touched, as a link or a rename of a directory does, and so copied up.
+            for name in ["su", "ping", "null"] {
+                lsetxattr(at.join(name), "trusted.touched", b"1", XattrFlags::empty()).unwrap();
+            }
+            for name in ["su-other", "ping-other"] {
+                fs::write(at.join(name), "my shell!").unwrap();
+            }
+            set(&at.join("su-other"), 0o6755, 0, None);
+            set(&at.join("ping-other"), 0o755, 0, Some(&NET_RAW));
+            fs::remove_file(at.join("null-other")).unwrap();
+            mknodat(CWD, at.join("null-other"), FileType::CharacterDevice, Mode::from(0o666), makedev(1, 1))
+                .unwrap();
+            for (name, owner) in [("mine", 1000), ("roots", 0)] {
+                fs::write(at.join(name), "my shell!").unwrap();
+                set(&at.join(name), 0o6755, owner, Some(&NET_RAW));
+            }
+            mknodat(CWD, at.join("disk"), FileType::BlockDevice, Mode::from(0o666), makedev(8, 0)).unwrap();
+        };
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
+        let device = |path: &Path| fs::metadata(path).unwrap().rdev();
+
+        let Some(guest) = Guest::new(lower) else { return };
+        hostile(&guest.merged());
+        let own = || Ids(vec![1000..=1000]);
+        let rights = Rights { set_uid: own(), set_gid: own(), ..Rights::default() };
+        let summary =
+            apply(&guest.paused(), &guest.root(), &Options { rights, ..Options::default() }).unwrap();
+        let at = guest.root();
+        for (name, expected) in [("su", 0o6755), ("su-other", 0o755), ("mine", 0o6755), ("roots", 0o755)] {
+            assert_eq!(mode(&at.join(name)), expected, "{name}");
+        }
+        for (name, expected) in [("ping", true), ("ping-other", false), ("mine", false), ("roots", false)] {
+            assert_eq!(has_capability(&at.join(name)), expected, "{name}");
+        }
+        assert_eq!(fs::read(at.join("su-other")).unwrap(), b"my shell!");
+        assert!(!at.join("disk").exists());
+        assert_eq!(
+            (device(&at.join("null")), device(&at.join("null-other"))),
+            (makedev(1, 3), makedev(1, 3))
+        );
+        let mut value = [0; 8];
+        assert!(rustix::fs::lgetxattr(at.join("su"), "trusted.touched", &mut value[..]).is_err());
+        assert_eq!(summary.skipped_count, 9, "{:?}", summary.skipped);
+
+        let Some(guest) = Guest::new(lower) else { return };
+        hostile(&guest.merged());
+        let summary = guest.commit();
+        assert_eq!(summary.skipped_count, 0);
+        assert!(has_capability(&guest.root().join("roots")) && guest.root().join("disk").exists());
+        assert_eq!(mode(&guest.root().join("roots")), 0o6755);
     }
 
     /// The root on the host has links where the guest has directories: nothing goes through them.
@@ -331,7 +412,7 @@ mod tests {
             let roots = ["of-busy", "of-clean"].map(|name| guest.at(&format!("{name}-{round}")));
             for (image, root) in [&busy, &clean].into_iter().zip(&roots) {
                 fs::create_dir(root).unwrap();
-                apply(image, root, &Options { devices: all_devices(), ..Options::default() }).unwrap();
+                apply(image, root, &Options { rights: Rights::all(), ..Options::default() }).unwrap();
             }
             assert_same(&roots[0], &roots[1]);
             assert!(names(&roots[0]).len() > 3);

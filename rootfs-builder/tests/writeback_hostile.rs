@@ -15,19 +15,14 @@ mod tests {
     use proptest::prelude::*;
     use rootfs_builder::ext4::create_scratch;
     use rootfs_builder::tree::walk;
-    use rootfs_builder::writeback::{DeviceKind, DeviceRule, Limits, Options, WritebackError, apply};
+    use rootfs_builder::writeback::{Limits, Options, Rights, WritebackError, apply};
 
     use crate::common::{Mount, assert_same, hard_root, succeeds};
 
     const BLOCK: usize = 4096;
 
     fn options() -> Options {
-        let devices = [DeviceKind::Character, DeviceKind::Block].map(|kind| DeviceRule {
-            kind,
-            major: None,
-            minor: None,
-        });
-        Options { devices: devices.to_vec(), ..Options::default() }
+        Options { rights: Rights::all(), ..Options::default() }
     }
 
     /// A disk with a hard upper directory, taken while its journal was busy, and where its blocks in use are.

@@ -6,7 +6,7 @@ use msb_agent::protocol::{StartHook, StartHooks};
 use oci_spec::runtime::{Hook as OciHook, Hooks as OciHooks, Linux};
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, ConfigError, Limits, NodeRule, Reach, Role, Room, Size, nodes::nodes};
+use super::{Bytes, ConfigError, Limits, Reach, Rights, Role, Room, Size, isolation, nodes::nodes};
 use crate::bundle::Spec;
 
 /// The network namespace of the VMM.
@@ -42,8 +42,8 @@ pub struct HostConfig {
     pub reach: Reach,
     /// What else the caller wants run.
     pub hooks: Hooks,
-    /// Device nodes that may appear in the root.
-    pub nodes: Vec<NodeRule>,
+    /// What may appear in the root.
+    pub rights: Rights,
     /// How its limit of memory can change.
     pub room: Room,
 }
@@ -87,7 +87,7 @@ pub(super) fn host(
         network,
         reach,
         hooks: spec.hooks().map(hooks).unwrap_or_default(),
-        nodes: nodes(spec.linux()),
+        rights: Rights::new(nodes(spec.linux()), isolation::user_map(spec.linux())?, spec.process()),
         room: Room::of(size, overhead, spec.linux().resources().as_ref()),
     })
 }

@@ -17,12 +17,12 @@ use std::{
 use nix::sys::statvfs::{FsFlags, statvfs};
 use rootfs_builder::{
     output::Durability,
-    writeback::{self, DeviceKind, DeviceRule, Limits, Options, WritebackError},
+    writeback::{self, DeviceKind, DeviceRule, Ids, Limits, Options, WritebackError},
 };
 use serde::{Deserialize, Serialize};
 
 use super::{OWNER, SCRATCH};
-use crate::config::NodeRule;
+use crate::config::{NodeRule, Rights};
 
 /// What was brought back before, beside the disk.
 const MANIFEST: &str = "brought-back";
@@ -127,7 +127,7 @@ pub enum BringBackError {
 ///
 /// # Errors
 /// [`BringBackError`]; after [`Moment::Paused`] the disk is never moved.
-pub fn bring_back(dir: &Path, root: &Root, nodes: &[NodeRule], moment: Moment) -> Result<(), BringBackError> {
+pub fn bring_back(dir: &Path, root: &Root, rights: &Rights, moment: Moment) -> Result<(), BringBackError> {
     let disk = dir.join(SCRATCH);
     if !fs::exists(&disk).unwrap_or(true) {
         return Ok(());
@@ -135,7 +135,7 @@ pub fn bring_back(dir: &Path, root: &Root, nodes: &[NodeRule], moment: Moment) -
     if moment == Moment::Ended && !is_free(&disk) {
         return Err(BringBackError::Busy { disk });
     }
-    match apply(dir, &disk, root, nodes, moment) {
+    match apply(dir, &disk, root, rights, moment) {
         Ok(true) => Ok(()),
         Ok(false) => {
             let disk = if moment == Moment::Ended { keep(dir)? } else { disk };
@@ -170,12 +170,12 @@ fn is_free(disk: &Path) -> bool {
 ///
 /// # Errors
 /// As [`bring_back`], and [`BringBackError::Keep`] when the rest can't be removed.
-pub fn rescue(dir: &Path, root: &Root, nodes: &[NodeRule]) -> Result<(), BringBackError> {
+pub fn rescue(dir: &Path, root: &Root, rights: &Rights) -> Result<(), BringBackError> {
     let disk = dir.join(SCRATCH);
     if fs::exists(&disk).unwrap_or(true) {
         let owner = fs::read(dir.join(OWNER)).unwrap_or_default();
         if owner == root.path.as_os_str().as_bytes() {
-            bring_back(dir, root, nodes, Moment::Ended)?;
+            bring_back(dir, root, rights, Moment::Ended)?;
         } else {
             keep(dir)?;
         }
@@ -188,7 +188,7 @@ fn apply(
     dir: &Path,
     disk: &Path,
     root: &Root,
-    nodes: &[NodeRule],
+    rights: &Rights,
     moment: Moment,
 ) -> Result<bool, WritebackError> {
     if root.image {
@@ -196,7 +196,13 @@ fn apply(
         return Ok(true);
     }
     let options = Options {
-        devices: nodes.iter().map(rule).collect(),
+        rights: writeback::Rights {
+            devices: rights.makes().iter().map(rule).collect(),
+            set_uid: Ids(rights.users()),
+            set_gid: Ids(rights.groups()),
+            capabilities: Ids(rights.roots()),
+            trusted: rights.trusted(),
+        },
         manifest: Some(dir.join(MANIFEST)),
         last: moment == Moment::Ended,
         // What the container synced is on the disk until the disk goes; from then on it must be in the root.
@@ -257,14 +263,20 @@ mod tests {
         (directory, disks, root)
     }
 
+    fn none() -> Rights {
+        let process = serde_json::json!({"args": ["sh"], "cwd": "/", "user": {"uid": 0, "gid": 0}});
+        let process = crate::bundle::Process::check(serde_json::from_value(process).unwrap()).unwrap();
+        Rights::new(Vec::new(), Default::default(), &process)
+    }
+
     #[test]
     fn nothing_written_is_nothing_to_do() {
         let (_directory, disks, root) = container();
         for moment in [Moment::Paused, Moment::Ended] {
-            bring_back(&disks, &root, &[], moment).unwrap();
+            bring_back(&disks, &root, &none(), moment).unwrap();
         }
         fs::remove_file(disks.join(SCRATCH)).unwrap();
-        bring_back(&disks, &root, &[], Moment::Ended).unwrap();
+        bring_back(&disks, &root, &none(), Moment::Ended).unwrap();
     }
 
     #[test]
@@ -277,7 +289,7 @@ mod tests {
             thread::sleep(Duration::from_millis(50));
             drop(machine);
         });
-        bring_back(&disks, &root, &[], Moment::Ended).unwrap();
+        bring_back(&disks, &root, &none(), Moment::Ended).unwrap();
         assert!(began.elapsed() >= Duration::from_millis(50));
         ends.join().unwrap();
     }
@@ -287,20 +299,20 @@ mod tests {
         let (_directory, disks, root) = container();
         fs::rename(&root.path, root.path.with_extension("old")).unwrap();
         fs::create_dir(&root.path).unwrap();
-        bring_back(&disks, &root, &[], Moment::Ended).unwrap();
+        bring_back(&disks, &root, &none(), Moment::Ended).unwrap();
     }
 
     #[test]
     fn what_a_host_that_went_down_left_is_rescued_or_kept() {
         let (directory, disks, root) = container();
-        rescue(&disks, &root, &[]).unwrap();
+        rescue(&disks, &root, &none()).unwrap();
         assert!(!disks.exists());
-        rescue(&disks, &root, &[]).unwrap();
+        rescue(&disks, &root, &none()).unwrap();
 
         let elsewhere = directory.path().join("elsewhere");
         fs::create_dir(&elsewhere).unwrap();
         prepare(&disks, &elsewhere, None, 64 << 20).unwrap();
-        rescue(&disks, &root, &[]).unwrap();
+        rescue(&disks, &root, &none()).unwrap();
         assert!(!disks.exists() && directory.path().join("disks/kept/one.ext4").exists());
     }
 
@@ -308,13 +320,13 @@ mod tests {
     fn garbage_is_kept_and_its_place_is_told() {
         let (directory, disks, root) = container();
         fs::write(disks.join(SCRATCH), vec![0x5a; 1 << 20]).unwrap();
-        let paused = bring_back(&disks, &root, &[], Moment::Paused).unwrap_err();
+        let paused = bring_back(&disks, &root, &none(), Moment::Paused).unwrap_err();
         assert!(
             matches!(&paused, BringBackError::Guest { disk, .. } if disk.starts_with(&disks)),
             "{paused}"
         );
         for expected in ["one.ext4", "one.1.ext4"] {
-            let error = bring_back(&disks, &root, &[], Moment::Ended).unwrap_err();
+            let error = bring_back(&disks, &root, &none(), Moment::Ended).unwrap_err();
             let kept = directory.path().join("disks/kept").join(expected);
             assert!(matches!(&error, BringBackError::Guest { disk, .. } if *disk == kept), "{error}");
             assert_eq!(fs::metadata(kept).unwrap().len(), 1 << 20);

@@ -7,7 +7,8 @@ use sha2::{Digest, Sha256};
 
 use super::VerbError;
 use crate::{
-    config::{Hooks, HostConfig, NodeRule, Room},
+    bundle::Process,
+    config::{Hooks, HostConfig, Rights, Room},
     host::cgroup::{Cgroup, CgroupError, Place},
     image::{self, BringBackError, Moment, Root},
     sandbox::control::{Control, ControlError},
@@ -38,8 +39,9 @@ pub struct Lent {
     pub room: Room,
     /// Where what the container writes belongs.
     pub root: Root,
-    /// Device nodes that may appear there.
-    pub nodes: Vec<NodeRule>,
+    /// What may appear there.
+    #[serde(flatten)]
+    pub rights: Rights,
     /// What the machine of its pod has lent it.
     #[serde(default)]
     pub pod: Option<OfPod>,
@@ -71,7 +73,7 @@ impl Lent {
             start_hooks,
             room: host.room,
             root: Root::of(root).map_err(|source| VerbError::Root { path: root.to_owned(), source })?,
-            nodes: host.nodes.clone(),
+            rights: host.rights.clone(),
             pod: None,
         })
     }
@@ -123,14 +125,31 @@ impl Lent {
         self.cgroup.clone().map(|path| Place { path, systemd: self.systemd })
     }
 
+    /// Notes that `process` is begun in the container of `entry`, which may do to the container's files what the others could
+    /// not: an exec can have other capabilities.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn admit(entry: &Entry, process: &Process) -> Result<(), StateError> {
+        let wider = |lent: Option<Self>| {
+            lent.and_then(|lent| Some(Self { rights: lent.rights.with(process)?, ..lent }))
+        };
+        if wider(Self::load(entry)?).is_none() {
+            return Ok(());
+        }
+        // Again: another one may have been begun meanwhile.
+        let entry = entry.locked()?;
+        wider(Self::load(&entry)?).map_or(Ok(()), |lent| lent.save(&entry))
+    }
+
     /// Brings what the container wrote back to its root.
     pub(super) fn bring_back(&self, moment: Moment) -> Result<(), BringBackError> {
-        image::bring_back(&self.disks, &self.root, &self.nodes, moment)
+        image::bring_back(&self.disks, &self.root, &self.rights, moment)
     }
 
     /// The same for what a container of this name left when the host went down.
     pub(super) fn rescue(&self) -> Result<(), BringBackError> {
-        image::rescue(&self.disks, &self.root, &self.nodes)
+        image::rescue(&self.disks, &self.root, &self.rights)
     }
 
     /// Puts the disk with what the container wrote aside; returns where.

@@ -13,7 +13,7 @@ use msb_runtime::{
     config,
     process::attach::{self, Attached},
     sandbox::control::Control,
-    verbs::{VerbError, create, exec, pod},
+    verbs::{Lent, VerbError, create, exec, pod},
 };
 
 use super::{
@@ -49,6 +49,7 @@ impl Sandboxes {
         let in_use = InUse::begin(&place).map_err(Failure::other)?;
         let record = exec::ready(&entry, false).map_err(|error| not_running(error, key))?;
         let process = process(&place, wanted)?;
+        Lent::admit(&entry, &process).map_err(VerbError::from)?;
         let mut process = config::process(&process, has_input, None).map_err(VerbError::from)?;
         if wanted.terminal {
             process.terminal = Some(size.unwrap_or(SIZE));

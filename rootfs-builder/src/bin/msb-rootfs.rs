@@ -109,7 +109,9 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Scratch { size, image } => ext4::create_scratch_with(&image, size, Durability::Durable)?,
         Verb::Writeback { scratch, root, manifest } => {
             let durability = Durability::Durable;
-            let options = writeback::Options { manifest, durability, ..writeback::Options::default() };
+            let rights = writeback::Rights { devices: Vec::new(), ..writeback::Rights::all() };
+            let options =
+                writeback::Options { manifest, durability, rights, ..writeback::Options::default() };
             let summary = writeback::apply(&scratch, &root, &options)?;
             println!(
                 "{} files, {} links, {} directories, {} unchanged, {} removed, {} bytes, {} skipped",

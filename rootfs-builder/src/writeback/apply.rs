@@ -254,8 +254,8 @@ impl Run<'_> {
             self.summary.unchanged += 1;
             return Ok(());
         }
-        let rules = &self.options.devices;
-        let made = place.make(self.scratch, &inode, rules, &mut self.budget, &mut self.copier)?;
+        let rights = &self.options.rights;
+        let made = place.make(self.scratch, &inode, rights, &mut self.budget, &mut self.copier)?;
         let Some(dropped) = made else {
             self.summary.skip(place.path, SkipReason::Device);
             return Ok(());
@@ -291,6 +291,7 @@ impl Run<'_> {
         let mut attributes = Attributes::of(self.scratch, &inode)?;
         let directory = self.root.directory(&path).map_err(failed("open", &path))?;
         let times = number != ROOT || self.names.len() > 1;
+        self.options.rights.limit_directory(&mut attributes, &directory);
         attributes
             .set_on_directory(directory.as_fd(), number == ROOT, times)
             .map_err(failed("set the attributes of", &path))?;

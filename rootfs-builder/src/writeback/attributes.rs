@@ -23,12 +23,12 @@ const XATTR_MAX: usize = 65536;
 /// What a file is to have.
 #[derive(Debug)]
 pub(super) struct Attributes {
-    uid: Uid,
-    gid: Gid,
-    mode: Mode,
-    xattrs: Vec<Xattr>,
+    pub(super) uid: Uid,
+    pub(super) gid: Gid,
+    pub(super) mode: Mode,
+    pub(super) xattrs: Vec<Xattr>,
     times: Timestamps,
-    /// How many were left behind: not the container's, or not possible on this host.
+    /// How many were left behind: not the container's, or not possible on this host; set IDs count too.
     pub(super) dropped: u64,
 }
 

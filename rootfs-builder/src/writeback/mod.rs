@@ -1,7 +1,7 @@
 //! What a container wrote comes back: the overlay's upper directory on a scratch disk is applied to the root on the host.
 //!
 //! In: a scratch disk that a hostile guest has written and that nobody writes now; the root, which is a directory or an overlay
-//! mount; which devices may appear. Out: the root as the container saw it.
+//! mount; what its container may give files ([`Rights`]). Out: the root as the container saw it.
 //! It must never know what a container is, nor mount anything, nor follow a name out of the root.
 //!
 //! * The whole upper directory is read and checked first ([`plan`]): of a broken disk, nothing comes back, and nothing changes.
@@ -26,11 +26,13 @@ mod manifest;
 mod names;
 mod place;
 mod plan;
+mod rights;
 
 use std::path::{Path, PathBuf};
 
 pub use apply::{apply, is_empty};
 pub use error::WritebackError;
+pub use rights::{Ids, Rights};
 
 use crate::output::Durability;
 
@@ -81,8 +83,8 @@ impl Default for Limits {
 /// How to write back.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Device nodes that may appear. Others are left out, and told of.
-    pub devices: Vec<DeviceRule>,
+    /// What its container may give files. What else there is comes without, and is told of.
+    pub rights: Rights,
     /// Where to remember what was brought, for as long as the scratch disk lives. Needed if it is ever written back twice; to
     /// be removed with the scratch disk.
     pub manifest: Option<PathBuf>,
@@ -106,12 +108,12 @@ pub struct Skipped {
 /// Why something did not come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SkipReason {
-    /// A device that the options do not allow.
+    /// A device that the options do not allow and that was not there.
     Device,
     /// Our own temporary name.
     Reserved,
-    /// The file came back, but some of its extended attributes did not: they are no business of a container, or the host's
-    /// file system cannot hold them.
+    /// The file came back, but some of its extended attributes or set IDs did not: they are no business of this container, or
+    /// the host's file system cannot hold them.
     Attributes,
 }
 

@@ -17,7 +17,8 @@ use super::copy::{Copier, CopyError};
 use super::error::WritebackError;
 use super::host::{Root, failed, kind, sweep};
 use super::manifest::Seen;
-use super::{DeviceKind, DeviceRule, TEMPORARY};
+use super::rights::Rights;
+use super::{DeviceKind, TEMPORARY};
 use crate::ext4::reader::{Budget, Inode, Kind, Scratch};
 use crate::tree::{Device, Time};
 
@@ -32,13 +33,13 @@ pub(super) struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Makes the file that `inode` is, a device only where `rules` allow it; false if they do not. Gives the number of
-    /// attributes left behind.
+    /// Makes the file that `inode` is, with what `rights` allow and what the file of that name has already; a device only
+    /// so. Gives the number of attributes left behind.
     pub(super) fn make(
         &self,
         scratch: &Scratch,
         inode: &Inode,
-        rules: &[DeviceRule],
+        rights: &Rights,
         budget: &mut Budget,
         copier: &mut Copier,
     ) -> Result<Option<u64>, WritebackError> {
@@ -46,14 +47,16 @@ impl Place<'_> {
         let mut attributes = Attributes::of(scratch, inode)?;
         match inode.kind {
             Kind::Regular => {
-                let flags =
-                    OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let file = openat(self.directory, TEMPORARY, flags, Mode::from(0o600)).map_err(&fail)?;
                 let file = File::from(file);
                 copier.copy(scratch, inode, budget, &file).map_err(|error| match error {
                     CopyError::Disk(error) => WritebackError::Disk(error),
                     CopyError::Host(errno) => fail(errno),
                 })?;
+                rights
+                    .limit_program(&mut attributes, &file, copier, || self.old_file())
+                    .map_err(failed("compare", self.path))?;
                 attributes.set_on_file(file.as_fd()).map_err(failed("set the attributes of", self.path))?;
                 self.take_the_name()?;
                 return Ok(Some(attributes.dropped));
@@ -64,14 +67,21 @@ impl Place<'_> {
             }
             Kind::Fifo => self.node(FileType::Fifo, 0).map_err(&fail)?,
             Kind::Socket => self.node(FileType::Socket, 0).map_err(&fail)?,
-            Kind::CharacterDevice(device) if allowed(rules, DeviceKind::Character, device) => {
+            Kind::CharacterDevice(device)
+                if rights.has_device(DeviceKind::Character, device)
+                    || self.is_device(FileType::CharacterDevice, device) =>
+            {
                 self.node(FileType::CharacterDevice, makedev(device.major, device.minor)).map_err(&fail)?;
             }
-            Kind::BlockDevice(device) if allowed(rules, DeviceKind::Block, device) => {
+            Kind::BlockDevice(device)
+                if rights.has_device(DeviceKind::Block, device)
+                    || self.is_device(FileType::BlockDevice, device) =>
+            {
                 self.node(FileType::BlockDevice, makedev(device.major, device.minor)).map_err(&fail)?;
             }
             Kind::CharacterDevice(_) | Kind::BlockDevice(_) | Kind::Directory => return Ok(None),
         }
+        rights.limit_other(&mut attributes);
         attributes
             .set_on_name(self.directory, TEMPORARY, inode.kind)
             .map_err(failed("set the attributes of", self.path))?;
@@ -112,6 +122,23 @@ impl Place<'_> {
             .then_some((stat.st_ino, Time { seconds: stat.st_ctime, nanoseconds }))
     }
 
+    /// The host's file of that name, if it is one.
+    fn old_file(&self) -> Option<File> {
+        // A fifo would be waited for without `NONBLOCK`.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let is_file = kind(self.directory, self.name).ok()? == Some(FileType::RegularFile);
+        let file = openat(self.directory, self.name, flags, Mode::empty()).ok().filter(|_| is_file)?;
+        Some(File::from(file))
+    }
+
+    /// Whether the host has this device under that name.
+    fn is_device(&self, kind: FileType, device: Device) -> bool {
+        statat(self.directory, self.name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
+            FileType::from_raw_mode(stat.st_mode) == kind
+                && stat.st_rdev == makedev(device.major, device.minor)
+        })
+    }
+
     fn node(&self, kind: FileType, device: rustix::fs::Dev) -> Result<(), Errno> {
         mknodat(self.directory, TEMPORARY, kind, Mode::from(0o600), device)
     }
@@ -128,29 +155,5 @@ impl Place<'_> {
     pub(super) fn clean_up(&self) {
         // What cannot be removed now is removed by the next run.
         let _swept = sweep(self.directory, self.path);
-    }
-}
-
-fn allowed(rules: &[DeviceRule], kind: DeviceKind, device: Device) -> bool {
-    let fits = |wanted: Option<u32>, number| wanted.is_none_or(|wanted| wanted == number);
-    rules
-        .iter()
-        .any(|rule| rule.kind == kind && fits(rule.major, device.major) && fits(rule.minor, device.minor))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_listed_devices_are_allowed() {
-        let null = Device { major: 1, minor: 3 };
-        let rule = |kind, major, minor| DeviceRule { kind, major, minor };
-        let character = DeviceKind::Character;
-        assert!(!allowed(&[], character, null));
-        assert!(!allowed(&[rule(DeviceKind::Block, None, None)], character, null));
-        assert!(!allowed(&[rule(character, Some(1), Some(5))], character, null));
-        assert!(allowed(&[rule(character, Some(2), None), rule(character, Some(1), None)], character, null));
-        assert!(allowed(&[rule(character, Some(1), Some(3))], character, null));
     }
 }

@@ -12,7 +12,7 @@ use msb_runtime::{
     process::attach::{self, Attached},
     sandbox::control::ControlError,
     state::Store,
-    verbs::{VerbError, create, exec, pod},
+    verbs::{Lent, VerbError, create, exec, pod},
 };
 
 use super::{Exit, Phase, Process, Shim, Task, init::number, lock, stand_by::StandBy};
@@ -126,6 +126,7 @@ impl Shim {
         let mut process = config::process(&exec.spec, has_stdin, None)?;
         create::inherit(&mut process);
         let entry = Store::new(self.root.clone()).look(&task.id)?;
+        Lent::admit(&entry, &exec.spec)?;
         let guest = pod::guest(&entry, &entry.record()?);
         let door = |port| guest.control.open(port);
         Ok(attach::create(&door, guest.container, process, descriptors, None)?)

@@ -99,6 +99,7 @@ impl Exec {
         let record = exec::ready(&entry, self.ignore_paused)?;
         let process = self.process(&record)?;
         let console = console::prepare(process.terminal(), self.detach, self.console_socket.as_deref())?;
+        Lent::admit(&entry, &process)?;
         let mut process = config::process(&process, console.stdin, None)?;
         create::inherit(&mut process);
         let guest = pod::guest(&entry, &record);
