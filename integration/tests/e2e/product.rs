@@ -96,6 +96,13 @@ fn by_hand(lab: &mut Lab) {
     )
     .code(0)
     .out("own\nnew\nnew\n125\n");
+    lab.step(
+        "what can't be brought is told, and nothing old is given for it",
+        "msb exec web sh -c 'echo newer > /tree/sub/file'; root=$(echo $MICROSANDBOX_HOME/*/default/web/rootfs); mount -t tmpfs none $root/tree
+         msb cp web:/own /tmp/stale; echo $?; ls /tmp/stale; umount $root/tree; msb cp web:/tree/sub/file /tmp/newer; cat /tmp/newer; msb ps -q",
+    )
+    .out("125\nnewer\nweb\n")
+    .err_has("mount");
     lab.step("its name is taken", "msb run --name web busybox true").code(125).err_has("already");
     lab.step(
         "it ends as it wants to",

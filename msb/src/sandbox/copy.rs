@@ -16,7 +16,10 @@ use std::{
     thread,
 };
 
-use msb_runtime::verbs::{VerbError, pause, resume};
+use msb_runtime::{
+    state::{StateError, Status},
+    verbs::{VerbError, pause, resume},
+};
 use nix::{
     dir::Dir,
     fcntl::{AtFlags, OFlag, openat, readlinkat},
@@ -29,6 +32,7 @@ use super::{
     Exec, Failure, Key, Sandboxes,
     beneath::Beneath,
     root,
+    sandboxes::PATIENCE,
     stored::{Place, Stored},
 };
 
@@ -101,14 +105,23 @@ impl Sandboxes {
         let (place, stored) = self.find(key)?;
         let Some(entry) = self.entry(&stored) else { return self.mounted(&place, &stored, act) };
         let entry = entry.locked().map_err(VerbError::from)?;
-        // One that stands still already goes on standing still.
-        let paused = pause::pause(&entry).is_ok();
-        let root = Beneath::new(&place.root()).map_err(Failure::other);
-        let done = root.and_then(|root| act(&root));
-        if paused {
-            resume::resume(&entry)?;
+        let root = || Beneath::new(&place.root()).map_err(Failure::other);
+        match standing(pause::pause(&entry), || entry.record().map(|record| record.status()))? {
+            Standing::ForUs => {
+                let done = root().and_then(|root| act(&root));
+                resume::resume(&entry)?;
+                done
+            }
+            Standing::Already => root().and_then(|root| act(&root)),
+            Standing::Ended => {
+                // Its keeper brings what it wrote.
+                drop(entry);
+                if !self.await_rest(&place, &stored, PATIENCE)? {
+                    return Err(Failure::Runs(key.clone()));
+                }
+                self.mounted(&place, &stored, act)
+            }
         }
-        done
     }
 
     fn mounted<T>(
@@ -122,6 +135,33 @@ impl Sandboxes {
         let done = Beneath::new(&place.root()).map_err(Failure::other).and_then(|root| act(&root));
         root::unmount_root(place).map_err(Failure::other)?;
         done
+    }
+}
+
+/// How what runs stands still.
+#[derive(Debug, PartialEq, Eq)]
+enum Standing {
+    /// For as long as we need.
+    ForUs,
+    /// And goes on standing still; what it wrote has been brought.
+    Already,
+    /// It runs no more.
+    Ended,
+}
+
+/// What came of a pause. While what was written is not in the root, there is nothing to be read there.
+fn standing(
+    paused: Result<(), VerbError>,
+    status: impl FnOnce() -> Result<Status, StateError>,
+) -> Result<Standing, VerbError> {
+    match paused {
+        Ok(()) => Ok(Standing::ForUs),
+        Err(VerbError::State(StateError::NotRunning)) => Ok(match status()? {
+            // One that waits for its start has not written anything yet.
+            Status::Paused | Status::Created => Standing::Already,
+            Status::Stopped | Status::Creating | Status::Running => Standing::Ended,
+        }),
+        Err(error) => Err(error),
     }
 }
 
@@ -313,6 +353,18 @@ mod tests {
         unpack(&Beneath::new(&root).unwrap(), Path::new("/to"), &*archive).unwrap();
         assert_eq!(fs::read_to_string(root.join("canary/d/file")).unwrap(), "ours");
         assert_eq!(modes(), before);
+    }
+
+    #[test]
+    fn only_what_stands_still_is_read() {
+        let not_running = || Err(VerbError::State(StateError::NotRunning));
+        assert_eq!(standing(Ok(()), || panic!("not asked")).unwrap(), Standing::ForUs);
+        assert_eq!(standing(not_running(), || Ok(Status::Paused)).unwrap(), Standing::Already);
+        assert_eq!(standing(not_running(), || Ok(Status::Stopped)).unwrap(), Standing::Ended);
+        let gone = standing(not_running(), || Err(StateError::DoesNotExist)).unwrap_err();
+        assert!(matches!(gone, VerbError::State(StateError::DoesNotExist)));
+        let kept = standing(Err(VerbError::NotLent), || Ok(Status::Paused)).unwrap_err();
+        assert!(matches!(kept, VerbError::NotLent), "what was written is not there");
     }
 
     #[test]

@@ -39,7 +39,7 @@ use crate::{
 /// How long a sandbox has to end by itself.
 pub const GRACE: Duration = Duration::from_secs(10);
 /// How long one that was killed has: what it wrote is brought back then.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// How often an end is looked for.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -259,7 +259,12 @@ impl Sandboxes {
     }
 
     /// Whether it came to rest, or was brought to it, within that time.
-    fn await_rest(&self, place: &Place, stored: &Stored, patience: Duration) -> Result<bool, Failure> {
+    pub(super) fn await_rest(
+        &self,
+        place: &Place,
+        stored: &Stored,
+        patience: Duration,
+    ) -> Result<bool, Failure> {
         let until = Instant::now() + patience;
         loop {
             // Removed by its keeper.
