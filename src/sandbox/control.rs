@@ -37,13 +37,14 @@ pub enum Question {
         /// It has hooks to run before, which may take any time.
         hooks: bool,
     },
-    /// Send a process a signal, or with `all` to every process of the container.
+    /// Send a process a signal, or with `all` to every process of the container; where it is not the container's first, to
+    /// all that came of it.
     Signal {
         /// Which process.
         process: ProcessId,
         /// Its number.
         signal: i32,
-        /// To all.
+        /// To more than that one.
         all: bool,
     },
     /// Give a process's terminal a size.
@@ -197,6 +198,14 @@ impl Control {
     /// [`ControlError`].
     pub fn signal_process(&self, process: ProcessId, signal: i32) -> Result<(), ControlError> {
         self.order(&Question::Signal { process, signal, all: false })
+    }
+
+    /// Kills a process that was begun in the container, and all that came of it; they are gone when it returns.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub fn kill_family(&self, process: ProcessId) -> Result<(), ControlError> {
+        self.order(&Question::Signal { process, signal: nix::libc::SIGKILL, all: true })
     }
 
     /// Gives a process's terminal a size.

@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use msb_agent::protocol::{Failure, ProcessId, Reply, TerminalSize};
 use nix::errno::Errno;
@@ -9,10 +10,17 @@ use nix::errno::Errno;
 use crate::agent::Agent;
 use crate::container::made::Made;
 use crate::container::processes::describe;
+use crate::container::tree::Tree;
 use crate::container::{at, plain, setup};
 use crate::sys;
 
-/// Sends a signal to one process, or to every process of its container.
+/// Times that a family of processes is looked for; one that forks for longer than that forks faster than it can be killed.
+const ROUNDS: usize = 200;
+/// Between two looks: what was killed needs a moment to be gone.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Sends a signal to one process, or with `all` to every process of its container; where it is not the container's first, to
+/// itself and all that came of it.
 ///
 /// # Errors
 /// [`Failure::NoSuchProcess`] when it has ended, also with `all`.
@@ -26,6 +34,12 @@ pub fn send(agent: &Agent, process: ProcessId, signal: i32, all: bool) -> Result
         return sent(sys::kill(record.pid, signal));
     }
     let made = Arc::clone(&record.container);
+    if !record.first {
+        let pid = record.pid;
+        drop(registry);
+        family(&made, pid, signal);
+        return Ok(Reply::Done);
+    }
     if signal == libc::SIGKILL {
         drop(registry);
         made.cgroup.kill();
@@ -36,6 +50,23 @@ pub fn send(agent: &Agent, process: ProcessId, signal: i32, all: bool) -> Result
         let _ = i32::try_from(pid).map(|pid| sys::kill(pid, signal));
     }
     Ok(Reply::Done)
+}
+
+/// Sends a signal to the process `pid` of a container, and to all that came of it. When it returns from SIGKILL, none is left.
+fn family(made: &Made, pid: i32, signal: i32) {
+    let Ok(leader) = u32::try_from(pid) else { return };
+    let mut tree = Tree::of(leader);
+    for _ in 0..ROUNDS {
+        let living = tree.living(&made.cgroup.processes());
+        for pid in &living {
+            // One that ends meanwhile needs no signal any more.
+            let _ = i32::try_from(*pid).map(|pid| sys::kill(pid, signal));
+        }
+        if living.is_empty() || signal != libc::SIGKILL {
+            return;
+        }
+        std::thread::sleep(PAUSE);
+    }
 }
 
 /// Gives a process's terminal a size.

@@ -15,6 +15,7 @@ pub mod paths;
 pub mod place;
 pub mod processes;
 pub mod root;
+pub mod tree;
 pub mod users;
 pub mod volumes;
 

@@ -45,13 +45,14 @@ pub enum Request {
     Exec(Box<Process>),
     /// Let a process made by [`Request::Exec`] on this channel go.
     Release,
-    /// Send a signal to one process, or with `all` to every process of the container.
+    /// Send a signal to one process, or with `all` to every process of the container; where it is not the container's first,
+    /// to all that came of it.
     Signal {
         /// Which process.
         process: ProcessId,
         /// Signal number, 1 to 64.
         signal: i32,
-        /// To every process of the container instead.
+        /// To more than that one.
         all: bool,
     },
     /// Give a process's terminal a size.

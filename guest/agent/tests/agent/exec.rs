@@ -129,6 +129,33 @@ fn signals_reach_a_handler_and_all_processes() {
 }
 
 #[test]
+fn a_process_is_killed_with_all_that_came_of_it() {
+    let mut sandbox = sandbox!();
+    sandbox.idle();
+    let mut channel = sandbox.channel();
+    let mut begin = |script: &str| {
+        let id = channel.created(Request::Exec(Box::new(process(&["sh", "-c", script]))));
+        let mut stdout = sandbox.stream(id, Stream::Stdout);
+        drop(sandbox.collect(id, Stream::Stderr));
+        channel.call(Request::Release).unwrap();
+        std::io::Read::read_exact(&mut stdout, &mut [0; 6]).unwrap();
+        id
+    };
+    let other = begin("echo other; sleep 900");
+    let family =
+        begin("sleep 901 & (sleep 902 & sleep 903) & (sleep 904 & exit) & sleep 0.3; echo ready; sleep 905");
+    let Ok(Reply::Processes(before)) = sandbox.boot.call(Request::Processes) else { panic!() };
+    assert_eq!(before.len(), 7, "{before:?}");
+    assert_eq!(sandbox.boot.call(signal(family, 9, true)), Ok(Reply::Done));
+    assert_eq!(channel.exited(family), ExitStatus::Signal(9));
+    let Ok(Reply::Processes(left)) = sandbox.boot.call(Request::Processes) else { panic!() };
+    let names: Vec<_> = left.iter().filter(|one| one.state != 'Z').map(|one| one.args.join(" ")).collect();
+    assert!(names.iter().all(|name| !name.contains(" 90") || name.contains("900")), "{names:?}");
+    assert_eq!(sandbox.boot.call(signal(other, 0x0f, false)), Ok(Reply::Done));
+    assert_eq!(channel.exited(other), ExitStatus::Signal(15));
+}
+
+#[test]
 fn a_container_that_was_not_started_dies_of_term_and_kill() {
     for (number, code) in [(15, 143), (9, 137)] {
         let mut sandbox = sandbox!();
