@@ -6,7 +6,7 @@ use crate::{
     name::Name,
     sandbox::{
         Connection, Exec, Exit, Failure, GRACE, Info, Key, Logs, NamedVolume, Request, Running, Sandboxes,
-        Since, State, Usage,
+        Since, Usage,
     },
     server::engine,
 };
@@ -18,26 +18,37 @@ impl engine::Engine for Sandboxes {
 
     fn start(&self, key: &Key, request: Option<Request>) -> Result<(), Failure> {
         let Some(request) = request.map(served) else { return Self::start(self, key) };
-        match self.find(key) {
-            Err(Failure::NoSandbox(_) | Failure::NoNamespace(_)) => {
-                Self::create(self, key, request, &())?;
-                Self::start(self, key).inspect_err(|_| {
-                    // What was not there before is not there then; the first failure is the one to tell.
-                    let _ = Self::remove(self, key);
-                })
-            }
-            Err(other) => Err(other),
-            Ok((_, stored)) => {
-                if self.info(key)?.state == State::Running {
-                    if stored.request.same(&request) {
-                        return Ok(());
-                    }
-                    Self::stop(self, key, GRACE)?;
-                }
-                self.remake(key, request, &())?;
-                Self::start(self, key)
+        let there = match self.info(key) {
+            Err(Failure::NoSandbox(_) | Failure::NoNamespace(_)) => None,
+            found => Some(found?),
+        };
+        if there.as_ref().is_some_and(|info| info.running() && info.request.same(&request)) {
+            return Ok(());
+        }
+        // What takes long, and what is asked for that can't be, comes before anything that runs is ended.
+        let wanted = self.prepare(request, &())?;
+        let Some(there) = there else {
+            self.create_of(key, wanted)?;
+            return Self::start(self, key).inspect_err(|_| {
+                // What was not there before is not there then; the first failure is the one to tell.
+                let _ = Self::remove(self, key);
+            });
+        };
+        if there.running() {
+            Self::stop(self, key, GRACE)?;
+            if matches!(self.find(key), Err(Failure::NoSandbox(_))) {
+                // It was to go when it ended.
+                self.create_of(key, wanted)?;
+                return Self::start(self, key);
             }
         }
+        let before = self.remake(key, wanted)?;
+        Self::start(self, key).inspect_err(|_| {
+            // And what was there is there as it was.
+            if self.put_back(key, &before).is_ok() && there.running() {
+                let _ = Self::start(self, key);
+            }
+        })
     }
 
     fn stop(&self, key: &Key) -> Result<(), Failure> {
@@ -105,11 +116,19 @@ impl engine::Running for Running {
         Self::signal(self, number);
     }
 
+    fn pid(&self) -> u32 {
+        Self::pid(self)
+    }
+
+    fn kill(&self) {
+        Self::kill(self);
+    }
+
     fn resize(&self, rows: u16, columns: u16) {
         Self::resize(self, rows, columns);
     }
 
-    fn wait(&self) -> Exit {
-        Self::wait(self)
+    fn at_end(&self, then: Box<dyn FnOnce(Exit) + Send>) {
+        Self::at_end(self, then);
     }
 }

@@ -35,6 +35,6 @@ pub use key::Key;
 pub use log::{Line, Logs, Since, Stream};
 pub use request::{BadRequest, Network, Port, Protocol, Pull, Request, Volume, Where};
 pub use running::Running;
-pub use sandboxes::{GRACE, Sandboxes};
+pub use sandboxes::{GRACE, Prepared, Sandboxes};
 pub use stored::{Ended, Place, Stored, random_id};
 pub use volumes::NamedVolume;

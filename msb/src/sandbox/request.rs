@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::Name;
+use crate::{image::Credentials, name::Name};
 
 /// A sandbox to be made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +21,9 @@ pub struct Request {
     /// When it is asked for from its registry.
     #[serde(default)]
     pub pull: Pull,
+    /// For the image's registry, in place of what `docker login` left. Not kept: who starts the sandbox again has its image.
+    #[serde(skip)]
+    pub credentials: Option<Credentials>,
     /// In place of the image's; empty: none.
     pub entrypoint: Option<Vec<String>>,
     /// In place of the image's command; none: the image's.
@@ -74,6 +77,7 @@ impl Request {
         Self {
             image: image.to_owned(),
             pull: Pull::default(),
+            credentials: None,
             entrypoint: None,
             command: None,
             idle: false,
@@ -96,6 +100,12 @@ impl Request {
 }
 
 impl Request {
+    /// Bytes of memory that its machine gets.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        self.memory.unwrap_or(super::bundle::MEMORY)
+    }
+
     /// Whether a sandbox of the one is a sandbox of the other. Ports that are left open are as good as those that it got.
     #[must_use]
     pub fn same(&self, asked: &Self) -> bool {
@@ -103,7 +113,8 @@ impl Request {
             && self.ports.iter().zip(&asked.ports).all(|(has, wants)| {
                 *has == Port { host: if wants.host == 0 { has.host } else { wants.host }, ..*wants }
             });
-        ports && Self { ports: Vec::new(), ..self.clone() } == Self { ports: Vec::new(), ..asked.clone() }
+        let rest = |of: &Self| Self { ports: Vec::new(), credentials: None, ..of.clone() };
+        ports && rest(self) == rest(asked)
     }
 }
 

@@ -1,9 +1,9 @@
 //! Processes that are begun in a sandbox that runs: joined with their caller's descriptors, and waited for by a thread.
 
 use std::{
-    io,
+    fmt, io,
     os::fd::OwnedFd,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
 };
 
@@ -28,7 +28,42 @@ const SIZE: TerminalSize = TerminalSize { rows: 24, columns: 80 };
 pub struct Running {
     control: Control,
     process: ProcessId,
-    end: Arc<(Mutex<Option<Exit>>, Condvar)>,
+    pid: u32,
+    end: Arc<End>,
+}
+
+/// The end of a process, and who wants to know of it.
+#[derive(Default)]
+struct End {
+    seen: Mutex<Seen>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Seen {
+    exit: Option<Exit>,
+    tell: Vec<Box<dyn FnOnce(Exit) + Send>>,
+}
+
+impl End {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is(&self, exit: Exit) {
+        let mut seen = self.seen();
+        seen.exit = Some(exit);
+        let tell = std::mem::take(&mut seen.tell);
+        drop(seen);
+        self.changed.notify_all();
+        tell.into_iter().for_each(|tell| tell(exit));
+    }
+}
+
+impl fmt::Debug for End {
+    fn fmt(&self, to: &mut fmt::Formatter) -> fmt::Result {
+        to.debug_struct("End").field("exit", &self.seen().exit).finish_non_exhaustive()
+    }
 }
 
 impl Sandboxes {
@@ -100,7 +135,7 @@ fn process(place: &Place, wanted: &Exec) -> Result<Process, Failure> {
 
 impl Running {
     fn watch(control: Control, process: ProcessId, attached: Attached, in_use: InUse) -> io::Result<Self> {
-        let end = Arc::new((Mutex::new(None), Condvar::new()));
+        let (end, pid) = (Arc::<End>::default(), attached.pid());
         let shared = Arc::clone(&end);
         thread::Builder::new().name("exec".into()).stack_size(256 << 10).spawn(move || {
             // Lost with its sandbox, as if it had been killed.
@@ -109,10 +144,28 @@ impl Running {
                 ExitStatus::Signal(number) => Exit::Signal(number.into()),
             };
             drop(in_use);
-            *shared.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(exit);
-            shared.1.notify_all();
+            shared.is(exit);
         })?;
-        Ok(Self { control, process, end })
+        Ok(Self { control, process, pid, end })
+    }
+
+    /// What the sandbox's kernel calls it, for people.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Whether its end was seen.
+    fn ended(&self) -> bool {
+        self.end.seen().exit.is_some()
+    }
+
+    /// Kills it, and all that came of it; of one that ended by itself, what it left goes on.
+    pub fn kill(&self) {
+        if !self.ended() {
+            // It has ended since, or its sandbox has.
+            let _ = self.control.kill_family(self.process);
+        }
     }
 
     /// Sends it a signal; one that ended gets none.
@@ -130,13 +183,24 @@ impl Running {
     /// Waits for its end, and for all that it wrote to be written to its descriptors.
     #[must_use]
     pub fn wait(&self) -> Exit {
-        let (exit, ended) = &*self.end;
-        let mut exit = exit.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.end.seen();
         loop {
-            match *exit {
+            match seen.exit {
                 Some(exit) => return exit,
-                None => exit = ended.wait(exit).unwrap_or_else(PoisonError::into_inner),
+                None => seen = self.end.changed.wait(seen).unwrap_or_else(PoisonError::into_inner),
             }
+        }
+    }
+
+    /// Has its end told, once: by the thread that sees it, or at once where it has ended.
+    pub fn at_end(&self, then: Box<dyn FnOnce(Exit) + Send>) {
+        let mut seen = self.end.seen();
+        match seen.exit {
+            Some(exit) => {
+                drop(seen);
+                then(exit);
+            }
+            None => seen.tell.push(then),
         }
     }
 }

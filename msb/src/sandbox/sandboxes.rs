@@ -114,22 +114,22 @@ impl Sandboxes {
     /// # Errors
     /// [`Failure::Exists`], [`Failure::Bad`]; nothing is left then.
     pub fn create(&self, key: &Key, request: Request, progress: &dyn Progress) -> Result<(), Failure> {
-        let (image, _hold) = self.image(&request, progress)?;
+        self.create_of(key, self.prepare(request, progress)?)
+    }
+
+    /// As [`Self::create`], of what is prepared.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn create_of(&self, key: &Key, wanted: Prepared) -> Result<(), Failure> {
         let place = self.place(key);
-        let parent = place.0.parent().unwrap_or(&place.0).to_owned();
-        directories().create(&parent).map_err(Failure::other)?;
-        match DirBuilder::new().mode(0o700).create(&place.0) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                // Half a sandbox is what a create that was killed has left.
-                let _lock = place.lock().map_err(Failure::other)?;
-                if place.load().map_err(Failure::other)?.is_some() {
-                    return Err(Failure::Exists(key.clone()));
-                }
-                return self.store_new(key, request, image, &place);
-            }
-            made => made.map_err(Failure::other)?,
+        directories().create(&place.0).map_err(Failure::other)?;
+        let _lock = place.lock().map_err(Failure::other)?;
+        // Half a sandbox is what a create that was killed has left.
+        if place.load().map_err(Failure::other)?.is_some() {
+            return Err(Failure::Exists(key.clone()));
         }
-        let made = self.store_new(key, request, image, &place);
+        let made = store_new(key, wanted, &place);
         if made.is_err() {
             // The first failure is the one to tell.
             let _ = fs::remove_dir_all(&place.0);
@@ -137,35 +137,71 @@ impl Sandboxes {
         made
     }
 
-    /// What is made of it the next time it is started; what it wrote stays.
+    /// What is made of one that does not run the next time it is started; what it wrote stays. What it was before.
     ///
     /// # Errors
-    /// [`Failure::NoSandbox`], [`Failure::Bad`]; it is as it was then.
-    pub fn remake(&self, key: &Key, request: Request, progress: &dyn Progress) -> Result<(), Failure> {
-        let (image, _hold) = self.image(&request, progress)?;
-        let (place, _) = self.find(key)?;
-        let _lock = place.lock().map_err(Failure::other)?;
-        self.store_new(key, request, image, &place)
+    /// [`Failure::NoSandbox`], [`Failure::Runs`]; it is as it was then.
+    pub fn remake(&self, key: &Key, wanted: Prepared) -> Result<Stored, Failure> {
+        self.change_at_rest(key, |place| store_new(key, wanted, place))
     }
 
-    /// What is asked for, and what keeps its layers from being pruned until it is known who has them.
-    fn image(&self, request: &Request, progress: &dyn Progress) -> Result<(Image, Lock), Failure> {
+    /// Takes a [`Self::remake`] back.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn put_back(&self, key: &Key, before: &Stored) -> Result<(), Failure> {
+        self.change_at_rest(key, |place| place.save(before).map_err(Failure::other)).map(drop)
+    }
+
+    /// Changes what is stored of one that does not run, and that nobody starts meanwhile: this program's server and its
+    /// command line are two processes.
+    fn change_at_rest(
+        &self,
+        key: &Key,
+        change: impl FnOnce(&Place) -> Result<(), Failure>,
+    ) -> Result<Stored, Failure> {
+        let (place, _) = self.find(key)?;
+        let _lock = place.lock().map_err(Failure::other)?;
+        let Some(_kept) = place.keep().map_err(Failure::other)? else {
+            return Err(Failure::Runs(key.clone()));
+        };
+        // It may have become another one until it was locked.
+        let (_, stored) = self.find(key)?;
+        if self.entry(&stored).is_some_and(|entry| is_running(&entry)) {
+            return Err(Failure::Runs(key.clone()));
+        }
+        // By its id alone is known what it left.
+        self.settle(&place, &stored)?;
+        change(&place)?;
+        Ok(stored)
+    }
+
+    /// All that is needed of an image for a sandbox that is asked for, and that can be found to be wrong before there is one.
+    ///
+    /// # Errors
+    /// That there is no such image or path of the host, [`Failure::Bad`].
+    pub fn prepare(&self, request: Request, progress: &dyn Progress) -> Result<Prepared, Failure> {
+        for volume in &request.volumes {
+            if let Where::Host(path) = &volume.source
+                && let Err(error) = fs::metadata(path)
+            {
+                return Err(Failure::Bad(format!("The volume {} can't be mounted: {error}", path.display())));
+            }
+        }
         let images = Images::open(&self.home).map_err(Failure::other)?;
         let hold = images.hold().map_err(Failure::other)?;
-        let image = images
-            .get(&request.image, request.pull, &Registries::of_environment(), progress)
-            .map_err(Failure::other)?;
-        if arguments(request, &Defaults::of(&image.config)).is_empty() {
+        let mut registries = Registries::of_environment();
+        if request.credentials.is_some() {
+            registries.credentials.clone_from(&request.credentials);
+        }
+        let image =
+            images.get(&request.image, request.pull, &registries, progress).map_err(Failure::other)?;
+        let defaults = Defaults::of(&image.config);
+        if arguments(&request, &defaults).is_empty() {
             let text = format!("The image {} says nothing of what to run: give a command", request.image);
             return Err(Failure::Bad(text));
         }
-        Ok((image, hold))
-    }
-
-    fn store_new(&self, key: &Key, request: Request, image: Image, place: &Place) -> Result<(), Failure> {
-        let defaults = Defaults::of(&image.config);
-        let stored = Stored::new(key.clone(), request, image.digest.to_string(), image.layers, defaults);
-        place.save(&stored.map_err(Failure::other)?).map_err(Failure::other)
+        Ok(Prepared { request, image, defaults, _hold: hold })
     }
 
     /// Starts one that does not run, and returns when it does.
@@ -176,7 +212,11 @@ impl Sandboxes {
         let (place, stored) = self.find(key)?;
         match self.state(&place, &stored)? {
             State::Running => Ok(()),
-            State::Created | State::Stopped(_) => keep::detached::start(self, key),
+            State::Created | State::Stopped(_) => match keep::detached::start(self, key) {
+                // Somebody else was faster.
+                Err(Failure::Runs(_)) => Ok(()),
+                started => started,
+            },
         }
     }
 
@@ -416,6 +456,21 @@ impl Sandboxes {
     }
 }
 
+/// A sandbox that is asked for, and its image, which is not pruned as long as this is there.
+#[derive(Debug)]
+pub struct Prepared {
+    request: Request,
+    image: Image,
+    defaults: Defaults,
+    _hold: Lock,
+}
+
+fn store_new(key: &Key, wanted: Prepared, place: &Place) -> Result<(), Failure> {
+    let Prepared { request, image, defaults, _hold } = wanted;
+    let stored = Stored::new(key.clone(), request, image.digest.to_string(), image.layers, defaults);
+    place.save(&stored.map_err(Failure::other)?).map_err(Failure::other)
+}
+
 /// It was killed and does not end.
 #[derive(Debug, thiserror::Error)]
 #[error("Sandbox {key} was killed and does not come to rest: is the host's disk full, or its I/O stuck?")]
@@ -442,4 +497,43 @@ pub(super) fn names(directory: &Path) -> Result<BTreeSet<Name>, Failure> {
     };
     let name = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
     Ok(entries.filter_map(name).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_not_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let sandboxes = Sandboxes::new(Home::at(dir.path().to_owned()).unwrap());
+        let key = Key::of("web".parse().unwrap());
+        let place = sandboxes.place(&key);
+        directories().create(&place.0).unwrap();
+        let stored = |image: &str| {
+            let request = Request::of(image);
+            Stored::new(key.clone(), request, "sha256:0".into(), Vec::new(), Defaults::default()).unwrap()
+        };
+        let old = stored("old");
+        place.save(&old).unwrap();
+        // As its keeper has it, in this process or another one.
+        let kept = place.keep().unwrap().unwrap();
+        assert!(matches!(sandboxes.put_back(&key, &stored("new")), Err(Failure::Runs(_))));
+        assert_eq!(place.load().unwrap(), Some(old.clone()), "its id is what leads to its machine");
+        drop(kept);
+        let new = stored("new");
+        let before = sandboxes.change_at_rest(&key, |place| place.save(&new).map_err(Failure::other));
+        assert_eq!(before.unwrap(), old);
+        assert_eq!(place.load().unwrap(), Some(new));
+    }
+
+    #[test]
+    fn a_path_of_the_host_that_is_not_there_is_told_before_anything_is_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let sandboxes = Sandboxes::new(Home::at(dir.path().to_owned()).unwrap());
+        let mut request = Request::of("busybox");
+        request.volumes.push(super::super::Volume::parse("/nowhere/at/all:/x", Path::new("/")).unwrap());
+        let failure = sandboxes.prepare(request, &()).unwrap_err();
+        assert!(matches!(&failure, Failure::Bad(text) if text.contains("/nowhere/at/all")), "{failure:?}");
+    }
 }

@@ -1,17 +1,35 @@
 //! What all requests share.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use serde_json::json;
-use tokio::sync::Semaphore;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+};
 
 use super::{
-    ServerConfig, counters::Counters, engine::Engine, journal, process::blocking, repl::Interpreters,
+    Limits, ServerConfig,
+    counters::Counters,
+    engine::Engine,
+    journal,
+    process::blocking,
+    repl::Interpreters,
+    turns::{Turn, Turns},
 };
-use crate::sandbox::{Failure, Info, Key, Request};
+use crate::{
+    name::Name,
+    sandbox::{Failure, Info, Key, Request},
+};
+
+/// Sandboxes that are stopped at once: each has a thread for it.
+const STOPS: usize = 128;
+/// For all sandboxes to be stopped when the server ends: Docker's compose gives it 30 seconds in all.
+const STOPPED: Duration = Duration::from_secs(18);
 
 /// What all requests share.
 pub(crate) struct App {
@@ -20,19 +38,29 @@ pub(crate) struct App {
     pub counters: Counters,
     pub interpreters: Interpreters,
     pub requests: Semaphore,
-    starting: Mutex<HashSet<Key>>,
+    sessions: Arc<Semaphore>,
+    turns: Turns,
+    /// With their memory. A turn is theirs, so that each is there once.
+    starting: Mutex<HashMap<Key, u64>>,
 }
 
 impl App {
     pub(crate) fn new(engine: Arc<dyn Engine>, config: ServerConfig) -> Self {
         Self {
             requests: Semaphore::new(config.limits.requests),
+            sessions: Arc::new(Semaphore::new(config.limits.sessions)),
             interpreters: Interpreters::default(),
             counters: Counters::default(),
+            turns: Turns::default(),
             starting: Mutex::default(),
             engine,
             config,
         }
+    }
+
+    /// A place for what lasts longer than a request; none: there are too many.
+    pub(crate) fn session(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.sessions).try_acquire_owned().ok()
     }
 
     /// Starts a sandbox, if there may be one more. Goes on to its end when its caller does not wait for it.
@@ -41,27 +69,91 @@ impl App {
     /// As [`Engine::start`], or that too many run.
     pub(crate) async fn start(self: &Arc<Self>, key: &Key, request: Option<Request>) -> Result<(), Failure> {
         let app = Arc::clone(self);
-        let key = key.clone();
-        let started = blocking(move || {
-            let _admitted = app.admit(&key)?;
-            app.engine.start(&key, request)?;
-            Ok(key)
+        self.change("started", key, move |key| {
+            let _admitted = app.admit(key, request.as_ref())?;
+            app.engine.start(key, request)
         })
         .await?;
-        self.interpreters.forget_ended(&started);
+        self.interpreters.forget_ended(key);
         Ok(())
+    }
+
+    /// Makes a sandbox, and starts it if that is asked for: then what can't be started was never there. Goes on to its end
+    /// when its caller does not wait for it.
+    ///
+    /// # Errors
+    /// As [`Engine::create`] and [`Engine::start`], or that too many run.
+    pub(crate) async fn create(
+        self: &Arc<Self>,
+        key: &Key,
+        request: Request,
+        start: bool,
+    ) -> Result<(), Failure> {
+        let app = Arc::clone(self);
+        self.change(if start { "started" } else { "created" }, key, move |key| {
+            app.engine.create(key, request)?;
+            if !start {
+                return Ok(());
+            }
+            let started = app.admit(key, None).and_then(|_admitted| app.engine.start(key, None));
+            started.inspect_err(|_| {
+                // The first failure is the one to tell.
+                let _ = app.engine.remove(key);
+            })
+        })
+        .await
     }
 
     /// As the engine's, and what ran in it is forgotten.
     pub(crate) async fn stop(&self, key: &Key) -> Result<(), Failure> {
         self.interpreters.forget(key);
-        self.on(key, |engine, key| engine.stop(key)).await
+        let engine = Arc::clone(&self.engine);
+        self.change("stopped", key, move |key| engine.stop(key)).await
     }
 
     /// As the engine's, and what ran in it is forgotten.
     pub(crate) async fn remove(&self, key: &Key) -> Result<(), Failure> {
         self.interpreters.forget(key);
-        self.on(key, |engine, key| engine.remove(key)).await
+        let engine = Arc::clone(&self.engine);
+        self.change("removed", key, move |key| engine.remove(key)).await
+    }
+
+    /// As the engine's.
+    pub(crate) async fn rename(&self, key: &Key, name: Name) -> Result<(), Failure> {
+        let other = Key { name: name.clone(), ..key.clone() };
+        let turns = self.turns.of_both(key, &other).await;
+        let engine = Arc::clone(&self.engine);
+        self.on(key, move |_, key| {
+            let _turns = turns;
+            engine.rename(key, name)
+        })
+        .await
+    }
+
+    /// Does what changes a sandbox once nobody else changes it; its turn lasts for as long as that does, whether anybody
+    /// waits for it or not. What came of it is said.
+    async fn change(
+        &self,
+        done: &'static str,
+        key: &Key,
+        what: impl FnOnce(&Key) -> Result<(), Failure> + Send + 'static,
+    ) -> Result<(), Failure> {
+        let turn: Turn = self.turns.of(key).await;
+        self.on(key, move |_, key| {
+            let _turn = turn;
+            let began = Instant::now();
+            let changed = what(key);
+            let line = json!({ "sandbox": key.to_string(), "seconds": began.elapsed().as_secs_f64() });
+            match &changed {
+                Ok(()) => journal::say(done, line),
+                Err(failure) => {
+                    let cause = json!({ "cause": failure.chain() });
+                    journal::say(&format!("not {done}"), journal::joined(line, &cause));
+                }
+            }
+            changed
+        })
+        .await
     }
 
     /// Asks the engine something of one sandbox.
@@ -74,53 +166,83 @@ impl App {
         blocking(move || what(engine.as_ref(), &key)).await
     }
 
-    /// Stops all that run, and says of which it failed.
-    pub(crate) async fn stop_all(&self) {
+    /// Stops all that run, all at once, and says of which it failed.
+    pub(crate) async fn stop_all(self: &Arc<Self>) {
+        let say = |what: serde_json::Value| journal::say("not stopped", what);
         let engine = Arc::clone(&self.engine);
-        let stopped = blocking(move || {
-            for info in engine.list(None)?.iter().filter(|info| info.running()) {
-                if let Err(failure) = engine.stop(&info.key) {
-                    journal::say(
-                        "not stopped",
-                        json!({ "sandbox": info.key.to_string(), "cause": failure.chain() }),
-                    );
-                }
+        let running = blocking(move || Ok(engine.list(None)?.into_iter().filter(Info::running).collect()));
+        let running: Vec<Info> = match running.await {
+            Ok(running) => running,
+            Err(failure) => return say(json!({ "cause": failure.chain() })),
+        };
+        // One that is being started will run.
+        let mut left: HashSet<Key> = self.turns.taken().into_iter().collect();
+        left.extend(running.into_iter().map(|info| info.key));
+        let room = Arc::new(Semaphore::new(STOPS));
+        let mut stops = JoinSet::new();
+        for key in left.iter().cloned() {
+            let (app, room) = (Arc::clone(self), Arc::clone(&room));
+            stops.spawn(async move {
+                let _place = room.acquire_owned().await;
+                // How that went was said.
+                let _ = app.stop(&key).await;
+                key
+            });
+        }
+        let all = async {
+            while let Some(Ok(key)) = stops.join_next().await {
+                left.remove(&key);
             }
-            Ok(())
-        });
-        if let Err(failure) = stopped.await {
-            journal::say("not stopped", json!({ "cause": failure.chain() }));
+        };
+        if tokio::time::timeout(STOPPED, all).await.is_err() {
+            let left: Vec<String> = left.iter().map(ToString::to_string).collect();
+            say(json!({ "sandboxes": left, "cause": "They did not end in time" }));
         }
     }
 
-    /// One more sandbox that is started, as long as what is returned is kept.
-    fn admit<'app>(&'app self, key: &Key) -> Result<Admitted<'app>, Failure> {
+    /// One more sandbox that is started, as long as what is returned is kept: if there may be one more, and its memory is
+    /// there.
+    fn admit<'app>(&'app self, key: &Key, request: Option<&Request>) -> Result<Admitted<'app>, Failure> {
         // Asked for before the lock: it reads files.
-        let running: HashSet<Key> =
-            self.engine.list(None)?.into_iter().filter(Info::running).map(|info| info.key).collect();
+        let mut all = self.engine.list(None)?;
+        let there = all.iter().find(|info| info.key == *key).map(|info| info.request.memory());
+        let memory = request.map(Request::memory).or(there).unwrap_or_default();
+        all.retain(|info| info.running() && info.key != *key);
+        let running: HashMap<Key, u64> =
+            all.into_iter().map(|info| (info.key, info.request.memory())).collect();
         let mut starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
-        let others = starting.iter().filter(|other| !running.contains(other)).count();
-        let most = self.config.limits.sandboxes;
-        let more = !running.contains(key) && !starting.contains(key);
-        if more && running.len() + others >= most {
+        let others: HashMap<&Key, u64> =
+            running.iter().chain(starting.iter()).map(|(key, memory)| (key, *memory)).collect();
+        let Limits { sandboxes: most, memory: has, .. } = self.config.limits;
+        if others.len() >= most {
+            let text = format!("{most} sandboxes run already, which is this server's limit: stop one first");
+            return Err(Failure::Other(text.into()));
+        }
+        let used: u64 = others.values().sum();
+        if let Some(has) = has
+            && used.saturating_add(memory) > has
+        {
+            let [used, has, memory] = [used, has, memory].map(|bytes| bytes >> 20);
             return Err(Failure::Other(
-                format!("{most} sandboxes run already, which is this server's limit: stop one first").into(),
+                format!(
+                    "It wants {memory} MiB of memory, and of {has} MiB that sandboxes may have here, {used} are given \
+                     away: stop one, or ask for less"
+                )
+                .into(),
             ));
         }
-        let first = starting.insert(key.clone());
-        Ok(Admitted { app: self, key: first.then(|| key.clone()) })
+        starting.insert(key.clone(), memory);
+        Ok(Admitted { app: self, key: key.clone() })
     }
 }
 
 struct Admitted<'app> {
     app: &'app App,
-    key: Option<Key>,
+    key: Key,
 }
 
 impl Drop for Admitted<'_> {
     fn drop(&mut self) {
-        if let Some(key) = &self.key {
-            self.app.starting.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
-        }
+        self.app.starting.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
     }
 }

@@ -26,10 +26,14 @@ pub struct Limits {
     pub connections: usize,
     /// Requests at once: 503 beyond.
     pub requests: usize,
-    /// For a request to come in, its head and its body each.
+    /// Terminals, streams to agents, and logs that are followed, at once: 503 beyond. They last, so that they are no requests.
+    pub sessions: usize,
+    /// For a request to come in, its head and its body each; and for a client to take something of its answer.
     pub slow: Duration,
     /// Sandboxes that run at once, of all namespaces.
     pub sandboxes: usize,
+    /// Bytes of memory of those, together; none: no matter how much.
+    pub memory: Option<u64>,
     /// Bytes of what one command or one run of code writes: what is more is dropped, and that is said.
     pub output: usize,
     /// For a sandbox to be started, its image pulled included.
@@ -46,8 +50,10 @@ impl Default for Limits {
             body: 8 << 20,
             connections: 1024,
             requests: 256,
+            sessions: 256,
             slow: Duration::from_secs(30),
             sandboxes: 100,
+            memory: None,
             output: 4 << 20,
             start: Duration::from_secs(180),
             run: Duration::from_secs(3600),

@@ -110,9 +110,16 @@ pub trait Running: Send + Sync {
     /// Sends it a signal; one that ended gets none.
     fn signal(&self, number: i32);
 
+    /// Its number there, for people.
+    fn pid(&self) -> u32;
+
+    /// Kills it, and all that came of it; of one that ended by itself, what it left goes on.
+    fn kill(&self);
+
     /// Tells its terminal how large it is.
     fn resize(&self, rows: u16, columns: u16);
 
-    /// Waits for its end, and for all that it wrote to be written to its descriptors. Others may send it signals meanwhile.
-    fn wait(&self) -> Exit;
+    /// Says, once, how it ended: when all that it wrote is written to its descriptors; at once where it has ended. `then` is
+    /// called by whoever sees that end, and must not take long.
+    fn at_end(&self, then: Box<dyn FnOnce(Exit) + Send>);
 }

@@ -28,6 +28,7 @@ mod prometheus;
 mod repl;
 mod routes;
 mod rpc;
+mod turns;
 mod v1;
 
 use std::{io, net::SocketAddr, sync::Arc};
@@ -101,6 +102,10 @@ pub async fn run(
         TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })?;
     let address = listener.local_addr().map_err(ServeError::Run)?;
     journal::say("listening", json!({ "address": address.to_string() }));
+    if matches!(config.access, auth::Access::Everybody) && !address.ip().is_loopback() {
+        let text = "Whoever reaches this address can do everything without a key";
+        journal::say("open to everybody", json!({ "address": address.to_string(), "warning": text }));
+    }
     listening(address);
     let app = Arc::new(App::new(engine, config));
     accept::serve(listener, routes::router(Arc::clone(&app)), &app.config.limits, stop)

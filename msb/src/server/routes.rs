@@ -12,7 +12,16 @@ use axum::{
 };
 use serde_json::json;
 
-use super::{app::App, health, journal, mcp, page, prometheus, rpc, rpc::Problem, v1};
+use super::{
+    app::App,
+    health,
+    journal::{self, About},
+    mcp, page, prometheus, rpc,
+    rpc::Problem,
+    v1,
+};
+
+const HEALTH: &str = "/api/v1/health";
 
 /// All of it.
 pub(crate) fn router(app: Arc<App>) -> Router {
@@ -24,7 +33,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .merge(v1::router())
         .layer(from_fn_with_state(Arc::clone(&app), authorized));
     Router::new()
-        .route("/api/v1/health", get(health::route))
+        .route(HEALTH, get(health::route))
         .merge(page::files())
         .merge(with_key)
         .layer(from_fn_with_state(Arc::clone(&app), counted))
@@ -35,8 +44,11 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 async fn authorized(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     match app.config.access.caller(request.headers()) {
         Ok(caller) => {
+            let only = caller.only().map(ToString::to_string);
             request.extensions_mut().insert(caller);
-            next.run(request).await
+            let mut response = next.run(request).await;
+            About::add(&mut response, |about| about.caller = only);
+            response
         }
         Err(refused) => Problem::Refused(refused).response(None),
     }
@@ -49,12 +61,17 @@ async fn counted(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     let preflight = method == Method::OPTIONS;
     let mut response = if preflight {
         StatusCode::OK.into_response()
+    } else if path == HEALTH {
+        // A server that has much to do is well.
+        next.run(request).await
     } else if let Ok(_permit) = app.requests.try_acquire() {
         next.run(request).await
     } else {
-        let text = json!({ "error": "Too many requests at once: try again", "code": null });
-        (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], axum::Json(text)).into_response()
+        Problem::busy()
     };
+    if path.starts_with("/v1/") {
+        response = v1::shaped(response).await;
+    }
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -68,15 +85,14 @@ async fn counted(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     }
     let (time, status) = (began.elapsed(), response.status().as_u16());
     app.counters.answered(kind(&path), status, time);
-    journal::say(
-        "request",
-        json!({
-            "method": method.as_str().chars().take(16).collect::<String>(),
-            "path": path.chars().take(256).collect::<String>(),
-            "status": status,
-            "seconds": time.as_secs_f64(),
-        }),
-    );
+    let line = json!({
+        "method": method.as_str().chars().take(16).collect::<String>(),
+        "path": path.chars().take(256).collect::<String>(),
+        "status": status,
+        "seconds": time.as_secs_f64(),
+    });
+    let about = response.extensions_mut().remove::<About>().unwrap_or_default();
+    journal::say("request", journal::joined(line, &about));
     response
 }
 

@@ -74,9 +74,14 @@ impl Server {
 
     /// Sends a whole request and reads the whole answer.
     pub fn ask(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
+        self.ask_of("x", method, path, headers, body)
+    }
+
+    /// The same of a server that is called so.
+    pub fn ask_of(&self, host: &str, method: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
         let mut stream = self.connect();
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n",
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n",
             body.len()
         );
         stream.write_all(head.as_bytes()).unwrap();

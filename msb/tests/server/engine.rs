@@ -1,7 +1,7 @@
 //! An engine for tests of the server: its sandboxes are names, and what runs in them runs on this machine.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io,
     net::{Shutdown, TcpStream},
@@ -13,9 +13,12 @@ use std::{
         },
     },
     process::{Command, Stdio},
-    sync::{Arc, Condvar, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use msb::{
@@ -28,7 +31,7 @@ use msb::{
 };
 use nix::{
     pty::{Winsize, openpty},
-    sys::signal::{Signal, kill},
+    sys::signal::{Signal, kill, killpg},
     unistd::Pid,
 };
 
@@ -37,9 +40,29 @@ use nix::{
 pub struct Local {
     pub sandboxes: Mutex<BTreeMap<Key, Info>>,
     pub volumes: Mutex<BTreeMap<Name, NamedVolume>>,
+    /// How many processes were begun.
+    pub begun: AtomicUsize,
+    changing: Mutex<BTreeSet<Key>>,
+}
+
+/// A sandbox that is changed: by one at a time, as a true engine needs it.
+struct Changing<'engine>(&'engine Local, Key);
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        self.0.changing.lock().unwrap().remove(&self.1);
+    }
 }
 
 impl Local {
+    fn changing(&self, key: &Key) -> Result<Changing<'_>, Failure> {
+        if self.changing.lock().unwrap().insert(key.clone()) {
+            Ok(Changing(self, key.clone()))
+        } else {
+            Err(Failure::other(format!("{key} is changed by two at once")))
+        }
+    }
+
     fn with<T>(&self, key: &Key, what: impl FnOnce(&mut Info) -> T) -> Result<T, Failure> {
         let mut all = self.sandboxes.lock().unwrap();
         if !all.keys().any(|other| other.namespace == key.namespace) {
@@ -68,17 +91,22 @@ impl Engine for Local {
     }
 
     fn start(&self, key: &Key, request: Option<Request>) -> Result<(), Failure> {
+        let _changing = self.changing(key)?;
         if let Some(request) = request {
             if request.image == "missing" {
                 return Err(Failure::other("There is no image missing"));
             }
-            if request.image == "slow" {
-                thread::sleep(std::time::Duration::from_secs(3));
+            if request.image == "slow" && !self.with(key, |info| info.running()).unwrap_or_default() {
+                thread::sleep(Duration::from_secs(3));
             }
             match self.create(key, request.clone()) {
                 Ok(()) | Err(Failure::Exists(_)) => self.with(key, |info| info.request = request)?,
                 Err(failure) => return Err(failure),
             }
+        }
+        if self.with(key, |info| info.request.image == "slow-bad")? {
+            thread::sleep(Duration::from_secs(2));
+            return Err(Failure::other("It does not start"));
         }
         self.with(key, |info| {
             info.state = State::Running;
@@ -87,6 +115,10 @@ impl Engine for Local {
     }
 
     fn stop(&self, key: &Key) -> Result<(), Failure> {
+        let _changing = self.changing(key)?;
+        if self.with(key, |info| info.running() && info.request.image == "stubborn")? {
+            thread::sleep(Duration::from_secs(2));
+        }
         self.with(key, |info| {
             info.state = State::Stopped(Some(Exit::Signal(15)));
             info.ended = Some(SystemTime::now());
@@ -94,6 +126,7 @@ impl Engine for Local {
     }
 
     fn remove(&self, key: &Key) -> Result<(), Failure> {
+        let _changing = self.changing(key)?;
         self.with(key, |_| ())?;
         self.sandboxes.lock().unwrap().remove(key);
         Ok(())
@@ -153,6 +186,7 @@ impl Engine for Local {
     }
 
     fn rename(&self, key: &Key, name: Name) -> Result<(), Failure> {
+        let _changing = self.changing(key)?;
         let wanted = Key { name, ..key.clone() };
         if self.with(key, |info| info.running())? {
             return Err(Failure::Runs(key.clone()));
@@ -225,7 +259,7 @@ impl Engine for Local {
         if exec.terminal {
             let pty = openpty(&Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }, None).unwrap();
             let mut with = Command::new("setsid");
-            with.args(["-c", "-w"]).args(&exec.args).env("TERM", "xterm-256color");
+            with.args(["-c", "-w"]).args(&exec.args).env("TERM", "xterm-256color").process_group(0);
             command = with;
             let slave = || Stdio::from(pty.slave.try_clone().unwrap());
             command.stdin(slave()).stdout(slave()).stderr(slave());
@@ -241,10 +275,10 @@ impl Engine for Local {
         drop(command);
         let process = Arc::new(Process {
             pid: Pid::from_raw(child.id().cast_signed()),
-            exit: Mutex::new(None),
-            ended: Condvar::new(),
+            end: Mutex::default(),
             terminal: terminal.as_ref().map(|(master, ..)| Arc::clone(master)),
         });
+        self.begun.fetch_add(1, Ordering::Relaxed);
         let waited = Arc::clone(&process);
         thread::spawn(move || {
             let mut child = child;
@@ -258,24 +292,38 @@ impl Engine for Local {
                 relay.join().unwrap();
             }
             let exit = status.code().map_or_else(|| Exit::Signal(status.signal().unwrap()), Exit::Code);
-            *waited.exit.lock().unwrap() = Some(exit);
-            waited.ended.notify_all();
+            let mut end = waited.end.lock().unwrap();
+            end.0 = Some(exit);
+            for then in std::mem::take(&mut end.1) {
+                then(exit);
+            }
         });
         Ok(process)
     }
 }
 
+type Then = Box<dyn FnOnce(Exit) + Send>;
+
 struct Process {
     pid: Pid,
-    exit: Mutex<Option<Exit>>,
-    ended: Condvar,
+    end: Mutex<(Option<Exit>, Vec<Then>)>,
     terminal: Option<Arc<File>>,
 }
 
 impl Running for Process {
     fn signal(&self, number: i32) {
-        if self.exit.lock().unwrap().is_none() {
+        if self.end.lock().unwrap().0.is_none() {
             let _ = kill(self.pid, Signal::try_from(number).unwrap());
+        }
+    }
+
+    fn pid(&self) -> u32 {
+        self.pid.as_raw().cast_unsigned()
+    }
+
+    fn kill(&self) {
+        if self.end.lock().unwrap().0.is_none() {
+            let _ = killpg(self.pid, Signal::SIGKILL);
         }
     }
 
@@ -286,8 +334,11 @@ impl Running for Process {
         }
     }
 
-    fn wait(&self) -> Exit {
-        let exit = self.exit.lock().unwrap();
-        self.ended.wait_while(exit, |exit| exit.is_none()).unwrap().unwrap()
+    fn at_end(&self, then: Then) {
+        let mut end = self.end.lock().unwrap();
+        match end.0 {
+            Some(exit) => then(exit),
+            None => end.1.push(then),
+        }
     }
 }

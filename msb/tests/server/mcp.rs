@@ -48,7 +48,18 @@ fn an_assistant_finds_its_tools_and_uses_them() {
         all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         all
     };
+    // Without any word of an image, also where there is no configuration at all (an issue of the original's).
+    assert!(!tool(&server, "sandbox_start", json!({ "sandbox": "bare", "namespace": "default" })).1);
+    let image = |name: &str| {
+        let key = msb::sandbox::Key::of(name.parse().unwrap());
+        server.engine.sandboxes.lock().unwrap()[&key].request.image.clone()
+    };
+    let of_start = image("bare");
+    server.result("sandbox.start", json!({ "sandbox": "own", "config": { "image": "alpine" } }));
+    assert!(!tool(&server, "sandbox_start", json!({ "sandbox": "own", "namespace": "default" })).1);
+    assert_eq!(image("own"), "alpine", "the one that there is");
     let started = tool(&server, "sandbox_start", with(json!({ "config": {} })));
+    assert_eq!(image("one"), of_start);
     assert_eq!(started, ("Sandbox one started successfully".into(), false));
     let (text, error) =
         tool(&server, "sandbox_run_code", with(json!({ "language": "python", "code": "6 * 7" })));

@@ -104,6 +104,86 @@ fn times_of_a_sandboxs_life_are_asked_for() {
     );
 }
 
+#[test]
+fn whatever_goes_wrong_is_told_in_one_shape() {
+    let server = Server::begin(Access::Everybody, Limits { body: 1000, ..Limits::default() });
+    let json = "Content-Type: application/json\r\n";
+    let large = vec![b' '; 2000];
+    for (method, path, headers, body, wanted) in [
+        ("GET", "/v1/nothing", "", &b""[..], (404, "not_found")),
+        ("PUT", "/v1/sandboxes", "", b"", (405, "method_not_allowed")),
+        ("POST", "/v1/sandboxes", "", b"{}", (415, "invalid_request")),
+        ("POST", "/v1/sandboxes", json, b"{", (400, "invalid_request")),
+        ("POST", "/v1/sandboxes", json, b"[]", (400, "invalid_request")),
+        ("POST", "/v1/sandboxes", json, &large, (413, "payload_too_large")),
+        ("GET", "/v1/sandboxes?limit=x", "", b"", (400, "invalid_request")),
+        ("GET", "/v1/sandboxes/none", "", b"", (404, "sandbox_not_found")),
+        ("POST", "/v1/sandboxes/by-name/x/start?wait_for=stopped", "", b"", (400, "invalid_request")),
+        ("POST", "/v1/sandboxes/by-name/x/start?wait_timeout=x", "", b"", (400, "invalid_request")),
+    ] {
+        let answer = server.ask(method, path, headers, body);
+        let told = answer.json();
+        assert_eq!(
+            (answer.status, told["error"]["code"].as_str().unwrap()),
+            wanted,
+            "{method} {path} {told}"
+        );
+        assert!(!told["error"]["message"].as_str().unwrap().is_empty(), "{told}");
+    }
+    let secret = Secret::given("0123456789abcdef0123").unwrap();
+    let server = Server::begin(Access::Keys(secret), Limits::default());
+    let answer = server.ask("GET", "/v1/sandboxes", "", b"");
+    assert_eq!((answer.status, &answer.json()["error"]["code"]), (401, &json!("unauthorized")));
+    assert_eq!(server.ask("GET", "/page/logs", "", b"").json()["code"], 1001, "the others' is flat");
+    let server = Server::begin(Access::Everybody, Limits { requests: 0, ..Limits::default() });
+    let answer = server.ask("GET", "/v1/sandboxes", "", b"");
+    assert_eq!((answer.status, &answer.json()["error"]["code"]), (503, &json!("unavailable")));
+    assert!(answer.head.to_lowercase().contains("retry-after"), "{}", answer.head);
+}
+
+#[test]
+fn a_start_is_waited_for_as_long_as_was_asked_and_cleans_up_alone() {
+    let server = Server::dev();
+    let slow = json!({ "name": "late", "image": { "type": "oci", "reference": "slow-bad" } });
+    let path = "/v1/sandboxes?start=true&wait_for=running&wait_timeout=0.2";
+    let (status, told) = ask(&server, "POST", path, &slow);
+    assert_eq!((status, &told["error"]["code"]), (504, &json!("timeout")), "{told}");
+    assert_eq!(server.engine.sandboxes.lock().unwrap().len(), 1, "it goes on");
+    let began = std::time::Instant::now();
+    while !server.engine.sandboxes.lock().unwrap().is_empty() {
+        assert!(began.elapsed() < Duration::from_secs(20), "what can't be started is there still");
+        thread::sleep(Duration::from_millis(50));
+    }
+    let (status, told) = ask(&server, "POST", "/v1/sandboxes?start=true&wait_timeout=90", &sandbox("good"));
+    assert_eq!((status, &told["status"]), (201, &json!("running")));
+}
+
+#[test]
+fn a_page_of_somebody_elses_mounts_nothing_of_the_host() {
+    let server = Server::dev();
+    let rpc = |origin: &str, volume: &str| {
+        let config = json!({ "image": "alpine", "volumes": [volume] });
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "sandbox.start", "params": { "sandbox": "s", "config": config } });
+        let host = server.address;
+        let head = format!(
+            "Content-Type: application/json\r\nOrigin: {}\r\n",
+            origin.replace("HOST", &host.to_string())
+        );
+        server.ask_of(&host.to_string(), "POST", "/api/v1/rpc", &head, body.to_string().as_bytes()).status
+    };
+    assert_eq!(rpc("https://evil.example", "/etc:/x"), 400);
+    assert_eq!(rpc("null", "/etc:/x"), 400);
+    assert!(server.engine.sandboxes.lock().unwrap().is_empty());
+    assert_eq!(rpc("https://evil.example", "data:/x"), 200);
+    assert_eq!(rpc("http://HOST", "/etc:/x"), 200);
+    let mut wanted = sandbox("v1");
+    wanted["mounts"] = json!([{ "type": "bind", "host": "/etc", "guest": "/x" }]);
+    let head = "Content-Type: application/json\r\nOrigin: https://evil.example\r\n";
+    let answer = server.ask("POST", "/v1/sandboxes", head, wanted.to_string().as_bytes());
+    assert_eq!((answer.status, &answer.json()["error"]["code"]), (400, &json!("invalid_sandbox_config")));
+    assert_eq!(ask(&server, "POST", "/v1/sandboxes", &wanted).0, 201, "who is no page");
+}
+
 type Socket = WebSocket<TcpStream>;
 
 /// One frame of the stream to an agent, as the original's client writes it.

@@ -23,8 +23,13 @@ pub const VERB: &str = "keep";
 #[derive(Debug, Serialize, Deserialize)]
 enum Told {
     Runs,
+    /// It did before.
+    Kept,
     Bad(String),
-    NoProgram { program: String, reason: String },
+    NoProgram {
+        program: String,
+        reason: String,
+    },
     Other(String),
 }
 
@@ -42,7 +47,7 @@ enum Lost {
 /// Starts the sandbox `key`, and returns when it runs.
 ///
 /// # Errors
-/// Why it could not be started, as its keeper told.
+/// Why it could not be started, as its keeper told; [`Failure::Runs`]: it has another keeper.
 pub fn start(sandboxes: &Sandboxes, key: &Key) -> Result<(), Failure> {
     let place = sandboxes.place(key);
     let warnings = place.warnings();
@@ -64,6 +69,7 @@ pub fn start(sandboxes: &Sandboxes, key: &Key) -> Result<(), Failure> {
     let _ = std::thread::Builder::new().name("keeper".into()).spawn(move || child.wait());
     match told {
         Some(Told::Runs) => Ok(()),
+        Some(Told::Kept) => Err(Failure::Runs(key.clone())),
         Some(Told::Bad(text)) => Err(Failure::Bad(text)),
         Some(Told::NoProgram { program, reason }) => Err(Failure::NoProgram { program, reason }),
         Some(Told::Other(text)) => Err(Failure::other(Lost::Other(text))),
@@ -93,6 +99,7 @@ pub fn run(words: &[impl AsRef<OsStr>]) -> Result<(), Failure> {
         Err(error) if runs => Err(error),
         Err(error) => {
             tell(&match error {
+                Failure::Runs(_) => Told::Kept,
                 Failure::Bad(text) => Told::Bad(text),
                 Failure::NoProgram { program, reason } => Told::NoProgram { program, reason },
                 other => Told::Other(other.chain()),

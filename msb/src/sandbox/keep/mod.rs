@@ -87,7 +87,8 @@ impl Sandboxes {
     ) -> Result<(Stored, Ended), Failure> {
         let lock = place.lock().map_err(Failure::other)?;
         let Some(kept) = place.keep().map_err(Failure::other)? else {
-            return Err(Failure::Bad("The sandbox runs already".into()));
+            let stored = place.load().map_err(Failure::other)?.ok_or_else(|| missing(place))?;
+            return Err(Failure::Runs(stored.key));
         };
         let mut stored = place.load().map_err(Failure::other)?.ok_or_else(|| missing(place))?;
         self.settle(place, &stored)?;

@@ -3,6 +3,7 @@
 //! A request comes in with its headers; what leaves is a [`Caller`], and of it the only way to a [`Key`]: so the namespace
 //! that is checked is always the one that is used.
 
+pub(super) mod origin;
 mod secret;
 mod token;
 
@@ -12,7 +13,10 @@ pub(super) use secret::random;
 pub use secret::{Secret, SecretError};
 pub use token::{BadLasting, Token, keygen, lasting};
 
-use crate::{name::Name, sandbox::Key};
+use crate::{
+    name::Name,
+    sandbox::{Key, Volume, Where},
+};
 use token::BadToken;
 
 /// Who is let in.
@@ -28,6 +32,8 @@ pub enum Access {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     only: Option<Name>,
+    /// A page that may be anybody's, and that was asked for no key.
+    page: bool,
 }
 
 /// Why somebody is not let in.
@@ -44,18 +50,46 @@ pub enum Refused {
     Denied,
 }
 
+/// Why somebody can't mount what they ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unmountable {
+    /// They have a key to one namespace.
+    #[error("A key to one namespace can't mount what is outside of it")]
+    Key,
+    /// They are a page of somebody else's.
+    #[error(
+        "A page of another origin can't mount paths of the host: ask from elsewhere, or have the server ask for keys"
+    )]
+    Page,
+}
+
 impl Caller {
     pub(super) fn everywhere() -> Self {
-        Self { only: None }
+        Self { only: None, page: false }
     }
 
     pub(super) fn of(namespace: Name) -> Self {
-        Self { only: Some(namespace) }
+        Self { only: Some(namespace), page: false }
     }
 
     /// The one namespace that they may see; none: all of them.
     pub(super) fn only(&self) -> Option<&Name> {
         self.only.as_ref()
+    }
+
+    /// Whether they may mount these: what belongs to the host, or to all namespaces, is not for who has a key to one; and a
+    /// path of the host is not for a page that anybody may have made, which a browser lets ask whoever looks at it.
+    ///
+    /// # Errors
+    /// [`Unmountable`].
+    pub fn mounts(&self, volumes: &[Volume]) -> Result<(), Unmountable> {
+        if self.only.is_some() && !volumes.is_empty() {
+            return Err(Unmountable::Key);
+        }
+        if self.page && volumes.iter().any(|volume| matches!(volume.source, Where::Host(_))) {
+            return Err(Unmountable::Page);
+        }
+        Ok(())
     }
 
     /// The namespace that they mean who ask for `asked`, or for none.
@@ -88,7 +122,9 @@ impl Access {
     /// [`Refused::Credentials`], [`Refused::Token`].
     pub fn caller(&self, headers: &HeaderMap) -> Result<Caller, Refused> {
         let sent = headers.get(header::PROXY_AUTHORIZATION).or_else(|| headers.get(header::AUTHORIZATION));
-        self.caller_with(sent.and_then(|value| value.to_str().ok()))
+        let caller = self.caller_with(sent.and_then(|value| value.to_str().ok()))?;
+        let page = matches!(self, Self::Everybody) && origin::may_be_foreign(headers);
+        Ok(Caller { page, ..caller })
     }
 
     /// Who sent this as the value of a header.

@@ -18,6 +18,7 @@ use super::{
     app::App,
     auth::Caller,
     body,
+    journal::About,
     rpc::{Asked, Call, Malformed, Problem, answer, error},
 };
 
@@ -51,14 +52,28 @@ pub(crate) async fn route(
         return StatusCode::OK.into_response();
     }
     let id = asked.id.as_ref();
-    match run(&Call { app: &app, caller: &caller }, &asked.method, &asked.params).await {
-        Ok(result) => Json(answer(&result, id)).into_response(),
+    let mut cause = None;
+    let mut response = match run(&Call { app: &app, caller: &caller }, &asked.method, &asked.params).await {
+        Ok(result) => {
+            if result["isError"] == true {
+                cause = result["content"][0]["text"].as_str().map(str::to_owned);
+            }
+            Json(answer(&result, id)).into_response()
+        }
         Err(problem @ Problem::Refused(_)) => problem.response(id),
         Err(problem) => {
             let text = format!("MCP method error: {problem}");
-            Json(error(INTERNAL, &text, None, id)).into_response()
+            let response = Json(error(INTERNAL, &text, None, id)).into_response();
+            cause = Some(text);
+            response
         }
-    }
+    };
+    About::add(&mut response, |about| {
+        about.call = Some(asked.params["name"].as_str().unwrap_or(&asked.method).chars().take(64).collect());
+        about.sandbox = About::sandbox_of(&asked.params["arguments"]);
+        about.cause = cause.or(about.cause.take());
+    });
+    response
 }
 
 async fn run(call: &Call<'_>, method: &str, params: &Value) -> Result<Value, Problem> {

@@ -122,10 +122,13 @@ pub(super) async fn run(call: &Call<'_>, params: &Value) -> Result<Value, Proble
         Value::Null => json!({}),
         given => given.clone(),
     };
-    // An assistant that has no idea of an image gets the one that can do most.
+    // An assistant that has no idea of an image gets the one that can do most; one that says nothing of what the sandbox is to
+    // be means the one that there is.
+    let silent = |config: &Value| config.is_null() || (config.is_object() && config["image"].is_null());
     if tool.method == "sandbox.start"
-        && arguments["config"].is_object()
-        && arguments["config"]["image"].is_null()
+        && arguments.is_object()
+        && silent(&arguments["config"])
+        && (arguments["config"].is_object() || !call.has(&arguments).await?)
     {
         arguments["config"]["image"] = "microsandbox/python".into();
     }

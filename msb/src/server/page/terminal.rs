@@ -6,12 +6,13 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
+    Extension,
     body::Bytes,
     extract::{
         State,
         ws::{Message, WebSocket, WebSocketUpgrade},
     },
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
@@ -20,7 +21,9 @@ use serde_json::{Value, json};
 use crate::{
     sandbox::{Exec, Exit},
     server::{
+        accept::Place,
         app::App,
+        auth::origin,
         process::{Next, Process, buffers},
         rpc::Problem,
     },
@@ -57,15 +60,18 @@ const MESSAGE: usize = 256 << 10;
 
 pub(super) async fn route(
     State(app): State<Arc<App>>,
+    Extension(place): Extension<Place>,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
     // A browser lets every page open a WebSocket to everywhere, and says from where.
-    if !of_our_own(&headers) {
+    if origin::is_foreign(&headers) {
         return (StatusCode::FORBIDDEN, "A terminal is for this server's own page").into_response();
     }
+    let Some(permit) = app.session() else { return Problem::busy() };
     upgrade.max_message_size(MESSAGE).on_upgrade(|mut socket| async move {
-        let last = match session(&app, &mut socket).await {
+        let _permit = permit;
+        let last = match session(&app, &mut socket, place).await {
             Ok(Some(exit)) => json!({ "exit": exit.code() }),
             Ok(None) => return,
             Err(problem) => json!({ "error": problem.to_string() }),
@@ -75,20 +81,8 @@ pub(super) async fn route(
     })
 }
 
-fn of_our_own(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    match (text(header::ORIGIN), text(header::HOST)) {
-        (Some(origin), Some(host)) => {
-            origin.split_once("://").is_some_and(|(_, of)| of.eq_ignore_ascii_case(host))
-        }
-        // No browser.
-        (None, _) => true,
-        (Some(_), None) => false,
-    }
-}
-
 /// From the first message to the shell's end; none: the page went away.
-async fn session(app: &App, socket: &mut WebSocket) -> Result<Option<Exit>, Problem> {
+async fn session(app: &App, socket: &mut WebSocket, place: Place) -> Result<Option<Exit>, Problem> {
     let hello = match tokio::time::timeout(SLOW, socket.recv()).await {
         Ok(Some(Ok(Message::Text(text)))) => serde_json::from_str::<Hello>(&text),
         _ => return Ok(None),
@@ -99,10 +93,14 @@ async fn session(app: &App, socket: &mut WebSocket) -> Result<Option<Exit>, Prob
     let exec = Exec { env: vec![TERM.into()], terminal: true, ..Exec::of(&SHELL) };
     let mut process = Process::begin(&app.engine, &key, exec, true).await?;
     process.running().resize(hello.size.rows.max(1), hello.size.columns.max(1));
-    relay(&mut process, socket).await
+    relay(&mut process, socket, place).await
 }
 
-async fn relay(process: &mut Process, socket: &mut WebSocket) -> Result<Option<Exit>, Problem> {
+async fn relay(
+    process: &mut Process,
+    socket: &mut WebSocket,
+    mut place: Place,
+) -> Result<Option<Exit>, Problem> {
     let Some(stdin) = process.stdin.take() else { return Ok(None) };
     let running = process.running();
     let mut buffers = buffers();
@@ -111,6 +109,7 @@ async fn relay(process: &mut Process, socket: &mut WebSocket) -> Result<Option<E
     let failed = |error: std::io::Error| Problem::failed(error.to_string());
     loop {
         tokio::select! {
+            () = place.end() => return Ok(None),
             next = process.next(&mut buffers, open) => match next.map_err(failed)? {
                 Next::Read(side, 0) => open[side as usize] = false,
                 Next::Read(side, read) => {

@@ -8,7 +8,8 @@ use std::{io, os::fd::OwnedFd, sync::Arc};
 use nix::{fcntl::OFlag, unistd::pipe2};
 use tokio::{
     net::unix::pipe::{Receiver, Sender},
-    task::{JoinHandle, spawn_blocking},
+    sync::oneshot::{self, error::TryRecvError},
+    task::spawn_blocking,
 };
 
 pub(crate) use lines::{Line, Lines, Side};
@@ -19,13 +20,13 @@ use crate::sandbox::{Exec, Exit, Failure, Key};
 /// How a process ended whose end nobody could see.
 const KILLED: Exit = Exit::Signal(nix::libc::SIGKILL);
 
-/// A process that was begun. Who drops it kills it.
+/// A process that was begun. Who drops it kills it, with all that came of it.
 pub(crate) struct Process {
     pub stdin: Option<Sender>,
     pub stdout: Receiver,
     pub stderr: Receiver,
     handle: Handle,
-    ended: JoinHandle<Exit>,
+    ended: oneshot::Receiver<Exit>,
     exit: Option<Exit>,
 }
 
@@ -36,7 +37,12 @@ pub(crate) struct Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.running.signal(nix::libc::SIGKILL);
+        let running = Arc::clone(&self.running);
+        // That waits for the sandbox's answer.
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || running.kill())),
+            Err(_) => running.kill(),
+        }
     }
 }
 
@@ -60,20 +66,26 @@ impl Process {
             move || engine.exec(&key, &exec, [theirs_in, theirs_out, theirs_err]).map(Handle::of)
         })
         .await?;
-        let waited = Arc::clone(&running.running);
+        // No thread of ours waits for it: there may be more processes than those that may block.
+        let (tell, ended) = oneshot::channel();
+        running.running.at_end(Box::new(move |exit| {
+            // Who gave up on it does not want to know.
+            let _ = tell.send(exit);
+        }));
         Ok(Self {
             stdin: ours_in.map(Sender::from_owned_fd).transpose().map_err(Failure::other)?,
             stdout: Receiver::from_owned_fd(ours_out).map_err(Failure::other)?,
             stderr: Receiver::from_owned_fd(ours_err).map_err(Failure::other)?,
             handle: running,
-            ended: spawn_blocking(move || waited.wait()),
+            ended,
             exit: None,
         })
     }
 
-    /// Sends it a signal.
-    pub(crate) fn signal(&self, number: i32) {
-        self.handle.running.signal(number);
+    /// Kills it, and all that came of it, and returns when they are gone.
+    pub(crate) async fn kill(&self) {
+        let running = self.running();
+        let _ = spawn_blocking(move || running.kill()).await;
     }
 
     /// Who can do that from elsewhere.
@@ -82,8 +94,15 @@ impl Process {
     }
 
     /// Whether it ended.
-    pub(crate) fn ended(&self) -> bool {
-        self.exit.is_some() || self.ended.is_finished()
+    pub(crate) fn ended(&mut self) -> bool {
+        if self.exit.is_none() {
+            self.exit = match self.ended.try_recv() {
+                Ok(exit) => Some(exit),
+                Err(TryRecvError::Empty) => None,
+                Err(TryRecvError::Closed) => Some(KILLED),
+            };
+        }
+        self.exit.is_some()
     }
 
     /// Waits for its end. May be given up, and asked again.

@@ -71,7 +71,9 @@ impl Interpreter {
         let mut missing = None;
         for program in programs {
             let exec = Exec::of(&[program, flag, driver]);
-            match Process::begin(engine, key, exec, true).await {
+            let begun = tokio::time::timeout(START, Process::begin(engine, key, exec, true));
+            match begun.await.unwrap_or_else(|_| Err(Failure::other("The interpreter did not start in time")))
+            {
                 Ok(mut process) => {
                     let stdin = process.stdin.take().ok_or_else(|| Failure::other("no stdin"))?;
                     return Ok(Self { process, stdin, rest: [Vec::new(), Vec::new()] });
@@ -94,7 +96,7 @@ impl Interpreter {
     }
 
     /// Whether it is no more.
-    pub(super) fn ended(&self) -> bool {
+    pub(super) fn ended(&mut self) -> bool {
         self.process.ended()
     }
 
@@ -122,7 +124,8 @@ impl Interpreter {
                 () = tokio::time::sleep(limit) => {}
                 _ = gone => {}
             }
-            running.signal(nix::libc::SIGINT);
+            let told = tokio::task::spawn_blocking(move || running.signal(nix::libc::SIGINT));
+            let _ = tokio::time::timeout(GRACE, told).await;
             tokio::time::sleep(GRACE).await;
         };
         let began = Instant::now();
@@ -144,7 +147,7 @@ impl Interpreter {
                 })
             }
             () = interrupt => {
-                self.process.signal(nix::libc::SIGKILL);
+                self.process.kill().await;
                 Ok(Outcome::Killed)
             }
             () = send => Ok(Outcome::Killed),

@@ -10,7 +10,7 @@ mod marker;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex as Lock, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{Mutex, oneshot};
@@ -67,7 +67,8 @@ pub(crate) struct Interpreters {
 }
 
 impl Interpreters {
-    /// Runs code. Where its caller goes away, it is interrupted.
+    /// Runs code. Where its caller goes away, it is interrupted. The limit is one for the wait until other code is done and
+    /// for the code itself; the start of an interpreter has its own.
     ///
     /// # Errors
     /// That there is no interpreter. What goes wrong in the code is output.
@@ -85,8 +86,12 @@ impl Interpreters {
         let (app, key) = (Arc::clone(app), key.clone());
         // In a task of its own: a run that is given up half-way would leave its rest to the next one.
         let run = tokio::spawn(async move {
-            let mut slot = slot.lock().await;
-            one(&app, &key, language, &mut slot, &code, limit, gone).await
+            let began = Instant::now();
+            let Ok(mut slot) = tokio::time::timeout(limit, slot.lock()).await else {
+                return Ok(busy(limit));
+            };
+            let times = Times { whole: limit, left: limit.saturating_sub(began.elapsed()) };
+            one(&app, &key, language, &mut slot, &code, times, gone).await
         });
         match run.await {
             Ok(ran) => Ok(ran?),
@@ -102,8 +107,9 @@ impl Interpreters {
     /// Forgets what has ended in a sandbox that was started again: nobody needs to be told.
     pub(crate) fn forget_ended(&self, key: &Key) {
         self.locked().retain(|(of, _), slot| {
-            let ended =
-                |slot: &Slot| slot.try_lock().is_ok_and(|slot| slot.as_ref().is_none_or(Interpreter::ended));
+            let ended = |slot: &Slot| {
+                slot.try_lock().is_ok_and(|mut slot| slot.as_mut().is_none_or(Interpreter::ended))
+            };
             of != key || !ended(slot)
         });
     }
@@ -117,17 +123,35 @@ impl Interpreters {
     }
 }
 
+/// How long a run may take, as its caller said, and what is left of that.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    whole: Duration,
+    left: Duration,
+}
+
+fn timed_out(limit: Duration) -> String {
+    format!("Error: Execution timed out after {} seconds", limit.as_secs_f64())
+}
+
+/// Other code was not done in time.
+fn busy(limit: Duration) -> Ran {
+    let line = |text| Line { stream: "stderr", text };
+    let reason = "The interpreter was busy with other code: this was not begun".to_owned();
+    Ran { good: false, output: vec![line(timed_out(limit)), line(reason)], truncated: false }
+}
+
 async fn one(
     app: &App,
     key: &Key,
     language: Language,
     slot: &mut Option<Interpreter>,
     code: &str,
-    limit: Duration,
+    times: Times,
     gone: oneshot::Receiver<()>,
 ) -> Result<Ran, Failure> {
     let mut lines = Lines::at_most(app.config.limits.output);
-    if slot.as_ref().is_some_and(Interpreter::ended) {
+    if slot.as_mut().is_some_and(Interpreter::ended) {
         *slot = None;
         lines.say(Side::Err, "The interpreter had ended since: this is a new one, without its state".into());
     }
@@ -139,8 +163,8 @@ async fn one(
             new
         }
     };
-    let outcome = interpreter.run(code, limit, gone, &mut lines).await.map_err(Failure::other);
-    let timed_out = || format!("Error: Execution timed out after {} seconds", limit.as_secs_f64());
+    let outcome = interpreter.run(code, times.left, gone, &mut lines).await.map_err(Failure::other);
+    let timed_out = || timed_out(times.whole);
     let (good, stays) = match outcome {
         Ok(Outcome::Done(good)) => (good, true),
         Ok(Outcome::Interrupted) => {

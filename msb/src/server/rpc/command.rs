@@ -4,6 +4,7 @@ use std::{io, time::Duration};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{
     Call, Problem,
@@ -40,16 +41,13 @@ pub(super) async fn run(call: &Call<'_>, params: Value) -> Result<Value, Problem
     let limit = timeout.unwrap_or(limits.run).min(limits.run);
     let exec = Exec { args: [std::slice::from_ref(&command), &args].concat(), ..Exec::default() };
     let mut lines = Lines::at_most(limits.output);
-    let mut process = Process::begin(&call.app.engine, &key, exec, false).await?;
-    let ended = tokio::time::timeout(limit, follow(&mut process, &mut lines)).await;
-    let Ok(exit) = ended else {
-        process.signal(nix::libc::SIGKILL);
-        let (output, truncated) = lines.finish();
-        let message = format!("Command timed out after {} seconds", told(limit));
-        return Err(Problem::Failed {
-            message,
-            data: Some(json!({ "output": output, "truncated": truncated })),
-        });
+    let until = Instant::now() + limit;
+    let begun = tokio::time::timeout_at(until, Process::begin(&call.app.engine, &key, exec, false)).await;
+    // One that is begun later is killed then: nobody waits for it.
+    let mut process = begun.map_err(|_| late(limit, Lines::at_most(0)))??;
+    let Ok(exit) = tokio::time::timeout_at(until, follow(&mut process, &mut lines)).await else {
+        process.kill().await;
+        return Err(late(limit, lines));
     };
     let exit =
         exit.map_err(|error| Problem::failed(format!("What the command wrote can't be read: {error}")))?;
@@ -65,6 +63,15 @@ pub(super) async fn run(call: &Call<'_>, params: Value) -> Result<Value, Problem
         result["truncated"] = true.into();
     }
     Ok(result)
+}
+
+/// It took too long, and what it wrote until then.
+fn late(limit: Duration, lines: Lines) -> Problem {
+    let (output, truncated) = lines.finish();
+    Problem::Failed {
+        message: format!("Command timed out after {} seconds", told(limit)),
+        data: Some(json!({ "output": output, "truncated": truncated })),
+    }
 }
 
 /// Reads all that it writes, and waits for its end.

@@ -21,7 +21,8 @@ use serde_json::{Value, json};
 
 pub(crate) use problem::{Problem, error};
 
-use super::{app::App, auth::Caller, body};
+use super::{app::App, auth::Caller, body, journal::About};
+use crate::sandbox::Failure;
 
 /// What a call asks for, and of whom.
 pub(crate) struct Call<'call> {
@@ -46,6 +47,21 @@ impl Call<'_> {
     }
 }
 
+impl Call<'_> {
+    /// Whether there is the sandbox that parameters name.
+    ///
+    /// # Errors
+    /// [`Problem`], also where they name none.
+    pub(crate) async fn has(&self, params: &Value) -> Result<bool, Problem> {
+        let key = params::read::<params::Which>(params.clone())?.key(self)?;
+        match self.app.on(&key, |engine, key| engine.info(key)).await {
+            Ok(_) => Ok(true),
+            Err(Failure::NoSandbox(_) | Failure::NoNamespace(_)) => Ok(false),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+}
+
 /// The route.
 pub(crate) async fn route(
     State(app): State<Arc<App>>,
@@ -62,10 +78,16 @@ pub(crate) async fn route(
         Err(Malformed::Version(id)) => return Problem::Version.response(id.as_ref()),
         Err(Malformed::Shape(text)) => return (StatusCode::UNPROCESSABLE_ENTITY, text).into_response(),
     };
-    match (Call { app: &app, caller: &caller }).run(&method, params).await {
+    let sandbox = About::sandbox_of(&params);
+    let mut response = match (Call { app: &app, caller: &caller }).run(&method, params).await {
         Ok(result) => Json(answer(&result, id.as_ref())).into_response(),
         Err(problem) => problem.response(id.as_ref()),
-    }
+    };
+    About::add(&mut response, |about| {
+        about.call = Some(method.chars().take(64).collect());
+        about.sandbox = sandbox;
+    });
+    response
 }
 
 /// A request of JSON-RPC 2.0, section 4. One without an id is answered too: there are clients that send none and wait.

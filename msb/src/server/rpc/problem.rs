@@ -3,12 +3,12 @@
 
 use axum::{
     Json,
-    http::StatusCode,
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
 
-use super::super::auth::Refused;
+use super::super::{auth::Refused, journal::About};
 use crate::{
     name::BadName,
     sandbox::{BadRequest, Failure},
@@ -56,6 +56,18 @@ impl Problem {
 
     /// As it is answered to the call with this `id`.
     pub(crate) fn response(&self, id: Option<&Value>) -> Response {
+        let mut response = self.shaped(id);
+        About::add(&mut response, |about| about.cause = Some(self.to_string()));
+        response
+    }
+
+    /// There is too much to do.
+    pub(crate) fn busy() -> Response {
+        let text = json!({ "error": "Too many requests at once: try again", "code": null });
+        (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], Json(text)).into_response()
+    }
+
+    fn shaped(&self, id: Option<&Value>) -> Response {
         let text = self.to_string();
         let flat = |status: StatusCode, code: u16| {
             (status, Json(json!({ "error": text, "code": code }))).into_response()

@@ -83,10 +83,7 @@ fn request(call: &Call, config: Config) -> Result<Request, Problem> {
     for volume in config.volumes.unwrap_or_default() {
         request.volumes.push(Volume::parse(&volume, Path::new("/"))?);
     }
-    // What belongs to the host, or to all namespaces, is not for who has a key to one.
-    if call.caller.only().is_some() && !request.volumes.is_empty() {
-        return Err(Problem::Bad("A key to one namespace can't mount what is outside of it".into()));
-    }
+    call.caller.mounts(&request.volumes).map_err(|refused| Problem::Bad(refused.to_string()))?;
     for port in config.ports.unwrap_or_default() {
         request.ports.push(port.parse::<Port>()?);
     }

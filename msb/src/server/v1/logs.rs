@@ -13,6 +13,7 @@ use data_encoding::BASE64;
 use futures_util::stream;
 use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     problem::Problem,
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::{
     sandbox::{Key, Line, Logs, Since, Stream},
-    server::{app::App, auth::Caller},
+    server::{accept::Place, app::App, auth::Caller},
 };
 
 #[derive(Deserialize)]
@@ -34,6 +35,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(super) async fn route(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
+    Extension(place): Extension<Place>,
     Path(which): Path<String>,
     Query(asked): Query<Asked>,
     headers: HeaderMap,
@@ -50,7 +52,9 @@ pub(super) async fn route(
     let wanted = |source: &str| {
         asked.sources.as_ref().is_none_or(|all| all.split(',').any(|one| one == source || one == "output"))
     };
-    let follow = Follow { app, key, since, wanted: [wanted("stdout"), wanted("stderr")], ended: false };
+    let permit = app.session().ok_or(Problem::Busy)?;
+    let wanted = [wanted("stdout"), wanted("stderr")];
+    let follow = Follow { app, key, since, wanted, ended: false, place, _permit: permit };
     let body = Body::from_stream(stream::unfold(follow, |mut follow| async move {
         let block = follow.next().await?;
         Some((Ok::<_, Infallible>(Bytes::from(block)), follow))
@@ -65,6 +69,8 @@ struct Follow {
     since: Since,
     wanted: [bool; 2],
     ended: bool,
+    place: Place,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Follow {
@@ -92,7 +98,10 @@ impl Follow {
             self.ended = true;
             return Some("event: end\ndata: {}\n\n".into());
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::select! {
+            () = tokio::time::sleep(PAUSE) => {}
+            () = self.place.end() => return None,
+        }
         // Also how it is noticed that nobody listens.
         Some(": nothing\n\n".into())
     }

@@ -2,7 +2,9 @@
 //! agent.
 
 mod agent;
+mod create;
 mod logs;
+mod network;
 mod problem;
 mod sandbox;
 mod verbs;
@@ -16,6 +18,8 @@ use axum::{
 };
 
 use super::app::App;
+
+pub(super) use problem::shaped;
 
 /// All of it. A sandbox has a name in the namespace of the key, and an id everywhere: both lead to it.
 pub(crate) fn router() -> Router<Arc<App>> {

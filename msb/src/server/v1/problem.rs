@@ -1,18 +1,18 @@
 //! What went wrong, in the words that these clients look for.
 
 use axum::{
-    Json,
+    Extension, Json,
     body::Body,
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     name::BadName,
     sandbox::{BadRequest, Failure},
-    server::{app::App, auth::Refused, body},
+    server::{app::App, auth::Refused, body, journal::About},
 };
 
 /// What a request's body asks for; where it is JSON of another shape, it is none of what `otherwise` says that it is none of.
@@ -51,6 +51,52 @@ pub(super) enum Problem {
     Conflict(String),
     #[error("{0}")]
     Failed(String),
+    #[error("{0}")]
+    Late(String),
+    #[error("There are too many streams at once: try again")]
+    Busy,
+}
+
+/// This answer has the shape of these clients' errors.
+#[derive(Clone, Copy)]
+struct Shaped;
+
+/// What most text of an error is cut to.
+const TEXT: usize = 64 << 10;
+
+/// Whatever went wrong on the way to a route, or in none of them, in the same words.
+pub(in super::super) async fn shaped(response: Response) -> Response {
+    let status = response.status();
+    let wrong = status.is_client_error() || status.is_server_error();
+    if !wrong || response.extensions().get::<Shaped>().is_some() {
+        return response;
+    }
+    let (mut head, body) = response.into_parts();
+    let bytes = axum::body::to_bytes(body, TEXT).await.unwrap_or_default();
+    // The other calls of this server say it flat.
+    let flat = serde_json::from_slice::<Value>(&bytes).ok();
+    let text = flat.as_ref().and_then(|flat| flat["error"].as_str()).map(str::to_owned);
+    let text = text.unwrap_or_else(|| String::from_utf8_lossy(&bytes).into_owned());
+    let text = if text.is_empty() {
+        status.canonical_reason().unwrap_or("Something went wrong").into()
+    } else {
+        text
+    };
+    let code = match status {
+        StatusCode::UNAUTHORIZED => "unauthorized",
+        StatusCode::FORBIDDEN => "forbidden",
+        StatusCode::NOT_FOUND => "not_found",
+        StatusCode::METHOD_NOT_ALLOWED => "method_not_allowed",
+        StatusCode::REQUEST_TIMEOUT => "request_timeout",
+        StatusCode::PAYLOAD_TOO_LARGE => "payload_too_large",
+        StatusCode::SERVICE_UNAVAILABLE => "unavailable",
+        _ if status.is_client_error() => "invalid_request",
+        _ => "internal_error",
+    };
+    head.headers.remove(header::CONTENT_LENGTH);
+    head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let body = json!({ "error": { "code": code, "message": text } });
+    Response::from_parts(head, Body::from(body.to_string()))
 }
 
 impl Problem {
@@ -67,6 +113,8 @@ impl Problem {
             Self::Exists(_) => (StatusCode::CONFLICT, "name_already_exists"),
             Self::Conflict(_) => (StatusCode::CONFLICT, "sandbox_not_running"),
             Self::Failed(_) => (StatusCode::BAD_GATEWAY, "orchestrator_unreachable"),
+            Self::Late(_) => (StatusCode::GATEWAY_TIMEOUT, "timeout"),
+            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
         }
     }
 }
@@ -74,7 +122,11 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, code) = self.told();
-        (status, Json(json!({ "error": { "code": code, "message": self.to_string() } }))).into_response()
+        let text = self.to_string();
+        let body = Json(json!({ "error": { "code": code, "message": text } }));
+        let mut response = (status, Extension(Shaped), body).into_response();
+        About::add(&mut response, |about| about.cause = Some(text));
+        response
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is done to sandboxes.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Json,
@@ -13,8 +13,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
+    create::Create,
     problem::{Problem, asked},
-    sandbox::{Create, of_id, told},
+    sandbox::{of_id, told},
 };
 use crate::{
     name::Name,
@@ -64,34 +65,75 @@ pub(super) async fn list(
     Ok(Json(json!({ "data": data, "has_more": more, "next_cursor": next })))
 }
 
+/// Whether a sandbox is started, and how long is waited for it to run. Nothing else can be waited for here.
 #[derive(Deserialize)]
 pub(super) struct Started {
     #[serde(default)]
     start: bool,
+    #[serde(flatten)]
+    wait: Wait,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Wait {
+    wait_for: Option<String>,
+    wait_timeout: Option<String>,
+}
+
+impl Wait {
+    /// As long as that, and no longer than the server lets anybody.
+    fn limit(&self, most: Duration) -> Result<Duration, Problem> {
+        if self.wait_for.as_deref().is_some_and(|state| state != "running") {
+            return Err(Problem::Request("`wait_for` is `running`".into()));
+        }
+        let bad = || Problem::Request("`wait_timeout` is a number of seconds".into());
+        let asked =
+            self.wait_timeout.as_ref().map(|text| text.parse::<f64>().map_err(|_| bad())).transpose()?;
+        let asked =
+            asked.map(|seconds| Duration::try_from_secs_f64(seconds).map_err(|_| bad())).transpose()?;
+        Ok(asked.map_or(most, |asked| asked.min(most)))
+    }
+
+    /// Waits for what goes on also when nobody waits for it any more, and cleans up after itself.
+    async fn on(
+        &self,
+        app: &App,
+        work: impl Future<Output = Result<(), Failure>> + Send + 'static,
+    ) -> Result<(), Problem> {
+        let limit = self.limit(app.config.limits.start)?;
+        match tokio::time::timeout(limit, tokio::spawn(work)).await {
+            Ok(Ok(done)) => Ok(done?),
+            Ok(Err(lost)) => Err(Problem::Failed(lost.to_string())),
+            Err(_) => Err(Problem::Late(format!(
+                "It does not run after {} seconds, and may do so later",
+                limit.as_secs_f64()
+            ))),
+        }
+    }
 }
 
 pub(super) async fn create(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
-    Query(Started { start }): Query<Started>,
+    Query(Started { start, wait }): Query<Started>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let wanted: Create = match asked(&app, &headers, body, "This is no sandbox's configuration").await {
+    let wanted: Value = match asked(&app, &headers, body, "This is no sandbox's configuration").await {
         Ok(wanted) => wanted,
         Err(refused) => return refused,
     };
     let made = async {
+        let wanted = Create::of(wanted)?;
         let key = caller.key(None, wanted.name.parse()?)?;
         let request = wanted.request(&caller)?;
-        app.on(&key, move |engine, key| engine.create(key, request)).await?;
-        if start {
-            // What can't be started was never there.
-            if let Err(failure) = app.start(&key, None).await {
-                let _ = app.on(&key, |engine, key| engine.remove(key)).await;
-                return Err(failure.into());
-            }
-        }
+        // Said before anything is done.
+        wait.limit(app.config.limits.start)?;
+        let work = {
+            let (app, key) = (Arc::clone(&app), key.clone());
+            async move { app.create(&key, request, start).await }
+        };
+        wait.on(&app, work).await?;
         Ok::<_, Problem>((StatusCode::CREATED, now(&app, &key).await?))
     };
     made.await.into_response()
@@ -125,7 +167,7 @@ pub(super) async fn rename(
         if let Some(name) = name {
             let name: Name = name.parse()?;
             let wanted = name.clone();
-            app.on(&key, move |engine, key| engine.rename(key, wanted)).await?;
+            app.rename(&key, wanted).await?;
             key = Key { name, ..key };
         }
         now(&app, &key).await
@@ -137,8 +179,12 @@ async fn now(app: &App, key: &Key) -> Result<Json<Value>, Problem> {
     Ok(Json(told(&app.on(key, |engine, key| engine.info(key)).await?)))
 }
 
-async fn start(app: &Arc<App>, key: &Key) -> Result<Json<Value>, Problem> {
-    app.start(key, None).await?;
+async fn start(app: &Arc<App>, key: &Key, wait: &Wait) -> Result<Json<Value>, Problem> {
+    let work = {
+        let (app, key) = (Arc::clone(app), key.clone());
+        async move { app.start(&key, None).await }
+    };
+    wait.on(app, work).await?;
     now(app, key).await
 }
 
@@ -161,7 +207,7 @@ macro_rules! ways {
 
             use axum::{
                 Extension, Json,
-                extract::{Path, State},
+                extract::{Path, Query, State},
             };
             use serde_json::Value;
 
@@ -186,8 +232,9 @@ macro_rules! ways {
                 State(app): State<Arc<App>>,
                 Extension(caller): Extension<Caller>,
                 Path(which): Path<String>,
+                Query(wait): Query<super::Wait>,
             ) -> Answer {
-                super::start(&app, &key(&caller, &which)?).await
+                super::start(&app, &key(&caller, &which)?, &wait).await
             }
 
             pub(in crate::server::v1) async fn stop(

@@ -3,7 +3,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::mpsc,
+    task::{JoinSet, spawn_blocking},
+};
 
 use super::{
     frame::{Data, Piece, message},
@@ -33,7 +36,13 @@ pub(super) struct Request {
     rows: u16,
     #[serde(default = "columns")]
     cols: u16,
+    #[serde(default)]
+    rlimits: Vec<Ignored>,
 }
+
+/// Something of which it matters alone that it is there.
+#[derive(Debug, Deserialize)]
+struct Ignored {}
 
 fn rows() -> u16 {
     24
@@ -97,6 +106,9 @@ async fn follow(
     sender: &mpsc::Sender<Vec<u8>>,
     told: Heard,
 ) -> Result<Exit, Failure> {
+    if !request.rlimits.is_empty() {
+        return Err(Failure::Bad("This server's processes have no rlimits of their own".into()));
+    }
     let terminal = request.tty;
     let exec = Exec {
         args: [vec![request.cmd], request.args].concat(),
@@ -110,10 +122,12 @@ async fn follow(
     }
     let mut process = Process::begin(&app.engine, key, exec, true).await?;
     if terminal {
-        process.running().resize(request.rows.max(1), request.cols.max(1));
+        let running = process.running();
+        let (rows, columns) = (request.rows.max(1), request.cols.max(1));
+        let _ = spawn_blocking(move || running.resize(rows, columns)).await;
     }
-    // Its number is known in the sandbox alone, and nothing that a client does needs it.
-    let _ = sender.send(message(id, "core.exec.started", false, &Started { pid: 0 })).await;
+    let started = Started { pid: process.running().pid() };
+    let _ = sender.send(message(id, "core.exec.started", false, &started)).await;
     let mut heard = JoinSet::new();
     let stdin = process.stdin.take();
     let running = process.running();

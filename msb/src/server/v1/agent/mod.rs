@@ -28,7 +28,7 @@ use self::frame::{BadFrame, Frame, message, take};
 use super::{problem::Problem, sandbox::of_id};
 use crate::{
     sandbox::{Failure, Key},
-    server::{app::App, auth::Caller},
+    server::{accept::Place, app::App, auth::Caller},
 };
 
 /// Of what a client sends in one message.
@@ -45,6 +45,7 @@ const SLOW: Duration = Duration::from_secs(60);
 pub(super) async fn route(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
+    Extension(place): Extension<Place>,
     Path(which): Path<String>,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Problem> {
@@ -53,7 +54,11 @@ pub(super) async fn route(
     if !info.running() {
         return Err(Failure::NotRunning(key).into());
     }
-    Ok(upgrade.max_message_size(MESSAGE).on_upgrade(|socket| Relay::of(app, key).run(socket)))
+    let session = app.session().ok_or(Problem::Busy)?;
+    Ok(upgrade.max_message_size(MESSAGE).on_upgrade(|socket| async move {
+        Relay::of(app, key).run(socket, place).await;
+        drop(session);
+    }))
 }
 
 /// One client's stream.
@@ -107,7 +112,7 @@ impl Relay {
     }
 
     /// Until the client goes away, or says what is none of this. What it began ends with it.
-    async fn run(mut self, mut socket: WebSocket) {
+    async fn run(mut self, mut socket: WebSocket, mut place: Place) {
         let mut hello: Vec<u8> = IDS.iter().flat_map(|id| id.to_be_bytes()).collect();
         let ready = Ready {
             boot_time_ns: 0,
@@ -122,6 +127,7 @@ impl Relay {
         let mut held = Vec::new();
         loop {
             tokio::select! {
+                () = place.end() => return,
                 Some(frame) = self.receiver.recv() => {
                     if !say(&mut socket, frame).await {
                         return;
