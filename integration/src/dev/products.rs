@@ -242,6 +242,14 @@ impl Project {
         Ok((self.initramfs("guest-net-initramfs", &program)?, program))
     }
 
+    /// The kernel of a guest that wants out.
+    pub fn guest_hostile(&self) -> Result<PathBuf> {
+        let name = "guest-hostile";
+        let inputs = self.tools()?.tree(&self.root.join("integration/guests/hostile"))?;
+        let arguments = ["--profile=guest", "--package", name, "--bin", name, "--features", "kernel"];
+        Ok(self.cargo(name, inputs, &arguments, Link::Static)?.join(name))
+    }
+
     /// A program that needs nothing else in a guest.
     fn guest(&self, name: &str) -> Result<PathBuf> {
         let inputs = self.tools()?.tree(&self.root.join("integration/guests"))?;
