@@ -215,8 +215,7 @@ mod tests {
             .stdout(Stdio::piped())
             .spawn()
         else {
-            eprintln!("skipped: no cpio here to compare with");
-            return;
+            return test_skips::skip("no cpio here to compare with");
         };
         cpio.stdin.take().unwrap().write_all(&archive(AGENT).unwrap()).unwrap();
         let output = cpio.wait_with_output().unwrap();

@@ -177,17 +177,23 @@ mod tests {
 
     #[test]
     fn without_privileges_a_closed_directory_is_an_error() {
-        if root() {
-            eprintln!("skipped: root may read everything");
-            return;
-        }
         let directory = tempfile::tempdir().unwrap();
         let closed = directory.path().join("closed");
         fs::create_dir(&closed).unwrap();
-        fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
-        assert!(
-            matches!(walk(directory.path()), Err(WalkError::List { path, .. }) if path.as_os_str() == "closed")
-        );
+        let mode = std::os::unix::fs::PermissionsExt::from_mode;
+        fs::set_permissions(directory.path(), mode(0o755)).unwrap();
+        fs::set_permissions(&closed, mode(0o000)).unwrap();
+        // A thread alone becomes somebody else: root reads everything.
+        let walked = std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                if root() {
+                    rustix::thread::set_thread_uid(rustix::fs::Uid::from_raw(65_534)).unwrap();
+                }
+                walk(directory.path())
+            });
+            thread.join().unwrap()
+        });
+        assert!(matches!(walked, Err(WalkError::List { path, .. }) if path.as_os_str() == "closed"));
     }
 
     #[test]

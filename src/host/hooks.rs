@@ -183,8 +183,7 @@ mod tests {
     #[test]
     fn a_hook_beside_a_process_is_in_its_network() {
         if !nix::unistd::geteuid().is_root() {
-            eprintln!("skipped: needs root to make a network namespace");
-            return;
+            return test_skips::skip("only root makes a network namespace");
         }
         let bundle = tempfile::tempdir().unwrap();
         let mut beside = Command::new("unshare").args(["--net", "sleep", "60"]).spawn().unwrap();

@@ -116,8 +116,7 @@ mod tests {
     #[test]
     fn a_new_namespace_is_another_one_and_can_be_joined_by_path() {
         if !nix::unistd::geteuid().is_root() {
-            eprintln!("skipped: needs root to make a network namespace");
-            return;
+            return test_skips::skip("only root makes a network namespace");
         }
         thread::spawn(|| {
             let before = current();
@@ -142,8 +141,7 @@ mod tests {
     #[test]
     fn a_process_lives_where_all_its_threads_are() {
         if !nix::unistd::geteuid().is_root() {
-            eprintln!("skipped: needs root to make a network namespace");
-            return;
+            return test_skips::skip("only root makes a network namespace");
         }
         thread::spawn(|| {
             let (home, own) = (current(), std::process::id().cast_signed());

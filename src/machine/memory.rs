@@ -360,7 +360,7 @@ mod tests {
         let vm = match crate::machine::kvm::open().map(|kvm| kvm.create_vm()) {
             Ok(Ok(vm)) => vm,
             Ok(Err(error)) => panic!("{error}"),
-            Err(problem) => return eprintln!("skipped: {problem}"),
+            Err(problem) => return test_skips::skip(problem),
         };
         let before = resident_mib();
         for backing in [Backing::Anonymous, Backing::Shared] {

@@ -243,9 +243,15 @@ struct Ended(i32);
 impl Running for Ended {
     fn signal(&self, _: i32) {}
 
+    fn pid(&self) -> u32 {
+        1
+    }
+
+    fn kill(&self) {}
+
     fn resize(&self, _: u16, _: u16) {}
 
-    fn wait(&self) -> Exit {
-        Exit::Code(self.0)
+    fn at_end(&self, then: Box<dyn FnOnce(Exit) + Send>) {
+        then(Exit::Code(self.0));
     }
 }

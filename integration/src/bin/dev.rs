@@ -28,6 +28,8 @@ enum Verb {
     Bench(dev::bench::Bench),
     /// Build everything and put it where Docker, containerd and a shell find it
     Install(dev::install::Install),
+    /// Look for what is known to be bad in what we depend on; code 3 if that could not be looked up
+    Advisories(dev::advisories::Arguments),
     /// Build the agent and the kernel twice, in different places, and compare
     Reproduce(dev::reproduce::Reproduce),
     /// Build the guest kernel and print its path
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Verb::Fuzz(fuzz) => dev::fuzz::run(&project, fuzz),
         Verb::Bench(bench) => dev::bench::run(&project, bench),
         Verb::Install(install) => dev::install::run(&project, install),
+        Verb::Advisories(arguments) => dev::advisories::run(&project, arguments),
         Verb::Reproduce(reproduce) => dev::reproduce::run(&project, reproduce),
         Verb::Kernel { arch } => dev::kernel::run(&project, *arch),
         Verb::Doctor => dev::doctor::run(&project),

@@ -37,7 +37,7 @@ pub fn run(project: &Project, install: &Install) -> Result<i32> {
     let target = install.root.join(MATERIALS);
     let parent = target.parent().context("A file of ours has no directory")?;
     fs::create_dir_all(parent).with_context(|| format!("Cannot make {}", parent.display()))?;
-    fs::write(&target, sbom::document(project)?)
+    fs::write(&target, sbom::document(project, &project.guest_kernel()?)?)
         .with_context(|| format!("Cannot write {}", target.display()))?;
     println!("{}", target.display());
     Ok(0)

@@ -1,5 +1,6 @@
 //! The verbs of `cargo dev`, one per file, over one [`Project`]: a checkout and its cache of products.
 
+pub mod advisories;
 pub mod bench;
 pub mod cache;
 pub mod clean;

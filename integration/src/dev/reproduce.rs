@@ -1,15 +1,18 @@
-//! `cargo dev reproduce`: builds what runs in the guest twice, in directories of different names, and compares.
+//! `cargo dev reproduce`: builds what runs in the guest twice, in directories of different names, and compares; the kernel
+//! with those of other machines too.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use sha2::{Digest, Sha256};
 
 use super::Project;
 use super::products::{forget_cargo, static_flags};
-use crate::kernel;
+use crate::kernel::{
+    self,
+    known::{self, Key, Known, Verdict},
+};
 
 /// What `reproduce` is told.
 #[derive(Debug, clap::Args)]
@@ -49,9 +52,8 @@ pub fn run(project: &Project, arguments: &Reproduce) -> Result<i32> {
                 }
             };
             for file in made {
-                let bytes = fs::read(&file).with_context(|| format!("Cannot read {}", file.display()))?;
                 let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                hashes.push((name, data_encoding::HEXLOWER.encode(&Sha256::digest(&bytes))));
+                hashes.push((name, known::hash(&file)?));
             }
         }
         let (first, second) = hashes.split_at(hashes.len() / 2);
@@ -63,8 +65,29 @@ pub fn run(project: &Project, arguments: &Reproduce) -> Result<i32> {
                 same = false;
             }
         }
+        if let (What::Kernel, true, [(_, hash)]) = (what, same, first) {
+            keep(project, hash)?;
+        }
     }
     Ok(i32::from(!same))
+}
+
+/// Writes down what both kernels were, for those who build one.
+fn keep(project: &Project, hash: &str) -> Result<()> {
+    let key = Key::here(kernel::Arch::host())?;
+    let mut known = Known::read(&project.root)?;
+    match known.compare(&key, hash) {
+        Verdict::Same => println!("as {} has it", known::FILE),
+        Verdict::Unknown => {
+            known.write(&project.root, &key, hash)?;
+            println!("new in {}, which belongs into the repository", known::FILE);
+        }
+        Verdict::Other { expected, .. } => {
+            known.write(&project.root, &key, hash)?;
+            println!("{} had {expected}, and has the new one now: see that this is meant", known::FILE);
+        }
+    }
+    Ok(())
 }
 
 /// The agent of a copy of the sources in `place`, and the initramfs with it.

@@ -1,5 +1,6 @@
 //! `cargo dev test`: what must hold before anything lands.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -8,13 +9,25 @@ use std::thread::{self, ScopedJoinHandle};
 
 use anyhow::{Context, Result, bail};
 
+pub use test_skips::skipped;
+
+use super::advisories::{self, Advisories};
 use super::products::forget_cargo;
-use super::{Project, deny};
+use super::{Project, deny, packages};
 use crate::check::ALL_VARIABLE;
 use crate::host::Fixture;
+use crate::kernel::{
+    self,
+    known::{self, Key, Known, Verdict},
+};
 
-/// Names the file to which a test that cannot run adds a line that says why.
-pub const SKIPPED_VARIABLE: &str = "MSB_SKIPPED";
+/// What unit tests compare with, or are made of: without these they skip, which the summary shows.
+const TOOLS: [packages::Package; 4] = [
+    ("busybox-static", "busybox"),
+    ("cpio", "cpio"),
+    ("e2fsprogs", "mkfs.ext4"),
+    ("erofs-utils", "mkfs.erofs"),
+];
 
 /// What `test` is told.
 #[derive(Debug, clap::Args)]
@@ -39,6 +52,19 @@ impl Totals {
         self.failed += more.failed;
         self.skipped += more.skipped;
     }
+
+    /// What has passed for its runner and did not run, a test once for all its reasons; and steps, which no runner counts.
+    fn without(self, reasons: &str, steps: &[String]) -> Self {
+        let tests: BTreeSet<&str> =
+            reasons.lines().map(|line| line.split_once(": ").map_or(line, |(test, _)| test)).collect();
+        let skipped = u64::try_from(tests.len()).unwrap_or(u64::MAX);
+        let steps = u64::try_from(steps.len()).unwrap_or(u64::MAX);
+        Self {
+            passed: self.passed.saturating_sub(skipped),
+            failed: self.failed,
+            skipped: self.skipped + skipped + steps,
+        }
+    }
 }
 
 /// Runs all; 0 if all is well.
@@ -51,8 +77,10 @@ pub fn run(project: &Project, arguments: &Test) -> Result<i32> {
             ("the programs under test", scope.spawn(|| project.shipped().map(drop))),
         ];
         let mut failures = Vec::new();
+        // Steps that could not be taken, as tests say it of themselves.
+        let mut steps = Vec::new();
         if arguments.filter.is_none() {
-            failures.extend(checks(project)?);
+            failures.extend(checks(project, &mut steps)?);
         }
         let skips = tempfile::NamedTempFile::new().context("Cannot make a temporary file")?;
         let runner = Runner {
@@ -62,6 +90,9 @@ pub fn run(project: &Project, arguments: &Test) -> Result<i32> {
             with_runc: arguments.with_runc,
         };
         eprintln!("== unit tests");
+        if let Err(error) = packages::require(&TOOLS) {
+            eprintln!("Some will be skipped: {error}");
+        }
         let mut totals = Totals::default();
         for targets in [
             ["--workspace", "--exclude", "integration"].as_slice(),
@@ -76,13 +107,19 @@ pub fn run(project: &Project, arguments: &Test) -> Result<i32> {
             let made = product.join().expect("the making thread does not panic");
             made.with_context(|| format!("Cannot make {what}"))?;
         }
+        if arguments.filter.is_none() {
+            eprintln!("== the guest kernel's bytes");
+            failures.extend(kernel_bytes(project, &mut steps)?);
+        }
         totals.add(runner.tests(&["--package", "integration", "--test", "e2e"], &mut failures)?);
-        Ok(sum_up(totals, skips.path(), &failures))
+        let skips = fs::read_to_string(skips.path()).unwrap_or_default();
+        Ok(sum_up(totals, &skips, &steps, &failures))
     })
 }
 
-/// Format, lints, licences, and the settings of kernels that are not built here: what is not as it should be.
-fn checks(project: &Project) -> Result<Vec<&'static str>> {
+/// Format, lints, licences, advisories, and the settings of kernels that are not built here: what is not as it should be. Of
+/// what could not be looked at, `skips` has why.
+fn checks(project: &Project, skips: &mut Vec<String>) -> Result<Vec<&'static str>> {
     const HOSTILE_KERNEL: [&str; 10] = [
         "clippy",
         "--package=guest-hostile",
@@ -112,6 +149,12 @@ fn checks(project: &Project) -> Result<Vec<&'static str>> {
     if !deny::check(project)? {
         failures.push("cargo deny");
     }
+    eprintln!("== cargo dev advisories");
+    match advisories::check(project, None)? {
+        Advisories::Clean { newest } => eprintln!("none of what is known up to {newest} is about us"),
+        Advisories::Found => failures.push("cargo dev advisories"),
+        Advisories::Skipped { reason } => skips.push(format!("cargo dev advisories: {reason}")),
+    }
     eprintln!("== settings of the guest kernel for other processors");
     if let Err(error) = project.kernel_settings() {
         eprintln!("{error:?}");
@@ -120,34 +163,34 @@ fn checks(project: &Project) -> Result<Vec<&'static str>> {
     Ok(failures)
 }
 
-/// Prints what came of it; the exit code.
-fn sum_up(tests: Totals, skips: &Path, failures: &[&str]) -> i32 {
-    let mut totals = tests;
-    let reasons = fs::read_to_string(skips).unwrap_or_default();
-    for reason in reasons.lines() {
+/// Whether the kernel that is tested has the bytes that its source gave elsewhere; what is not as it should be.
+fn kernel_bytes(project: &Project, skips: &mut Vec<String>) -> Result<Option<&'static str>> {
+    let known = Known::read(&project.root)?;
+    let kernel = project.guest_kernel()?;
+    match known.compare(&Key::here(kernel::Arch::host())?, &known::hash(&kernel)?) {
+        Verdict::Same => Ok(None),
+        Verdict::Unknown => {
+            skips.push(format!("the guest kernel's bytes: {}", known::UNKNOWN));
+            Ok(None)
+        }
+        Verdict::Other { expected, found } => {
+            eprintln!("{}: {found}, not {expected}. {}", kernel.display(), known::OTHER);
+            Ok(Some("the guest kernel's bytes"))
+        }
+    }
+}
+
+/// Prints what came of it; the exit code. `reasons` has a line of each test that did not run, or not all of it.
+fn sum_up(tests: Totals, reasons: &str, steps: &[String], failures: &[&str]) -> i32 {
+    let totals = tests.without(reasons, steps);
+    for reason in reasons.lines().chain(steps.iter().map(String::as_str)) {
         println!("skipped: {reason}");
-        totals.skipped += 1;
-        totals.passed = totals.passed.saturating_sub(1);
     }
     for failure in failures {
         println!("failed: {failure}");
     }
     println!("{} passed, {} failed, {} skipped", totals.passed, totals.failed, totals.skipped);
     i32::from(!failures.is_empty() || totals.failed > 0)
-}
-
-/// For a test that cannot run here: notes why, for the summary. The test then returns.
-pub fn skipped(test: &str, reason: &str) {
-    use std::io::Write;
-    eprintln!("skipped: {test}: {reason}");
-    let Some(path) = std::env::var_os(SKIPPED_VARIABLE) else { return };
-    let added = fs::OpenOptions::new()
-        .append(true)
-        .open(path)
-        .and_then(|mut file| writeln!(file, "{test}: {reason}"));
-    if let Err(error) = added {
-        eprintln!("The skip could not be noted: {error}");
-    }
 }
 
 /// Cargo, in this checkout and without what an outer cargo has set.
@@ -184,7 +227,7 @@ impl Runner<'_> {
         line.extend(targets.iter().chain(&["--locked"]).chain(self.filter.as_slice()));
         let mut child = cargo(self.project, &line)
             .envs(self.with_runc.then_some((ALL_VARIABLE, "1")))
-            .env(SKIPPED_VARIABLE, self.skips)
+            .env(test_skips::VARIABLE, self.skips)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -256,5 +299,13 @@ mod tests {
         let cargo = "test result: FAILED. 4 passed; 1 failed; 2 ignored; 0 measured; 9 filtered out; finished in 0.04s";
         assert_eq!(summary(cargo), Some(Totals { passed: 4, failed: 1, skipped: 2 }));
         assert_eq!(summary("test a ... ok"), None);
+    }
+
+    #[test]
+    fn what_did_not_run_has_not_passed() {
+        let tests = Totals { passed: 5, failed: 1, skipped: 1 };
+        let reasons = "a::b: no root\na::b: no cpio\nc: no KVM: none at all\n";
+        let steps = ["cargo dev advisories: no network".to_owned()];
+        assert_eq!(tests.without(reasons, &steps), Totals { passed: 3, failed: 1, skipped: 4 });
     }
 }

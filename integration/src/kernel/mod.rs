@@ -1,10 +1,11 @@
 //! The guest kernel: built from the distribution's own source with our configuration.
 //!
 //! In: the fragments in `guest/kernel/` (compiled in) and Debian's `linux-source-6.12`. Out: one file that the VMM boots,
-//! and the list of inputs that a cache hashes. It knows nothing of the cache, of the VMM, or of who installs packages.
+//! the list of inputs that a cache hashes, and what kernels of such inputs have been before. It knows nothing of the cache, of the VMM, or of who installs packages.
 
 mod config;
 mod elf;
+pub mod known;
 mod recipe;
 
 pub use config::{Fragment, lost_symbols};

@@ -41,8 +41,7 @@ mod tests {
     #[test]
     fn it_is_another_and_goes_without_a_trace() {
         if !nix::unistd::geteuid().is_root() {
-            eprintln!("skipped: needs root");
-            return;
+            return test_skips::skip("only root makes a network namespace");
         }
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("network");

@@ -17,12 +17,12 @@ pub fn root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Runs a tool to its end; none, with the reason printed, if it is not installed.
+/// Runs a tool to its end; none, with the reason told, if it is not installed.
 pub fn tool(name: &str, arguments: &[&str]) -> Option<Output> {
     match Command::new(name).args(arguments).output() {
         Ok(output) => Some(output),
         Err(error) => {
-            eprintln!("skipped: {name} cannot be run here: {error}");
+            test_skips::skip(format_args!("{name} cannot be run here: {error}"));
             None
         }
     }
@@ -40,7 +40,7 @@ pub fn succeeds(name: &str, arguments: &[&str]) {
 pub struct Mount(PathBuf);
 
 impl Mount {
-    /// Mounts; none, with the reason printed, where that is not possible for reasons that are not the image's.
+    /// Mounts; none, with the reason told, where that is not possible for reasons that are not the image's.
     pub fn new(filesystem: &str, source: &Path, options: &str, at: &Path) -> Option<Self> {
         let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
         let reason = if !root() {
@@ -54,7 +54,7 @@ impl Mount {
             succeeds("mount", &arguments);
             return Some(Self(at.to_owned()));
         };
-        eprintln!("skipped: cannot mount {filesystem} here: {reason}");
+        test_skips::skip(format_args!("{filesystem} can't be mounted here: {reason}"));
         None
     }
 }

@@ -426,8 +426,7 @@ mod tests {
             let _ = fs::remove_dir(one.path.parent().unwrap());
         }
         if let Err(error) = entered {
-            eprintln!("skipped: no cgroup can be used here: {error}");
-            return;
+            return test_skips::skip(format_args!("no cgroup can be used here: {error}"));
         }
         let [procs, shares, weight, limit, max] = seen;
         assert_eq!(procs.unwrap(), child.id().to_string());

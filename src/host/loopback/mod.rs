@@ -71,8 +71,7 @@ mod tests {
     #[test]
     fn any_port_leads_to_the_one_socket_and_is_told() {
         if !nix::unistd::geteuid().is_root() {
-            eprintln!("skipped: needs root to make a network namespace");
-            return;
+            return test_skips::skip("only root makes a network namespace");
         }
         thread::spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).unwrap();

@@ -157,8 +157,7 @@ fn files_of_the_host_are_bound() {
 #[test]
 fn links_of_the_image_lead_nowhere_else() {
     if let Some(reason) = missing() {
-        eprintln!("skipped: {reason}");
-        return;
+        return test_skips::skip(reason);
     }
     let outside = tempfile::tempdir().unwrap();
     let mut sandbox = Sandbox::with(|image| {
@@ -216,8 +215,7 @@ fn commands_that_cannot_be_run_are_told_at_create() {
 #[test]
 fn a_bad_format_is_told_at_start() {
     if let Some(reason) = missing() {
-        eprintln!("skipped: {reason}");
-        return;
+        return test_skips::skip(reason);
     }
     let mut sandbox = Sandbox::with(|image| {
         fs::write(image.join("bin/text"), "no shebang").unwrap();
@@ -253,8 +251,7 @@ fn shifted(container: &mut Container) {
 #[test]
 fn a_user_namespace() {
     if let Some(reason) = missing() {
-        eprintln!("skipped: {reason}");
-        return;
+        return test_skips::skip(reason);
     }
     // As callers with such a namespace hand over a root: shifted.
     let mut sandbox = Sandbox::with(|image| {

@@ -86,10 +86,7 @@ macro_rules! sandbox {
     () => {
         match crate::harness::missing() {
             None => crate::harness::Sandbox::new(),
-            Some(reason) => {
-                eprintln!("skipped: {reason}");
-                return;
-            }
+            Some(reason) => return test_skips::skip(reason),
         }
     };
 }
