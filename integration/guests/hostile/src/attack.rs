@@ -192,7 +192,7 @@ impl<M: Memory> Attack<'_, M> {
             // virtio_net_hdr: flags, type of segmentation, length of headers, of a segment, start of a checksum and its place.
             NET => {
                 let kind = self.random.one_of(&[0, 0, 1, 3, 4, 0x81, small]);
-                self.memory.write(buffer, 2, kind << 8 | small % 4);
+                self.memory.write(buffer, 2, (kind << 8) | (small % 4));
                 self.memory.write(buffer + 2, 8, large);
             }
             // virtio_vsock_hdr: who to whom, ports, length, type, operation, flags, credit.
