@@ -13,10 +13,11 @@ const FUNCTIONS: &str = r#"
 export MICROSANDBOX_HOME=/var/lib/home MICROSANDBOX_IMAGE=busybox
 loaded() { docker save busybox | msb load; }
 rpc() {
-    python3 -c 'import json, sys, urllib.request
+    python3 -c 'import json, sys, urllib.error, urllib.request
 body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": sys.argv[1], "params": json.loads(sys.argv[2])}).encode()
 ask = urllib.request.Request("http://127.0.0.1:5555/api/v1/rpc", body, {"Content-Type": "application/json"})
-answer = json.load(urllib.request.urlopen(ask))
+try: answer = json.load(urllib.request.urlopen(ask))
+except urllib.error.HTTPError as error: answer = {"result": json.load(error)}
 print(json.dumps(answer.get("result", answer.get("error"))))' "$@"
 }
 settled() { eventually '! pgrep -x "pasta.*" > /dev/null'; mount | grep -c /var/lib/home; ls /var/lib/home/run /run/user/0/msb 2> /dev/null | grep -v -e : -e '^$'; }
@@ -202,6 +203,53 @@ except urllib.error.HTTPError as error: print(error.read().decode())' "$@"; }"#)
     )
     .code(0)
     .out("data\n[\"data\"]\nrunning\n0\nkept\ninvalid_request\ninvalid_state_transition\nstopped\ndefault.new\nrunning\nown\nSandbox new is removed\nVolume data is removed\n");
+    lab.define(r#"
+        left() { ls $MICROSANDBOX_HOME/run | wc -l; pgrep -c -f '^msb keep'; mount | grep -c /var/lib/home; msb ps -aq; }
+        clean() { eventually '[ "$(left)" = "$before" ]' 0.3 && echo clean; }
+        before=$(left)"#);
+    lab.step(
+        "who starts what another one starts has it as well, from the command line too, and nothing of it is left",
+        r#"start() { rpc sandbox.start '{"sandbox":"twice","config":{"image":"busybox","memory":128}}'; }
+           start > /tmp/first & start; wait $!; cat /tmp/first
+           rpc sandbox.command.run '{"sandbox":"twice","command":"echo","args":["runs"]}' | jq -r '.output[].text'
+           rpc sandbox.stop '{"sandbox":"twice"}'; msb start twice > /tmp/first & rpc sandbox.start '{"sandbox":"twice"}'; wait $!; cat /tmp/first
+           rpc sandbox.command.run '{"sandbox":"twice","command":"echo","args":["again"]}' | jq -r '.output[].text'
+           rpc sandbox.stop '{"sandbox":"twice"}'; msb rm twice; clean"#,
+    )
+    .code(0)
+    .out("\"Sandbox twice started successfully\"\n\"Sandbox twice started successfully\"\nruns\n\"Sandbox twice stopped successfully\"\n\"Sandbox twice started successfully\"\ntwice\nagain\n\"Sandbox twice stopped successfully\"\ntwice\nclean\n");
+    lab.step(
+        "a start that fails leaves what ran before it, or nothing where nothing was",
+        r#"for config in '"image":"busybox:none"' '"image":"busybox","volumes":["/nowhere:/x"]' '"image":"busybox","ports":["5555:80"]'; do
+               rpc sandbox.start '{"sandbox":"one","config":{'"$config"'}}' | jq -r .code
+               rpc sandbox.command.run '{"sandbox":"one","command":"sh","args":["-c","echo $A"]}' | jq -r '.output[].text'
+               rpc sandbox.start '{"sandbox":"new","config":{'"$config"'}}' | jq -r .code
+           done
+           v1 POST 'sandboxes?start=true' '{"name": "user", "image": {"type": "oci", "reference": "busybox"}, "runtime": {"user": "nobody-at-all"}}' | jq -r .error.code; clean"#,
+    )
+    .code(0)
+    .out("-32000\nb\n-32000\n2001\nb\n2001\n2001\nb\n2001\ninvalid_sandbox_config\nclean\n");
+    lab.step(
+        "a command that takes too long ends with what it began",
+        r#"rpc sandbox.command.run '{"sandbox":"one","command":"sh","args":["-c","sleep 4321 & setsid sleep 4321 & wait"],"timeout":2}' | jq -r .message
+           rpc sandbox.command.run '{"sandbox":"one","command":"ps"}' | jq -r '.output[].text' | grep -c 4321"#,
+    )
+    .out("Command timed out after 2 seconds\n0\n");
+    lab.step_with(
+        "two hundred commands at once",
+        r#"python3 -c 'import concurrent.futures, json, urllib.request
+def run(number):
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "sandbox.command.run", "params": {"sandbox": "one", "command": "echo", "args": [str(number)]}}).encode()
+    ask = urllib.request.Request("http://127.0.0.1:5555/api/v1/rpc", body, {"Content-Type": "application/json"})
+    answer = json.load(urllib.request.urlopen(ask))
+    return answer["result"]["output"] == [{"stream": "stdout", "text": str(number)}] if "result" in answer else answer["error"]["message"]
+with concurrent.futures.ThreadPoolExecutor(200) as pool:
+    results = list(pool.map(run, range(200)))
+print(results.count(True), {str(result) for result in results if result is not True})'; clean"#,
+        patient,
+    )
+    .code(0)
+    .out("200 set()\nclean\n");
     lab.step("it stops, and its files stay", r#"rpc sandbox.command.run '{"sandbox":"one","command":"sh","args":["-c","echo kept > /kept"]}' > /dev/null
         rpc sandbox.stop '{"sandbox":"one"}'; rpc sandbox.stop '{"sandbox":"one"}'; rpc sandbox.start '{"sandbox":"one"}'
         rpc sandbox.command.run '{"sandbox":"one","command":"cat","args":["/kept"]}' | jq -r '.output[].text'"#)

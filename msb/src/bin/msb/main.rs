@@ -19,6 +19,7 @@ mod images;
 mod import;
 mod inspect;
 mod kill;
+mod limits;
 mod load;
 mod logs;
 mod progress;

@@ -14,7 +14,7 @@ use clap::{Args, Subcommand};
 use msb::{
     name::Name,
     server::{
-        Limits, ServerConfig,
+        ServerConfig,
         auth::{self, Access},
     },
 };
@@ -57,6 +57,8 @@ pub struct Start {
     /// Let sandboxes go on when the server ends.
     #[arg(long)]
     leave: bool,
+    #[command(flatten)]
+    limits: crate::limits::Flags,
 }
 
 /// Make a key for the server.
@@ -112,7 +114,7 @@ impl Start {
         let config = ServerConfig {
             address: SocketAddr::new(self.host, self.port),
             access,
-            limits: Limits::default(),
+            limits: self.limits.limits(),
             stop_sandboxes: !self.leave,
         };
         let pid = home.server_pid();

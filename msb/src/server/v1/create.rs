@@ -373,6 +373,7 @@ mod tests {
             json!({ "runtime": { "shell": "/bin/bash", "log_level": "debug", "hostname": null } }),
             json!({ "resources": { "disk_size_mib": 0, "max_vcpus": null } }),
             json!({ "network": { "enabled": true, "max_connections": null } }),
+            json!({ "network": { "enabled": true, "strict": true } }),
         ] {
             request(&more).unwrap();
         }

@@ -15,6 +15,9 @@ pub(super) struct Net {
     enabled: bool,
     policy: Option<Rules>,
     secrets: Option<Secrets>,
+    /// What 0.7 says unasked: that the policy is to hold.
+    #[serde(default = "yes")]
+    strict: bool,
     #[serde(flatten)]
     more: More,
 }
@@ -84,6 +87,7 @@ impl Net {
             Self { secrets: Some(secrets), .. } if !secrets.entries.is_empty() => {
                 return Err(none("secrets"));
             }
+            Self { strict: false, .. } => return Err(none("policies for their network that need not hold")),
             Self { enabled: false, .. } => Network::None,
             Self { policy: None, .. } => Network::Public,
             Self { policy: Some(policy), .. } if policy.public() => Network::Public,
