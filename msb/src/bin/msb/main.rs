@@ -36,7 +36,7 @@ mod stop;
 mod version;
 mod volume;
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::{io::IsTerminal, process::ExitCode, str::FromStr};
 
 use clap::{Parser, Subcommand};
 use msb::{
@@ -52,15 +52,9 @@ const FAILED: u8 = 125;
 #[derive(Debug, Parser)]
 #[command(name = "msb", version, max_term_width = 120, subcommand_required = false)]
 struct Cli {
-    /// Which sandboxes are meant.
-    #[arg(
-        long,
-        global = true,
-        default_value = "default",
-        value_name = "NAME",
-        env = "MICROSANDBOX_NAMESPACE"
-    )]
-    namespace: Name,
+    /// Which sandboxes are meant; otherwise those of `default`. For a key, whose: otherwise everybody's, `*`.
+    #[arg(long, global = true, value_name = "NAME", env = "MICROSANDBOX_NAMESPACE")]
+    namespace: Option<Meant>,
     #[command(subcommand)]
     verb: Option<Verb>,
 }
@@ -99,6 +93,21 @@ enum Verb {
     Doctor(doctor::Doctor),
     Completion(completion::Completion),
     Version(version::Version),
+}
+
+/// `--namespace`
+#[derive(Debug, Clone)]
+enum Meant {
+    All,
+    One(Name),
+}
+
+impl FromStr for Meant {
+    type Err = BadName;
+
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        if text == "*" { Ok(Self::All) } else { text.parse().map(Self::One) }
+    }
 }
 
 /// What verbs work on.
@@ -147,6 +156,10 @@ fn act(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Doctor(doctor) => return doctor.run(),
         Verb::Completion(completion) => return completion.run(),
         Verb::Version(version) => return version.run(),
+        // Alone in what it does with the namespace: without one it is for all of them.
+        Verb::Server(server::Server::Keygen(keygen)) => {
+            return keygen.run(&Home::of_environment()?, cli.namespace);
+        }
         verb => verb,
     };
     let scope = Scope::of(cli.namespace)?;
@@ -178,7 +191,82 @@ fn act(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 impl Scope {
-    fn of(namespace: Name) -> anyhow::Result<Self> {
+    fn of(meant: Option<Meant>) -> anyhow::Result<Self> {
+        let namespace = match meant {
+            None => Name::default_namespace(),
+            Some(Meant::One(name)) => name,
+            Some(Meant::All) => anyhow::bail!("`*` is for keys alone: give one namespace"),
+        };
         Ok(Self { sandboxes: Sandboxes::new(Home::of_environment()?), namespace })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Arg, ArgAction, Command, CommandFactory};
+
+    use super::*;
+
+    /// One of these is a value of whatever an option takes.
+    const VALUES: [&str; 9] =
+        ["1", "name", "1s", "/a:/b", "1:1", "none", "127.0.0.1", "never", "this is a rather long secret"];
+
+    /// The verb of `command`, and those below it, each with what it can't be without.
+    fn verbs(command: &Command, path: &[String], found: &mut Vec<(Vec<String>, Command)>) {
+        if !command.has_subcommands() || !command.is_subcommand_required_set() {
+            let required = command.get_arguments().filter(|arg| arg.is_required_set());
+            let line = path.iter().cloned().chain(required.map(|_| "name".to_owned())).collect();
+            found.push((line, command.clone()));
+        }
+        for below in command.get_subcommands() {
+            verbs(below, &[path, &[below.get_name().to_owned()]].concat(), found);
+        }
+    }
+
+    fn parses(line: &[String]) -> bool {
+        Cli::try_parse_from(line).is_ok()
+    }
+
+    /// Asked for one by one, since some exclude each other. What parses is also converted, which is where two that share an id
+    /// are found out.
+    #[test]
+    fn every_verb_takes_each_of_its_options() {
+        let mut command = Cli::command();
+        command.build();
+        let mut found = Vec::new();
+        verbs(&command, &["msb".to_owned()], &mut found);
+        found.retain(|(line, _)| !line.contains(&"help".to_owned()));
+        assert!(found.len() > 25, "{found:?}");
+        let printed = |arg: &&Arg| matches!(arg.get_action(), ArgAction::Help | ArgAction::Version);
+        for (line, verb) in &found {
+            assert!(line.contains(&"completion".into()) || parses(line), "{line:?}");
+            for arg in verb.get_arguments().filter(|arg| !arg.is_positional() && !printed(arg)) {
+                let flag = format!("--{}", arg.get_long().expect("each has a long name"));
+                let tried = |value: &[&str]| {
+                    let option = [&[flag.as_str()], value].concat();
+                    parses(&[&line[..], &option.iter().map(ToString::to_string).collect::<Vec<_>>()].concat())
+                };
+                let taken = match arg.get_action() {
+                    ArgAction::SetTrue => tried(&[]),
+                    _ => {
+                        let possible = arg.get_possible_values();
+                        let mut given = possible.iter().map(|value| value.get_name().to_owned());
+                        given.any(|value| tried(&[&value])) || VALUES.iter().any(|value| tried(&[value]))
+                    }
+                };
+                assert!(taken, "{line:?} {flag}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_for_all_is_only_for_who_names_no_namespace() {
+        let meant = |line: &str| Cli::try_parse_from(line.split(' ')).unwrap().namespace;
+        for line in ["msb --namespace team server keygen", "msb server keygen --namespace team"] {
+            assert!(matches!(meant(line), Some(Meant::One(name)) if name.as_str() == "team"));
+        }
+        assert!(matches!(meant("msb server keygen --namespace *"), Some(Meant::All)));
+        Cli::try_parse_from(["msb", "server", "keygen", "--namespace", "../x"]).unwrap_err();
+        assert!(Scope::of(Some(Meant::All)).is_err());
     }
 }

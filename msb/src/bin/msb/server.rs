@@ -12,6 +12,7 @@ use std::{
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use msb::{
+    home::Home,
     name::Name,
     server::{
         ServerConfig,
@@ -23,7 +24,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::Scope;
+use crate::{Meant, Scope};
 
 /// How long a server may take to say that it is well.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -61,15 +62,12 @@ pub struct Start {
     limits: crate::limits::Flags,
 }
 
-/// Make a key for the server.
+/// Make a key for the server: for the namespace that is given, or for all.
 #[derive(Debug, Args)]
 pub struct Keygen {
     /// How long it is valid: a number with s, m, h, d, w, mo or y.
     #[arg(long, default_value = "24h", value_name = "TIME")]
     expire: String,
-    /// For one namespace alone; `*`: for all.
-    #[arg(long = "for", default_value = "*", value_name = "NAMESPACE")]
-    namespace: String,
 }
 
 /// Where it is asked.
@@ -86,7 +84,9 @@ impl Server {
         match self {
             Self::Start(start) => start.run(scope),
             Self::Stop => stop(scope),
-            Self::Keygen(keygen) => keygen.run(scope),
+            Self::Keygen(keygen) => {
+                keygen.run(scope.sandboxes.home(), Some(Meant::One(scope.namespace.clone())))
+            }
             Self::Health(health) => health.run(),
         }
     }
@@ -109,7 +109,7 @@ impl Start {
         let access = match &self.key {
             _ if everybody => Access::Everybody,
             Some(text) => Access::Keys(auth::Secret::given(text)?),
-            None => Access::Keys(secret(scope)?),
+            None => Access::Keys(secret(home)?),
         };
         let config = ServerConfig {
             address: SocketAddr::new(self.host, self.port),
@@ -133,8 +133,7 @@ impl Start {
 }
 
 /// What the keys of this home are signed with.
-fn secret(scope: &Scope) -> anyhow::Result<auth::Secret> {
-    let home = scope.sandboxes.home();
+fn secret(home: &Home) -> anyhow::Result<auth::Secret> {
     fs::create_dir_all(home.namespaces()).context("The server's key can't be kept")?;
     Ok(auth::Secret::kept(&home.server_key())?)
 }
@@ -152,13 +151,13 @@ fn stop(scope: &Scope) -> anyhow::Result<ExitCode> {
 
 impl Keygen {
     /// Prints it, until when it is valid, and for what.
-    fn run(self, scope: &Scope) -> anyhow::Result<ExitCode> {
+    pub fn run(self, home: &Home, meant: Option<Meant>) -> anyhow::Result<ExitCode> {
         let lasts = auth::lasting(&self.expire)?;
-        let namespace: Option<Name> = match self.namespace.as_str() {
-            "*" => None,
-            name => Some(name.parse()?),
+        let namespace = match meant {
+            Some(Meant::One(name)) => Some(name),
+            Some(Meant::All) | None => None,
         };
-        let token = auth::keygen(&secret(scope)?, lasts, namespace.as_ref())?;
+        let token = auth::keygen(&secret(home)?, lasts, namespace.as_ref())?;
         println!("Token: {}", token.text);
         let until = token.expires.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         println!(
@@ -166,7 +165,7 @@ impl Keygen {
             until.as_secs(),
             crate::format::span(lasts)
         );
-        println!("Namespace: {}", self.namespace);
+        println!("Namespace: {}", namespace.as_ref().map_or("*", Name::as_str));
         Ok(ExitCode::SUCCESS)
     }
 }
