@@ -120,4 +120,10 @@ impl Home {
     pub fn server_pid(&self) -> PathBuf {
         self.run().join(".server.pid")
     }
+
+    /// What a server in the background says.
+    #[must_use]
+    pub fn server_log(&self) -> PathBuf {
+        self.run().join(".server.log")
+    }
 }

@@ -275,22 +275,34 @@ fn by_its_client(lab: &mut Lab) {
     lab.write("/root/client.py", include_str!("../../../msb/tests/server/client_0_1.py").into());
     lab.define(FUNCTIONS);
     lab.step_with(
-        "an image with Python, the client, and a server that wants keys",
-        "msb import /root/python.tar docker.io/library/python:3.13-slim > /dev/null; mkdir site; tar -C site -xf /root/client.tar
-         msb server start > /tmp/server.log 2>&1 < /dev/null & eventually 'msb server health' 0.2",
+        "an image with Python, the client, and a server in the background that wants keys of a secret of ours",
+        "msb import /root/python.tar docker.io/library/python:3.13-slim > /dev/null && mkdir site && tar -C site -xf /root/client.tar &&
+         msb server start -d -k 'a secret that somebody chose' && stat -c %a $MICROSANDBOX_HOME/namespaces/.server.key && msb server health",
         patient,
     )
     .code(0)
-    .out("healthy\n");
+    .out("Serving sandboxes on http://127.0.0.1:5555\n600\nhealthy\n");
+    lab.step(
+        "keys, as they are told",
+        "msb server keygen --expire 1s | sed 's/^Token: msb_.*/Token/; s/: [0-9]* (/: N (/'; msb server keygen --namespace other | tail -n 1; msb server keygen --namespace ../x",
+    )
+    .code(125)
+    .out("Token\nToken expires: N (seconds since 1970), in 1 second\nNamespace: *\nNamespace: other\n")
+    .err_has("is no name");
     lab.step_with(
         "it runs code and commands, with state, errors, limits, namespaces and keys",
         "key() { msb server keygen \"$@\" | sed -n 's/^Token: //p'; }
-         export PYTHONPATH=$PWD/site WITHOUT_NODE=1 MSB_API_KEY=$(key) OTHER=$(key --for other) FORGED=$(MICROSANDBOX_HOME=/tmp/forger key)
-         python3 /root/client.py || { cat /tmp/server.log >&2; false; }; msb ps -q; msb ps -q --namespace other",
+         export PYTHONPATH=$PWD/site WITHOUT_NODE=1 MSB_API_KEY=$(key) OTHER=$(key --namespace other) EXPIRED=$(key --expire 1s) FORGED=$(MICROSANDBOX_HOME=/tmp/forger key)
+         python3 /root/client.py || { code=$?; cat $MICROSANDBOX_HOME/run/.server.log >&2; exit $code; }
+         msb ps -q && msb ps -q --namespace other",
         patient,
     )
     .code(0)
-    .out("");
+    .out("client done\n");
+    lab.step("it has ended when that is told", "msb server stop && ! msb server health; msb server stop")
+        .code(125)
+        .out("")
+        .err_has("No server runs for this home");
 }
 
 /// An image of Docker's takes long under emulation.

@@ -51,7 +51,9 @@ async def main():
             run = await sandbox.run("const n = 6; console.log(n * 7)")
             assert await run.output() == "42", await run.error()
     assert "Invalid or expired token" in await refused(os.environ["FORGED"])
+    assert "Invalid or expired token" in await refused(os.environ["EXPIRED"])
     assert "Access denied" in await refused(os.environ["OTHER"])
 
 
 asyncio.run(main())
+print("client done")

@@ -95,3 +95,4 @@ async def main():
 
 
 asyncio.run(main())
+print("client done")

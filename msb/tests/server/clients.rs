@@ -53,22 +53,30 @@ fn run(python: &Path, script: &str, env: &[(&str, &str)]) {
     let output = Command::new(python).arg(script).envs(env.iter().copied()).output().unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{out}\n{err}");
+    assert_eq!(out.lines().last(), Some("client done"), "{err}");
 }
 
 #[test]
 fn version_0_1_8_runs_code_and_commands() {
     let Some(python) = python("microsandbox==0.1.8") else { return };
     let secret = Secret::given("0123456789abcdef0123").unwrap();
-    let key = |secret: &Secret, namespace: Option<&str>| {
+    let key = |secret: &Secret, lasts, namespace: Option<&str>| {
         let namespace = namespace.map(|name| name.parse().unwrap());
-        keygen(secret, Duration::from_secs(600), namespace.as_ref()).unwrap().text
+        keygen(secret, Duration::from_secs(lasts), namespace.as_ref()).unwrap().text
     };
-    let forged = key(&Secret::given("another secret, as long").unwrap(), None);
-    let (all, other) = (key(&secret, None), key(&secret, Some("other")));
+    let forged = key(&Secret::given("another secret, as long").unwrap(), 600, None);
+    // It is asked for last.
+    let expired = key(&secret, 1, None);
+    let (all, other) = (key(&secret, 600, None), key(&secret, 600, Some("other")));
     let server = Server::begin(Access::Keys(secret), Limits::default());
     let url = format!("http://{}", server.address);
-    let env =
-        [("MSB_SERVER_URL", url.as_str()), ("MSB_API_KEY", &all), ("FORGED", &forged), ("OTHER", &other)];
+    let env = [
+        ("MSB_SERVER_URL", url.as_str()),
+        ("MSB_API_KEY", &all),
+        ("FORGED", &forged),
+        ("EXPIRED", &expired),
+        ("OTHER", &other),
+    ];
     run(&python, "client_0_1.py", &env);
     assert!(server.engine.sandboxes.lock().unwrap().values().all(|info| !info.running()));
 }

@@ -59,6 +59,24 @@ impl FromStr for Memory {
 }
 
 impl Flags {
+    /// The same, for a server that is begun by this one.
+    pub fn words(&self) -> [String; 7] {
+        let memory = match self.max_memory {
+            Memory::Auto => "auto".to_owned(),
+            Memory::Any => "none".to_owned(),
+            Memory::Bytes(bytes) => format!("{bytes}b"),
+        };
+        [
+            format!("--max-sandboxes={}", self.max_sandboxes),
+            format!("--max-memory={memory}"),
+            format!("--max-requests={}", self.max_requests),
+            format!("--max-body={}b", self.max_body),
+            format!("--max-output={}b", self.max_output),
+            format!("--start-timeout={}", self.start_timeout),
+            format!("--run-timeout={}", self.run_timeout),
+        ]
+    }
+
     /// As the server takes them.
     pub fn limits(&self) -> Limits {
         let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
@@ -126,6 +144,11 @@ mod tests {
         );
         assert_eq!(of(&["--max-memory", "3g"]).unwrap().memory, Some(3 << 30));
         assert_eq!(of(&["--max-memory", "none"]).unwrap().memory, None);
+        for memory in ["auto", "none", "3g"] {
+            let given = <Only as clap::Parser>::try_parse_from(["x", "--max-memory", memory, "--max-body", "9m"]);
+            let words = given.unwrap().flags.words();
+            assert_eq!(<Only as clap::Parser>::try_parse_from([&["x".to_owned()], &words[..]].concat()).unwrap().flags.words(), words);
+        }
         for bad in [["--max-memory", "much"], ["--max-body", "0"], ["--max-sandboxes", "-1"]] {
             of(&bad).unwrap_err();
         }

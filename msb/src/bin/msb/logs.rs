@@ -9,6 +9,7 @@ use std::{
 
 use clap::Args;
 use msb::sandbox::{Line, Since, Stream};
+use msb_runtime::verbs::clock;
 
 use crate::Scope;
 
@@ -24,7 +25,7 @@ pub struct Logs {
     /// So many of the last lines.
     #[arg(short = 'n', long, value_name = "LINES")]
     tail: Option<usize>,
-    /// With the time of each, in seconds since 1970.
+    /// With the time of each.
     #[arg(short, long)]
     timestamps: bool,
     /// Which sandbox.
@@ -56,7 +57,7 @@ impl Logs {
         let mut text = String::new();
         if self.timestamps {
             let since = line.at.duration_since(UNIX_EPOCH).unwrap_or_default();
-            text = format!("{}.{:03} ", since.as_secs(), since.subsec_millis());
+            text = format!("{} ", clock::rfc3339(since));
         }
         text.push_str(&line.text);
         text.push('\n');

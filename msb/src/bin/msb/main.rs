@@ -207,24 +207,46 @@ mod tests {
 
     use super::*;
 
-    /// One of these is a value of whatever an option takes.
+    /// One of these is a value of whatever takes any.
     const VALUES: [&str; 9] =
-        ["1", "name", "1s", "/a:/b", "1:1", "none", "127.0.0.1", "never", "this is a rather long secret"];
+        ["name", "1", "1s", "/a:/b", "1:1", "none", "127.0.0.1", "never", "this is a rather long secret"];
 
-    /// The verb of `command`, and those below it, each with what it can't be without.
-    fn verbs(command: &Command, path: &[String], found: &mut Vec<(Vec<String>, Command)>) {
-        if !command.has_subcommands() || !command.is_subcommand_required_set() {
-            let required = command.get_arguments().filter(|arg| arg.is_required_set());
-            let line = path.iter().cloned().chain(required.map(|_| "name".to_owned())).collect();
-            found.push((line, command.clone()));
-        }
-        for below in command.get_subcommands() {
-            verbs(below, &[path, &[below.get_name().to_owned()]].concat(), found);
+    /// A verb: its words, its options, and what it can't be without.
+    struct Line {
+        words: Vec<String>,
+        options: Vec<Arg>,
+        rest: Vec<String>,
+    }
+
+    impl Line {
+        /// Whether it can be given that.
+        fn takes(&self, option: &[&str]) -> bool {
+            let option = option.iter().map(ToString::to_string);
+            Cli::try_parse_from(self.words.iter().cloned().chain(option).chain(self.rest.iter().cloned())).is_ok()
         }
     }
 
-    fn parses(line: &[String]) -> bool {
-        Cli::try_parse_from(line).is_ok()
+    /// One of these is a value of `arg`.
+    fn values(arg: &Arg) -> Vec<String> {
+        let possible = arg.get_possible_values();
+        possible.iter().map(clap::builder::PossibleValue::get_name).chain(VALUES).map(str::to_owned).collect()
+    }
+
+    /// `command` and all below it.
+    fn lines(command: &Command, words: &[String], found: &mut Vec<Line>) {
+        if !command.has_subcommands() || !command.is_subcommand_required_set() {
+            let required = command.get_arguments().filter(|arg| arg.is_required_set());
+            let printed = |arg: &&Arg| matches!(arg.get_action(), ArgAction::Help | ArgAction::Version);
+            let options = command.get_arguments().filter(|arg| !arg.is_positional() && !printed(arg));
+            found.push(Line {
+                words: words.to_vec(),
+                options: options.cloned().collect(),
+                rest: required.map(|arg| values(arg).swap_remove(0)).collect(),
+            });
+        }
+        for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
+            lines(below, &[words, &[below.get_name().to_owned()]].concat(), found);
+        }
     }
 
     /// Asked for one by one, since some exclude each other. What parses is also converted, which is where two that share an id
@@ -234,27 +256,17 @@ mod tests {
         let mut command = Cli::command();
         command.build();
         let mut found = Vec::new();
-        verbs(&command, &["msb".to_owned()], &mut found);
-        found.retain(|(line, _)| !line.contains(&"help".to_owned()));
-        assert!(found.len() > 25, "{found:?}");
-        let printed = |arg: &&Arg| matches!(arg.get_action(), ArgAction::Help | ArgAction::Version);
-        for (line, verb) in &found {
-            assert!(line.contains(&"completion".into()) || parses(line), "{line:?}");
-            for arg in verb.get_arguments().filter(|arg| !arg.is_positional() && !printed(arg)) {
+        lines(&command, &["msb".to_owned()], &mut found);
+        assert!(found.len() > 25);
+        for line in &found {
+            assert!(line.takes(&[]), "{:?} {:?}", line.words, line.rest);
+            for arg in &line.options {
                 let flag = format!("--{}", arg.get_long().expect("each has a long name"));
-                let tried = |value: &[&str]| {
-                    let option = [&[flag.as_str()], value].concat();
-                    parses(&[&line[..], &option.iter().map(ToString::to_string).collect::<Vec<_>>()].concat())
-                };
                 let taken = match arg.get_action() {
-                    ArgAction::SetTrue => tried(&[]),
-                    _ => {
-                        let possible = arg.get_possible_values();
-                        let mut given = possible.iter().map(|value| value.get_name().to_owned());
-                        given.any(|value| tried(&[&value])) || VALUES.iter().any(|value| tried(&[value]))
-                    }
+                    ArgAction::SetTrue => line.takes(&[&flag]),
+                    _ => values(arg).iter().any(|value| line.takes(&[&flag, value])),
                 };
-                assert!(taken, "{line:?} {flag}");
+                assert!(taken, "{:?} {flag}", line.words);
             }
         }
     }

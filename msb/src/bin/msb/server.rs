@@ -1,11 +1,14 @@
 //! `server start|stop|keygen|health`
 
 use std::{
-    env, fs,
+    env,
+    fs::{self, OpenOptions},
     io::{Read, Write},
     net::{IpAddr, SocketAddr, TcpStream},
-    process::ExitCode,
+    os::unix::{fs::OpenOptionsExt, process::CommandExt},
+    process::{Command, ExitCode, Stdio},
     sync::Arc,
+    thread,
     time::Duration,
 };
 
@@ -19,6 +22,7 @@ use msb::{
         auth::{self, Access},
     },
 };
+use msb_runtime::state::Process;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -28,12 +32,16 @@ use crate::{Meant, Scope};
 
 /// How long a server may take to say that it is well.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often its beginning and its end are looked for.
+const LOOK: Duration = Duration::from_millis(20);
+/// What it says first, and where.
+const SERVING: &str = "Serving sandboxes on http://";
 
 /// The HTTP server.
 #[derive(Debug, Subcommand)]
 pub enum Server {
     Start(Start),
-    /// End the server of this home.
+    /// End the server of this home, and wait until it has.
     Stop,
     Keygen(Keygen),
     /// Ask the server of this machine whether it is well.
@@ -52,12 +60,15 @@ pub struct Start {
     /// Everybody is let in, without a key.
     #[arg(long)]
     dev: bool,
-    /// What keys are signed with; otherwise the server makes a secret of its own and keeps it.
+    /// What keys are signed with, from now on: it is kept. Otherwise the server makes a secret of its own.
     #[arg(short, long, value_name = "SECRET")]
     key: Option<String>,
     /// Let sandboxes go on when the server ends.
     #[arg(long)]
     leave: bool,
+    /// In the background; return when it serves.
+    #[arg(short, long)]
+    detach: bool,
     #[command(flatten)]
     limits: crate::limits::Flags,
 }
@@ -108,9 +119,15 @@ impl Start {
         let everybody = self.dev || env::var("MICROSANDBOX_DEV_MODE").is_ok_and(|value| value == "true");
         let access = match &self.key {
             _ if everybody => Access::Everybody,
-            Some(text) => Access::Keys(auth::Secret::given(text)?),
+            Some(text) => {
+                fs::create_dir_all(home.namespaces()).context("The server's key can't be kept")?;
+                Access::Keys(auth::Secret::replace(&home.server_key(), text)?)
+            }
             None => Access::Keys(secret(home)?),
         };
+        if self.detach {
+            return self.in_background(home);
+        }
         let config = ServerConfig {
             address: SocketAddr::new(self.host, self.port),
             access,
@@ -121,7 +138,7 @@ impl Start {
         fs::create_dir_all(home.run()).context("The server's pid can't be kept")?;
         fs::write(&pid, std::process::id().to_string()).context("The server's pid can't be kept")?;
         let served = msb::server::serve(Arc::new(scope.sandboxes.clone()), config, |address| {
-            eprintln!("Serving sandboxes on http://{address}");
+            eprintln!("{SERVING}{address}");
         });
         // Another server may have begun, and is not served by its removal; then this one could not listen.
         if fs::read_to_string(&pid).is_ok_and(|text| text == std::process::id().to_string()) {
@@ -129,6 +146,39 @@ impl Start {
         }
         served?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// This program again. The secret that was given is kept by now, and must not be seen among its arguments.
+    fn in_background(&self, home: &Home) -> anyhow::Result<ExitCode> {
+        let path = home.server_log();
+        fs::create_dir_all(home.run()).context("What the server says can't be kept")?;
+        let log = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&path);
+        let port = self.port.to_string();
+        let mut server = Command::new("/proc/self/exe")
+            .arg0("msb")
+            .args(["server", "start", "--host", &self.host.to_string(), "--port", &port])
+            .args(self.dev.then_some("--dev"))
+            .args(self.leave.then_some("--leave"))
+            .args(self.limits.words())
+            .env(Home::VARIABLE, home.path())
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log.with_context(|| format!("{} can't be written", path.display()))?)
+            // Not of the terminal's foreground, which is interrupted and hung up as a whole.
+            .process_group(0)
+            .spawn()
+            .context("The server can't be started")?;
+        loop {
+            let ended = server.try_wait()?.is_some();
+            let said = fs::read_to_string(&path).unwrap_or_default();
+            if let Some(line) = said.lines().find(|line| line.starts_with(SERVING)) {
+                println!("{line}");
+                return Ok(ExitCode::SUCCESS);
+            }
+            anyhow::ensure!(!ended, "The server ended: {}", msb_runtime::plain::lines(said.trim_end()));
+            thread::sleep(LOOK);
+        }
     }
 }
 
@@ -142,10 +192,15 @@ fn stop(scope: &Scope) -> anyhow::Result<ExitCode> {
     let text =
         fs::read_to_string(scope.sandboxes.home().server_pid()).context("No server runs for this home")?;
     let pid: i32 = text.trim().parse().context("The server's pid is no number")?;
+    let server = Process::of(pid).context("No server runs for this home: it was killed")?;
     // Only a program of ours: the number may be another's by now.
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     anyhow::ensure!(name.trim() == "msb", "No server runs for this home: process {pid} is another program");
     kill(Pid::from_raw(pid), Signal::SIGTERM).context("The server can't be ended")?;
+    // It ends its sandboxes first, each with as long as it has for that.
+    while server.is_alive() {
+        thread::sleep(LOOK);
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -49,8 +49,20 @@ impl Secret {
     /// # Errors
     /// [`SecretError::Short`].
     pub fn given(text: &str) -> Result<Self, SecretError> {
+        let text = text.trim();
         let length = text.len();
         if length < LEAST { Err(SecretError::Short { length }) } else { Ok(Self(text.to_owned())) }
+    }
+
+    /// The same, put into `path` in place of what was there: keys are made by who reads it there.
+    ///
+    /// # Errors
+    /// [`SecretError`]; what was there stays then.
+    pub fn replace(path: &Path, text: &str) -> Result<Self, SecretError> {
+        let secret = Self::given(text)?;
+        write(path, &secret.0, |beside| fs::rename(beside, path))
+            .map_err(|source| SecretError::File { path: path.to_owned(), source })?;
+        Ok(secret)
     }
 
     /// That of `path`; made there where there is none, so that of two who make it at once both have the same.
@@ -60,10 +72,10 @@ impl Secret {
     pub fn kept(path: &Path) -> Result<Self, SecretError> {
         let failed = |source| SecretError::File { path: path.to_owned(), source };
         match fs::read_to_string(path) {
-            Ok(text) => Self::given(text.trim()),
+            Ok(text) => Self::given(&text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 make(path).map_err(failed)?;
-                Self::given(fs::read_to_string(path).map_err(failed)?.trim())
+                Self::given(&fs::read_to_string(path).map_err(failed)?)
             }
             Err(error) => Err(failed(error)),
         }
@@ -74,21 +86,27 @@ impl Secret {
     }
 }
 
-/// Writes a new secret beside `path` and links it there: whole, or not at all, and never over another's.
+/// A new secret, linked to `path`: never over another's.
 fn make(path: &Path) -> io::Result<()> {
+    write(path, &random(LENGTH)?, |beside| match fs::hard_link(beside, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        linked => linked,
+    })
+}
+
+/// Writes `text` beside `path`, from where `place` brings it there: whole, or not at all.
+fn write(path: &Path, text: &str, place: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     let beside = path.with_extension(random(8)?);
     let written = (|| {
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-        file.write_all(random(LENGTH)?.as_bytes())?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+        file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        match fs::hard_link(&beside, path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            linked => linked,
-        }
+        place(&beside)
     })();
-    let removed = fs::remove_file(&beside);
-    written.and(removed)
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => written,
+        removed => written.and(removed),
+    }
 }
 
 /// So many letters and digits that nobody can guess.
@@ -129,6 +147,19 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         assert_eq!(Secret::kept(&path).unwrap().0, one);
+    }
+
+    #[test]
+    fn one_that_is_given_is_kept_in_place_of_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server.key");
+        let made = Secret::kept(&path).unwrap().0;
+        Secret::replace(&path, "short").unwrap_err();
+        assert_eq!(Secret::kept(&path).unwrap().0, made);
+        let given = Secret::replace(&path, "0123456789abcdef\n").unwrap().0;
+        assert_eq!((given.as_str(), &Secret::kept(&path).unwrap().0), ("0123456789abcdef", &given));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]
