@@ -32,14 +32,22 @@ RUN for program in pasta /usr/libexec/virtiofsd /usr/sbin/update-ca-certificates
         && rm -rf /var/lib/apt/lists/*; \
     fi
 COPY --from=parts /out/ /
-RUN --mount=type=bind,from=default,source=/root.tar,target=/root.tar msb import /root.tar microsandbox/default
+# Not below a volume, which is filled once only: sandboxes' images are taken over from here, and again when they have changed.
+# Nor unpacked, which takes privileges that a build has not.
+RUN --mount=type=bind,from=default,source=/root.tar,target=/root.tar \
+    MICROSANDBOX_HOME=/usr/share/microsandbox msb import /root.tar microsandbox/default
 ARG MICROSANDBOX_AUTO_PULL_IMAGES="true"
-RUN if [ "$MICROSANDBOX_AUTO_PULL_IMAGES" = true ]; then msb pull microsandbox/python microsandbox/node; fi
+RUN if [ "$MICROSANDBOX_AUTO_PULL_IMAGES" = true ]; then \
+        MICROSANDBOX_HOME=/usr/share/microsandbox msb pull --no-unpack microsandbox/python microsandbox/node; \
+    fi
 ARG MICROSANDBOX_VERSION="latest"
 LABEL org.opencontainers.image.title="MicroSandbox" org.opencontainers.image.version="${MICROSANDBOX_VERSION}"
-ENV MICROSANDBOX_IMAGE="microsandbox/default" MICROSANDBOX_HOST="0.0.0.0" MICROSANDBOX_PORT="5555"
+ENV MICROSANDBOX_IMAGE="microsandbox/default" MICROSANDBOX_SHIPPED="/usr/share/microsandbox" \
+    MICROSANDBOX_WORKSPACE="/workspace" MICROSANDBOX_PUBLISH="0.0.0.0" \
+    MICROSANDBOX_HOST="0.0.0.0" MICROSANDBOX_PORT="5555"
 WORKDIR /workspace
-VOLUME ["/root/.microsandbox/images", "/root/.microsandbox/namespaces", "/workspace", "/var/lib/msb-runtime"]
+VOLUME ["/root/.microsandbox/images", "/root/.microsandbox/namespaces", "/root/.microsandbox/volumes", \
+    "/workspace", "/var/lib/msb-runtime"]
 EXPOSE 5555
 HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 CMD ["msb", "server", "health"]
 ENTRYPOINT ["msb"]

@@ -65,6 +65,12 @@ impl Store {
         Ok(reservation)
     }
 
+    /// Where a container's directory is, or would be.
+    #[must_use]
+    pub fn directory(&self, id: &Id) -> PathBuf {
+        self.root.join(id)
+    }
+
     /// A container's directory, to look at.
     ///
     /// # Errors

@@ -169,7 +169,7 @@ impl Lent {
 }
 
 /// Named after the container's directory, so that one id may exist under several `--root`.
-fn disks(directory: &Path) -> PathBuf {
+pub(super) fn disks(directory: &Path) -> PathBuf {
     let same = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
     let hash = Sha256::digest(same.as_os_str().as_encoded_bytes());
     let name: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();

@@ -20,6 +20,7 @@ pub mod kill;
 mod lent;
 pub mod pause;
 pub mod pod;
+pub mod rescue;
 pub mod resume;
 pub mod settings;
 pub mod start;

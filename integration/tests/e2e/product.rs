@@ -324,7 +324,15 @@ fn composed(lab: &mut Lab) {
     }
     lab.bring_debian("/root/debian.tar");
     // Docker refuses a limit of more processors than there are.
-    lab.define("cd /root/product; export MICROSANDBOX_PARTS=parts:local MICROSANDBOX_AUTO_PULL_IMAGES=false MICROSANDBOX_CPU_LIMIT=1");
+    lab.define("cd /root/product; export MICROSANDBOX_PARTS=parts:local MICROSANDBOX_AUTO_PULL_IMAGES=false MICROSANDBOX_CPU_LIMIT=1
+        export MICROSANDBOX_PORT=5566 MICROSANDBOX_PORT_OVERRIDE=5577 MICROSANDBOX_DEV_MODE=false MICROSANDBOX_MEMORY_LIMIT=1536M TZ=MSB-3");
+    lab.define(r#"call() { python3 -c 'import json, sys, urllib.error, urllib.request
+body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": sys.argv[2], "params": json.loads(sys.argv[3])}).encode()
+ask = urllib.request.Request("http://127.0.0.1:5577/api/v1/rpc", body, {"Content-Type": "application/json", "Authorization": "Bearer " + sys.argv[1]})
+try: answer = json.load(urllib.request.urlopen(ask))
+except urllib.error.HTTPError as error: answer = {"result": error.code}
+print(json.dumps(answer.get("result", answer.get("error"))))' "$@"; }
+inside() { docker compose exec -T microsandbox "$@"; }"#);
     lab.step_with(
         "its parts, and Debian",
         "mkdir -p /root/parts/out; tar -C / -c usr/local/bin/msb usr/local/bin/msb-runtime usr/lib/msb | tar -C /root/parts/out -x
@@ -333,19 +341,22 @@ fn composed(lab: &mut Lab) {
     )
     .code(0);
     lab.step_with("it is built", "docker compose build", patient).code(0);
+    unprivileged(lab);
     lab.step_with(
-        "a line for a shell in a microVM",
-        "docker compose run --rm -T microsandbox run --network none 'echo Hello from sandbox; uname -r; exit 6'",
+        "a line for a shell in a microVM, which has the time zone and works in the workspace",
+        "docker compose run --rm -T microsandbox run --network none 'echo Hello from sandbox; uname -r; date +%Z; pwd; echo work > made; exit 6'",
         patient,
     )
     .code(6)
-    .out_is("the guest's kernel", |out| out.starts_with("Hello from sandbox\n") && out.contains("-msb"));
+    .out_is("the guest's kernel", |out| {
+        out.starts_with("Hello from sandbox\n") && out.ends_with("-msb\nMSB\n/workspace\n")
+    });
     lab.step(
         "a shell that reads a pipe",
-        "echo 'echo pipe-$((1+1)); exit 4' | docker compose run --rm -T microsandbox",
+        "echo 'echo pipe-$((1+1)); cat made; exit 4' | docker compose run --rm -T microsandbox",
     )
     .code(4)
-    .out_has("pipe-2");
+    .out_has("pipe-2\nwork\n");
     lab.step(
         "a shell at a terminal",
         "(sleep 15; echo 'echo tty-$((1+1)); exit 3') | script -qec 'docker compose run --rm microsandbox' /dev/null",
@@ -353,14 +364,90 @@ fn composed(lab: &mut Lab) {
     .code(3)
     .out_has("tty-2");
     lab.step("a volume", "docker compose run --rm -T microsandbox run --network none -v kept:/kept 'echo x > /kept/file; cat /kept/file'").code(0).out("x\n");
-    lab.step("its help", "docker compose run --rm -T microsandbox --help").code(0).out_has("Usage: msb");
     lab.step(
-        "the server",
-        "docker compose up -d; eventually 'busybox wget -qO- http://127.0.0.1:5555/api/v1/health' 0.5; echo",
+        "which is there for the next container, at a terminal",
+        "script -qec 'docker compose run --rm microsandbox run --network none -v kept:/kept \"cat /kept/file; exit 5\"' /dev/null < /dev/null",
+    )
+    .code(5)
+    .out_is("what was written", |out| out.lines().any(|line| line.trim() == "x"));
+    lab.step("its help", "docker compose run --rm -T microsandbox --help").code(0).out_has("Usage: msb");
+    lab.step_with(
+        "the server, which is well, at the port that was asked for",
+        "docker compose up -d --wait && docker compose ps -q > /root/id && docker inspect -f '{{.State.Health.Status}} {{.HostConfig.Memory}}' $(cat /root/id)
+         busybox wget -qO- http://127.0.0.1:5577/api/v1/health",
+        patient,
     )
     .code(0)
-    .out_has("healthy");
-    lab.step("what it may", "docker inspect $(docker compose ps -q) | jq -c '.[0].HostConfig | [.Privileged, .CapAdd]'; docker compose exec -T microsandbox msb doctor")
+    .out_is("well", |out| out.starts_with("healthy 1610612736\n") && out.contains("Service is healthy"));
+    lab.step("what it may", "docker inspect $(docker compose ps -q) | jq -c '.[0].HostConfig | [.Privileged, .CapAdd]'; inside msb doctor")
         .out_is("no more than is needed", |out| out.starts_with("[false,[\"SYS_ADMIN\",\"NET_ADMIN\"]]\n") && !out.contains("FAIL"));
+    lab.step_with(
+        "a key is needed; a sandbox with it",
+        r#"inside msb server keygen | sed -n 's/^Token: //p' > /root/key; call msb_x sandbox.metrics.get '{}'
+           call $(cat /root/key) sandbox.start '{"sandbox":"one","config":{"image":"microsandbox/default","memory":256}}'
+           call $(cat /root/key) sandbox.command.run '{"sandbox":"one","command":"sh","args":["-c","echo late > /late; sync"]}' | jq .exit_code"#,
+        patient,
+    )
+    .code(0)
+    .out("401\n\"Sandbox one started successfully\"\n0\n");
+    lab.step_with(
+        "its container is killed and another one made: what it wrote is there, and goes with it",
+        r#"docker kill $(cat /root/id) > /dev/null; docker rm $(cat /root/id) > /dev/null; docker compose up -d --wait && docker compose ps -q > /root/id
+           call $(cat /root/key) sandbox.start '{"sandbox":"one"}'
+           call $(cat /root/key) sandbox.command.run '{"sandbox":"one","command":"cat","args":["/late"]}' | jq -r '.output[].text'
+           inside msb rm -f one; inside ls /var/lib/msb-runtime | grep -v compositions"#,
+        patient,
+    )
+    .out("\"Sandbox one started successfully\"\nlate\none\n");
+    lab.step_with(
+        "one in another container at the same time, whose port can be reached",
+        r#"docker compose run -d --name held microsandbox run --name held --network none -p 8080:80 'perl -MIO::Socket::INET -e "\$s = IO::Socket::INET->new(Listen => 1, LocalPort => 80); while (\$c = \$s->accept) { print \$c qq(reached\n); close \$c }"' > /dev/null
+           to=$(docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' held)
+           eventually '[ "$(socat -u TCP:$to:8080 - 2> /dev/null)" = reached ]' 0.5 && inside msb ps -q
+           inside msb exec held true; echo $?; inside msb stop held; echo $?"#,
+        patient,
+    )
+    .out("held\n125\n1\n")
+    .err_is("both are told", |err| err.matches("runs in another container").count() == 2);
+    lab.step_with(
+        "the server ends without it, in time",
+        "docker stop -t 25 $(cat /root/id) > /dev/null; docker inspect -f '{{.State.ExitCode}}' $(cat /root/id); docker inspect -f '{{.State.Running}}' held; docker rm -f held > /dev/null",
+        patient,
+    )
+    .out("0\ntrue\n");
     lab.step("it goes", "docker compose down -t 20; docker ps -aq").out("");
 }
+
+/// While an image is built nobody may set the attributes that some layers need: they are brought then, and unpacked later.
+fn unprivileged(lab: &mut Lab) {
+    lab.write("/root/registry.py", REGISTRY.into());
+    lab.step_with(
+        "an image with a directory that was made anew, from a registry",
+        "printf 'FROM busybox\nRUN rm -r /var/spool && mkdir /var/spool\n' | docker build -q -t again - > /dev/null && mkdir /root/again && docker save again | tar -C /root/again -x &&
+         python3 /root/registry.py /root/again > /tmp/registry.log 2>&1 < /dev/null & eventually 'busybox wget -qO- http://127.0.0.1:5000/v2/ 2> /dev/null' 0.3
+         try() { docker run --rm --network host -e MICROSANDBOX_HOME=/tmp/home -e MICROSANDBOX_SHIPPED= microsandbox:latest pull \"$@\" 127.0.0.1:5000/again; echo $?; }
+         try; try --no-unpack",
+        patient,
+    )
+    .out("1\n127.0.0.1:5000/again\n0\n")
+    .err_has("can't be unpacked");
+}
+
+/// What of a registry a pull needs (OCI distribution-spec, "Pull"), for the one image of a layout.
+const REGISTRY: &str = r#"import http.server, json, sys
+root = sys.argv[1]
+manifest = json.load(open(root + "/index.json"))["manifests"][0]
+class Registry(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        what, body, kind = self.path.split("/")[-2], b"{}", "application/json"
+        if what == "manifests":
+            body, kind = open(root + "/blobs/" + manifest["digest"].replace(":", "/"), "rb").read(), manifest["mediaType"]
+        elif what == "blobs":
+            body = open(root + "/blobs/" + self.path.split("/")[-1].replace(":", "/"), "rb").read()
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+http.server.ThreadingHTTPServer(("127.0.0.1", 5000), Registry).serve_forever()
+"#;

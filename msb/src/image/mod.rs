@@ -23,6 +23,7 @@ mod progress;
 mod pull;
 mod reference;
 mod save;
+mod shipped;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -125,6 +126,33 @@ impl Images {
             };
         }
         self.pull(reference, registries, progress)
+    }
+
+    /// An image as its registry has it now, brought here and not unpacked: that is done when it is used first, and can't be
+    /// done everywhere, such as while an image of Docker's is built.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub fn bring(
+        &self,
+        reference: &str,
+        registries: &Registries,
+        progress: &dyn Progress,
+    ) -> Result<(), ImageError> {
+        let _hold = self.hold()?;
+        let reference = reference::parse(reference)?;
+        let entry = pull::pull(&self.store, &reference, registries, progress)?;
+        Index::change(&self.store, |index| index.images.insert(reference.whole(), entry))?;
+        Ok(())
+    }
+
+    /// Takes over the images of `shipped`, another home that is only read, unless that was done before.
+    ///
+    /// # Errors
+    /// [`ImageError`]; those that were not taken over are the next time.
+    pub fn take_over(&self, shipped: &Path) -> Result<(), ImageError> {
+        let _hold = self.hold()?;
+        shipped::take_over(&self.store, &Store::read_only(shipped.join("images")))
     }
 
     /// An image as its registry has it now.

@@ -4,6 +4,7 @@
 //!  images/
 //!    blobs/sha256/HEX   manifests, configurations and layers, as they came
 //!    index.json         which name is which manifest
+//!    shipped.json       what of it came with the program
 //!    l/NAME/            unpacked layers
 //!    tmp/               what is in the making
 //!    lock               shared while images are added or used, exclusive while any are removed
@@ -56,6 +57,16 @@ impl Store {
             DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(store("make", path))?;
         }
         Ok(Self { root })
+    }
+
+    /// One that is there, and is not changed.
+    pub(super) fn read_only(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// What was taken over of the images that come with the program.
+    pub(super) fn shipped(&self) -> PathBuf {
+        self.root.join("shipped.json")
     }
 
     pub(super) fn index(&self) -> PathBuf {

@@ -291,3 +291,29 @@ fn names_go_at_once_and_content_when_nobody_has_it() {
     // The other one is whole.
     assert!(images.local("registry.example/team/app:1", &()).unwrap().layers[0].join("f").is_file());
 }
+
+#[test]
+fn images_that_come_with_the_program_are_taken_over_once() {
+    let Some((directory, images)) = images("images that come with the program") else { return };
+    let shipped = Home::at(directory.path().join("shipped")).unwrap();
+    let theirs = Images::open(&shipped).unwrap();
+    let content = |content: &[u8]| archive(&[("f", content)]);
+    let has = || fs::read(images.local("mine", &()).unwrap().layers[0].join("f")).unwrap();
+    let ship = |content: Vec<u8>| {
+        theirs.import(&content[..], "mine").unwrap();
+        images.take_over(shipped.path()).unwrap();
+    };
+    ship(content(b"1"));
+    assert_eq!(has(), b"1");
+    // What came later by another way stays, and what was removed stays away.
+    images.import(&content(b"own")[..], "mine").unwrap();
+    ship(content(b"1"));
+    assert_eq!(has(), b"own");
+    images.remove("mine").unwrap();
+    ship(content(b"1"));
+    assert!(images.list().unwrap().is_empty());
+    ship(content(b"2"));
+    assert_eq!(has(), b"2");
+    // Nothing is unpacked where nothing can be.
+    assert_eq!(fs::read_dir(shipped.images().join("l")).unwrap().count(), 0);
+}

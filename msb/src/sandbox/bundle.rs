@@ -98,12 +98,19 @@ pub fn arguments(request: &Request, image: &Defaults) -> Vec<String> {
     entrypoint.iter().chain(command).cloned().collect()
 }
 
-/// The image's variables, and over them those of the request; the last of a name counts.
-fn environment(request: &Request, image: &Defaults, user: &User, key: &Key) -> Vec<String> {
+/// The time zone that is told here, the image's variables, and over them those of the request; the last of a name counts.
+fn environment(
+    request: &Request,
+    image: &Defaults,
+    user: &User,
+    key: &Key,
+    zone: Option<&str>,
+) -> Vec<String> {
     let mut all: Vec<String> = vec![PATH.into(), format!("HOSTNAME={}", key.name)];
     if request.terminal {
         all.push("TERM=xterm".into());
     }
+    all.extend(zone.map(|zone| format!("TZ={zone}")));
     all.push(format!("HOME={}", user.home.as_deref().unwrap_or("/")));
     let mut merged: Vec<String> = Vec::new();
     for variable in all.iter().chain(&image.env).chain(&request.env) {
@@ -114,9 +121,9 @@ fn environment(request: &Request, image: &Defaults, user: &User, key: &Key) -> V
     merged
 }
 
-/// The whole `config.json`.
+/// The whole `config.json`; `zone`: the time zone, where one is set.
 #[must_use]
-pub fn config(stored: &Stored, user: &User, home: &Home, place: &Place) -> Value {
+pub fn config(stored: &Stored, user: &User, home: &Home, place: &Place, zone: Option<&str>) -> Value {
     let Stored { request, defaults: image, key, .. } = stored;
     let workdir = match &request.workdir {
         Some(own) => own.clone(),
@@ -134,7 +141,7 @@ pub fn config(stored: &Stored, user: &User, home: &Home, place: &Place) -> Value
             "terminal": request.terminal,
             "user": { "uid": user.uid, "gid": user.gid, "additionalGids": user.groups },
             "args": arguments(request, image),
-            "env": environment(request, image, user, key),
+            "env": environment(request, image, user, key, zone),
             "cwd": workdir,
             "capabilities": {
                 "bounding": CAPABILITIES,
@@ -243,8 +250,12 @@ mod tests {
         let image = Defaults { env: words("PATH=/image A=1"), ..Defaults::default() };
         let request = Request { env: words("A=2 B=3"), ..Request::of("i") };
         let key = Key::of("box".parse().unwrap());
-        let found = environment(&request, &image, &user(), &key);
+        let found = environment(&request, &image, &user(), &key, None);
         assert_eq!(found, words("HOSTNAME=box HOME=/root PATH=/image A=2 B=3"));
+        let zoned = |image: &Defaults| environment(&request, image, &user(), &key, Some("UTC"));
+        assert!(zoned(&image).contains(&"TZ=UTC".to_owned()));
+        let own = Defaults { env: words("TZ=Asia/Tokyo"), ..Defaults::default() };
+        assert_eq!(zoned(&own).iter().filter(|set| set.starts_with("TZ=")).collect::<Vec<_>>(), ["TZ=Asia/Tokyo"]);
     }
 
     #[test]
@@ -261,7 +272,7 @@ mod tests {
         };
         let key = Key::of("box".parse().unwrap());
         let stored = Stored::new(key, request, String::new(), vec![], Defaults::default()).unwrap();
-        let config = config(&stored, &user(), &home, &place);
+        let config = config(&stored, &user(), &home, &place, Some("UTC"));
         std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
         let spec = msb_runtime::bundle::Spec::load(dir.path()).unwrap();
         let settings = msb_runtime::config::Settings::default();

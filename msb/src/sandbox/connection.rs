@@ -26,7 +26,7 @@ impl Sandboxes {
     /// [`Failure::NotRunning`], [`Failure::NoSandbox`], or that nobody serves there.
     pub fn connect(&self, key: &Key, port: u16) -> Result<Connection, Failure> {
         let (place, stored) = self.find(key)?;
-        let entry = self.entry(&stored).ok_or_else(|| Failure::NotRunning(key.clone()))?;
+        let entry = self.reach(&place, &stored)?;
         exec::ready(&entry, false).map_err(|error| not_running(error, key))?;
         let in_use = InUse::begin(&place).map_err(Failure::other)?;
         let mut stream = Control::of(entry.directory()).open(STREAM_PORT).map_err(Failure::other)?;

@@ -131,6 +131,14 @@ impl Sandboxes {
         act: impl FnOnce(&Beneath) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let _lock = place.lock().map_err(Failure::other)?;
+        let Some(_kept) = place.keep().map_err(Failure::other)? else {
+            return Err(match self.reach(place, stored) {
+                Err(elsewhere @ Failure::Elsewhere(_)) => elsewhere,
+                _ => Failure::Runs(stored.key.clone()),
+            });
+        };
+        // What it wrote may still be on its disk.
+        self.settle(place, stored)?;
         root::mount_root(self.home().path(), place, &stored.layers).map_err(Failure::other)?;
         let done = Beneath::new(&place.root()).map_err(Failure::other).and_then(|root| act(&root));
         root::unmount_root(place).map_err(Failure::other)?;

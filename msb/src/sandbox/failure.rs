@@ -31,6 +31,9 @@ pub enum Failure {
     /// It runs, and what is asked for can't be done meanwhile.
     #[error("Sandbox {0} is running: stop it first")]
     Runs(Key),
+    /// It runs where its machine can't be reached from.
+    #[error("Sandbox {0} runs in another container of this home: use it and stop it there")]
+    Elsewhere(Key),
     /// Nobody made it.
     #[error("There is no volume {0}")]
     NoVolume(Name),

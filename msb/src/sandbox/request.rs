@@ -169,7 +169,7 @@ pub enum Where {
 /// A port of the host that leads to one of a sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {
-    /// The host's address; none: 127.0.0.1.
+    /// The host's address; none: the usual one, 127.0.0.1.
     pub address: Option<IpAddr>,
     /// The host's port; 0: a free one.
     pub host: u16,

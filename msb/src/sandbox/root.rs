@@ -6,7 +6,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::symlink,
+    os::unix::fs::{MetadataExt, symlink},
     path::{Path, PathBuf},
     thread,
 };
@@ -105,6 +105,12 @@ pub fn mount_root(home: &Path, place: &Place, layers: &[PathBuf]) -> Result<(), 
     let thread = thread::Builder::new().name("mount".into()).spawn(merged).map_err(RootError::Thread)?;
     let done = thread.join().unwrap_or(Err(Errno::ECANCELED));
     done.map_err(|source| RootError::Mount { root, upper: place.upper(), source })
+}
+
+/// Whether it is mounted.
+pub fn is_mounted(place: &Place) -> bool {
+    let device = |path: &Path| fs::metadata(path).ok().map(|found| found.dev());
+    device(&place.root()).is_some_and(|device_of_root| Some(device_of_root) != device(&place.0))
 }
 
 /// Unmounts it; that it is not mounted is as good.

@@ -80,7 +80,7 @@ impl Sandboxes {
         size: Option<TerminalSize>,
     ) -> Result<Running, Failure> {
         let (place, stored) = self.find(key)?;
-        let entry = self.entry(&stored).ok_or_else(|| Failure::NotRunning(key.clone()))?;
+        let entry = self.reach(&place, &stored)?;
         let in_use = InUse::begin(&place).map_err(Failure::other)?;
         let record = exec::ready(&entry, false).map_err(|error| not_running(error, key))?;
         let process = process(&place, wanted)?;

@@ -211,6 +211,9 @@ impl Sandboxes {
     pub fn start(&self, key: &Key) -> Result<(), Failure> {
         let (place, stored) = self.find(key)?;
         match self.state(&place, &stored)? {
+            State::Running if place.is_kept_elsewhere().map_err(Failure::other)? => {
+                Err(Failure::Elsewhere(key.clone()))
+            }
             State::Running => Ok(()),
             State::Created | State::Stopped(_) => match keep::detached::start(self, key) {
                 // Somebody else was faster.
@@ -267,22 +270,39 @@ impl Sandboxes {
         self.store.look(&stored.id().ok()?).ok()
     }
 
+    /// The same, where something is to be done with it.
+    ///
+    /// # Errors
+    /// [`Failure::NotRunning`], [`Failure::Elsewhere`]
+    pub(super) fn reach(&self, place: &Place, stored: &Stored) -> Result<Entry, Failure> {
+        match self.entry(stored) {
+            Some(entry) => Ok(entry),
+            None if place.is_kept_elsewhere().map_err(Failure::other)? => {
+                Err(Failure::Elsewhere(stored.key.clone()))
+            }
+            None => Err(Failure::NotRunning(stored.key.clone())),
+        }
+    }
+
     /// Sends the first process of one a signal.
     ///
     /// # Errors
     /// [`Failure::NotRunning`], [`Failure::NoSandbox`]
     pub fn kill(&self, key: &Key, signal: i32) -> Result<(), Failure> {
-        let (_, stored) = self.find(key)?;
-        let entry = self.entry(&stored).ok_or_else(|| Failure::NotRunning(key.clone()))?;
+        let (place, stored) = self.find(key)?;
+        let entry = self.reach(&place, &stored)?;
         kill::send(&entry, signal, false).map_err(Failure::from)
     }
 
     /// Ends what runs in it: by the image's signal, and after `grace` by force.
     ///
     /// # Errors
-    /// [`Failure::NoSandbox`], or that it can't be stopped.
+    /// [`Failure::NoSandbox`], [`Failure::Elsewhere`], or that it can't be stopped.
     pub fn stop(&self, key: &Key, grace: Duration) -> Result<(), Failure> {
         let (place, stored) = self.find(key)?;
+        if place.is_kept_elsewhere().map_err(Failure::other)? {
+            return Err(Failure::Elsewhere(key.clone()));
+        }
         let signal = super::signal::parse(&stored.defaults.stop_signal).unwrap_or(SIGTERM);
         for (signal, patience) in [(signal, grace), (SIGKILL, PATIENCE)] {
             if self.state(&place, &stored)? == State::Running

@@ -14,7 +14,7 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::SystemTime,
@@ -147,7 +147,12 @@ impl Place {
     pub fn keep(&self) -> io::Result<Option<Kept>> {
         let file = open(&self.0.join(KEPT))?;
         match fcntl(&file, FcntlArg::F_OFD_SETLK(&lock_of(F_WRLCK))) {
-            Ok(_) => Ok(Some(Kept { _held: file })),
+            Ok(_) => {
+                let mut held = file;
+                held.set_len(0)?;
+                held.write_all(processes()?.as_bytes())?;
+                Ok(Some(Kept { _held: held }))
+            }
             Err(Errno::EACCES | Errno::EAGAIN) => Ok(None),
             Err(errno) => Err(errno.into()),
         }
@@ -166,6 +171,24 @@ impl Place {
         fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock))?;
         Ok(i32::from(lock.l_type) != F_UNLCK)
     }
+}
+
+impl Place {
+    /// Whether it has a keeper whose processes can't be seen from here: in another container, where its record is, too.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn is_kept_elsewhere(&self) -> io::Result<bool> {
+        Ok(self.is_kept()? && {
+            let there = fs::read_to_string(self.0.join(KEPT))?;
+            !there.is_empty() && there != processes()?
+        })
+    }
+}
+
+/// All processes that can be seen from here: pid_namespaces(7).
+fn processes() -> io::Result<String> {
+    Ok(fs::read_link("/proc/self/ns/pid")?.display().to_string())
 }
 
 const KEPT: &str = "kept";
@@ -269,8 +292,11 @@ mod tests {
         let kept = place.keep().unwrap();
         assert!(kept.is_some() && place.keep().unwrap().is_none());
         assert!(place.is_kept().unwrap() && place.is_kept().unwrap(), "who looks takes nothing");
+        assert!(!place.is_kept_elsewhere().unwrap());
+        fs::write(dir.path().join(KEPT), "pid:[1]").unwrap();
+        assert!(place.is_kept_elsewhere().unwrap());
         drop(kept);
-        assert!(!place.is_kept().unwrap());
+        assert!(!place.is_kept().unwrap() && !place.is_kept_elsewhere().unwrap());
         assert!(place.keep().unwrap().is_some());
     }
 }

@@ -36,15 +36,18 @@ mod stop;
 mod version;
 mod volume;
 
-use std::{io::IsTerminal, process::ExitCode, str::FromStr};
+use std::{io::IsTerminal, path::Path, process::ExitCode, str::FromStr};
 
 use clap::{Parser, Subcommand};
 use msb::{
     home::Home,
+    image::Images,
     name::{BadName, Name},
     sandbox::{Key, Sandboxes},
 };
 
+/// Environment variable with a home whose images come with the program.
+const SHIPPED: &str = "MICROSANDBOX_SHIPPED";
 /// What Docker's command ends with where it failed itself.
 const FAILED: u8 = 125;
 
@@ -197,7 +200,14 @@ impl Scope {
             Some(Meant::One(name)) => name,
             Some(Meant::All) => anyhow::bail!("`*` is for keys alone: give one namespace"),
         };
-        Ok(Self { sandboxes: Sandboxes::new(Home::of_environment()?), namespace })
+        let home = Home::of_environment()?;
+        if let Some(shipped) = std::env::var_os(SHIPPED).filter(|path| !path.is_empty())
+            && let Err(error) = Images::open(&home).and_then(|images| images.take_over(Path::new(&shipped)))
+        {
+            // What is here already can still be used, or removed where the disk is full.
+            eprintln!("msb: {}", msb_runtime::verbs::words::chain(&error));
+        }
+        Ok(Self { sandboxes: Sandboxes::new(home), namespace })
     }
 }
 

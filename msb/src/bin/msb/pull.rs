@@ -13,6 +13,9 @@ pub struct Pull {
     /// Which ones.
     #[arg(required = true)]
     images: Vec<String>,
+    /// Bring them here, and unpack them when they are used first.
+    #[arg(long)]
+    no_unpack: bool,
 }
 
 impl Pull {
@@ -20,7 +23,12 @@ impl Pull {
     pub fn run(self, scope: &Scope) -> anyhow::Result<ExitCode> {
         let images = Images::open(scope.sandboxes.home())?;
         format::each(&self.images, |image| {
-            images.pull(ordinary(image), &Registries::of_environment(), &Bars::new())?;
+            let (image, registries) = (ordinary(image), Registries::of_environment());
+            if self.no_unpack {
+                images.bring(image, &registries, &Bars::new())?;
+            } else {
+                images.pull(image, &registries, &Bars::new())?;
+            }
             Ok(())
         })
     }

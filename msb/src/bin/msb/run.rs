@@ -13,7 +13,7 @@ use msb::image::ordinary;
 use msb::sandbox::{
     Failure, Key, Network, Port, Pull, Request, Volume,
     keep::{self, Front},
-    random_id, request,
+    random_id, request, Where,
 };
 use msb_runtime::host::fds;
 
@@ -144,6 +144,14 @@ impl Options {
     /// As the library takes it.
     fn request(self, remove: bool) -> anyhow::Result<Request> {
         let current = std::env::current_dir().context("The current directory can't be read")?;
+        let (mut volumes, mut workdir) = (volumes(&self.volume, &current)?, self.workdir);
+        let by_default = match &self.image {
+            Some(line) => line.contains(char::is_whitespace) && self.command.is_empty(),
+            None => true,
+        };
+        if let Some(path) = default::workspace().filter(|_| by_default) {
+            work_in(path, &mut volumes, &mut workdir);
+        }
         let (image, command) = match (self.image, self.command) {
             // No reference has a space: it is a line for a shell.
             (Some(line), rest) if line.contains(char::is_whitespace) && rest.is_empty() => {
@@ -174,11 +182,11 @@ impl Options {
             entrypoint: self.entrypoint.map(|word| if word.is_empty() { vec![] } else { vec![word] }),
             command,
             env,
-            workdir: self.workdir,
+            workdir,
             user: self.user,
             cpus: self.cpus,
             memory: self.memory,
-            volumes: volumes(&self.volume, &current)?,
+            volumes,
             ports: self.publish,
             network: self.network,
             terminal: self.tty,
@@ -201,6 +209,15 @@ impl Options {
 
 fn volumes(all: &[String], current: &Path) -> anyhow::Result<Vec<Volume>> {
     Ok(all.iter().map(|text| Volume::parse(text, current)).collect::<Result<_, _>>()?)
+}
+
+/// Shows a directory of the host in the sandbox, at the same path, unless something else is to be there; and begins there,
+/// unless somewhere else is asked for.
+fn work_in(path: PathBuf, volumes: &mut Vec<Volume>, workdir: &mut Option<PathBuf>) {
+    if !volumes.iter().any(|volume| volume.target == path) {
+        volumes.push(Volume { source: Where::Host(path.clone()), target: path.clone(), read_only: false });
+    }
+    workdir.get_or_insert(path);
 }
 
 impl Create {
@@ -283,6 +300,19 @@ mod tests {
         for bad in ["", "s", "0", "-1", "1y", "99999999999999999999d", "5ä"] {
             time(bad).unwrap_err();
         }
+    }
+
+    #[test]
+    fn the_workspace_is_there_unless_something_else_is() {
+        let workspace = || PathBuf::from("/workspace");
+        let (mut volumes, mut workdir) = (vec![], None);
+        work_in(workspace(), &mut volumes, &mut workdir);
+        let usual = Volume { source: Where::Host(workspace()), target: workspace(), read_only: false };
+        assert_eq!((volumes, workdir), (vec![usual], Some(workspace())));
+        let own = Volume::parse("/mine:/workspace", Path::new("/")).unwrap();
+        let (mut volumes, mut workdir) = (vec![own.clone()], Some("/tmp".into()));
+        work_in(workspace(), &mut volumes, &mut workdir);
+        assert_eq!((volumes, workdir), (vec![own], Some("/tmp".into())));
     }
 
     #[test]

@@ -18,14 +18,14 @@ mod ports;
 mod signals;
 mod streams;
 
-use std::{fs, io, path::PathBuf, time::SystemTime};
+use std::{env, fs, io, path::PathBuf, time::SystemTime};
 
 use msb_runtime::{
     bundle::Spec,
     verbs::{
         Announce, Context,
         create::{self, Created, Request as Creation},
-        delete, start,
+        delete, rescue, start,
     },
 };
 
@@ -106,7 +106,8 @@ impl Sandboxes {
         files::write(&beneath, &stored.key, begun.network.as_ref()).map_err(Failure::other)?;
         // Whoever has it open keeps the root mounted.
         drop(beneath);
-        let config = bundle::config(&stored, &user, self.home(), place);
+        let zone = env::var("TZ").ok().filter(|zone| !zone.is_empty());
+        let config = bundle::config(&stored, &user, self.home(), place, zone.as_deref());
         fs::write(place.bundle().join("config.json"), config.to_string()).map_err(Failure::other)?;
         self.make_volumes(&stored.request).map_err(Failure::other)?;
 
@@ -114,7 +115,8 @@ impl Sandboxes {
         let log = log::Log::open(&place.log()).map_err(Failure::other)?;
         let streams = streams::Streams::open(&stored.request, front, log).map_err(Failure::other)?;
         let (stdio, joined) = streams.split();
-        let ports = ports::Listeners::bind(&mut stored.request.ports)
+        let ports = ports::usual()
+            .and_then(|usual| ports::Listeners::bind(&mut stored.request.ports, usual))
             .map_err(|error| Failure::Bad(error.to_string()))?;
         let id = stored.id().map_err(Failure::other)?;
         begun.container = Some(id.clone());
@@ -160,7 +162,14 @@ impl Sandboxes {
     /// What can't be brought to rest.
     pub(super) fn settle(&self, place: &Place, stored: &Stored) -> Result<(), Failure> {
         let id = stored.id().map_err(Failure::other)?;
-        delete::delete(&id, true, &self.context(place))?;
+        let context = self.context(place);
+        // The host went down, or the container that all of it was in: the mount with it, and perhaps the record.
+        if rescue::is_left(&id, &context) && !root::is_mounted(place) {
+            root::mount_root(self.home().path(), place, &stored.layers).map_err(Failure::other)?;
+            let spec = Spec::load(place.bundle()).map_err(msb_runtime::verbs::VerbError::from)?;
+            rescue::rescue(&id, &spec, &context)?;
+        }
+        delete::delete(&id, true, &context)?;
         network::forget(&network::path(&stored.id));
         root::unmount_root(place).map_err(Failure::other)
     }

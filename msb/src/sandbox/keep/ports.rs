@@ -5,7 +5,7 @@
 //! on the sandbox's 127.0.0.1 alone is reached, too. The sandbox is not trusted: it can only answer.
 
 use std::{
-    io,
+    env, io,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     path::Path,
     sync::{
@@ -27,6 +27,10 @@ const CONNECTIONS: usize = 1024;
 /// After an accept that fails, for want of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Environment variable with the address of who gives none: in a container of its own `msb` has a loopback that nobody else
+/// reaches.
+const ADDRESS: &str = "MICROSANDBOX_PUBLISH";
+
 /// Why a port can't be had.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PortError {
@@ -38,6 +42,17 @@ pub(super) enum PortError {
         /// The cause.
         source: io::Error,
     },
+    /// Of who gives none.
+    #[error("{ADDRESS} is {0:?}, which is no address: give one such as 127.0.0.1")]
+    Address(String),
+}
+
+/// The address of who gives none.
+pub(super) fn usual() -> Result<IpAddr, PortError> {
+    match env::var(ADDRESS) {
+        Ok(text) if !text.is_empty() => text.parse().map_err(|_| PortError::Address(text)),
+        _ => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+    }
 }
 
 /// Ports that nobody else can take any more.
@@ -70,10 +85,10 @@ impl Taken {
 
 impl Listeners {
     /// Takes them; those that were left open become those that were free.
-    pub(super) fn bind(ports: &mut [Port]) -> Result<Self, PortError> {
+    pub(super) fn bind(ports: &mut [Port], usual: IpAddr) -> Result<Self, PortError> {
         let mut all = Vec::new();
         for port in ports {
-            let address = SocketAddr::new(port.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), port.host);
+            let address = SocketAddr::new(port.address.unwrap_or(usual), port.host);
             let failed = |source| PortError::Bind { address, source };
             let taken = Taken::take(port.protocol, address).map_err(failed)?;
             port.host = taken.port().map_err(failed)?;

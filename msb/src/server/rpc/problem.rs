@@ -111,6 +111,7 @@ impl From<Failure> for Problem {
             Failure::Exists(_)
             | Failure::Bad(_)
             | Failure::Runs(_)
+            | Failure::Elsewhere(_)
             | Failure::NoVolume(_)
             | Failure::VolumeExists(_)
             | Failure::VolumeUsed(..) => Self::Bad(failure.to_string()),

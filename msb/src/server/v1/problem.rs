@@ -138,7 +138,7 @@ impl From<Failure> for Problem {
             Failure::Exists(_) | Failure::VolumeExists(_) => Self::Exists(failure.to_string()),
             Failure::NoVolume(_) => Self::NoVolume(failure.to_string()),
             Failure::VolumeUsed(..) => Self::Used(failure.to_string()),
-            Failure::Runs(_) => Self::Runs(failure.to_string()),
+            Failure::Runs(_) | Failure::Elsewhere(_) => Self::Runs(failure.to_string()),
             Failure::Bad(text) => Self::Config(text),
             Failure::NotRunning(_) => Self::Conflict(failure.to_string()),
             _ => Self::Failed(failure.chain()),

@@ -1,0 +1,30 @@
+//! Rescue: what a container wrote whose machine has ended together with its record, or with the mount of its root.
+//!
+//! A container that is killed alone is brought to rest by its delete. Where all around it went too (the host, or the container
+//! that its caller ran in), its disk is left, and is found again by the id alone.
+
+use super::{Context, VerbError, lent, settings};
+use crate::{
+    bundle::Spec,
+    config::Config,
+    image::{self, Root},
+    state::Id,
+};
+
+/// Whether container `id` has left a disk.
+#[must_use]
+pub fn is_left(id: &Id, context: &Context) -> bool {
+    lent::disks(&context.store.directory(id)).exists()
+}
+
+/// Brings back what container `id` left to the root of `spec`, which has been mounted again since; its disks are gone then.
+///
+/// # Errors
+/// [`VerbError::BringBack`], also while a machine still writes to the disk.
+pub fn rescue(id: &Id, spec: &Spec, context: &Context) -> Result<(), VerbError> {
+    let settings = context.settings.as_deref().map_or_else(settings::load, settings::load_from)?;
+    let config = Config::new(spec, &settings, false, |_| None)?;
+    let root = Root::of(spec.root())
+        .map_err(|source| VerbError::Root { path: spec.root().to_owned(), source })?;
+    Ok(image::rescue(&lent::disks(&context.store.directory(id)), &root, &config.host.nodes)?)
+}
