@@ -24,7 +24,7 @@ pub fn is_left(id: &Id, context: &Context) -> bool {
 pub fn rescue(id: &Id, spec: &Spec, context: &Context) -> Result<(), VerbError> {
     let settings = context.settings.as_deref().map_or_else(settings::load, settings::load_from)?;
     let config = Config::new(spec, &settings, false, |_| None)?;
-    let root = Root::of(spec.root())
-        .map_err(|source| VerbError::Root { path: spec.root().to_owned(), source })?;
+    let root =
+        Root::of(spec.root()).map_err(|source| VerbError::Root { path: spec.root().to_owned(), source })?;
     Ok(image::rescue(&lent::disks(&context.store.directory(id)), &root, &config.host.nodes)?)
 }

@@ -26,8 +26,8 @@ pub(super) fn take_over(to: &Store, from: &Store) -> Result<(), ImageError> {
         }
     }
     let path = to.shipped();
-    let text =
-        serde_json::to_vec_pretty(&theirs).map_err(|source| ImageError::Index { path: path.clone(), source })?;
+    let text = serde_json::to_vec_pretty(&theirs)
+        .map_err(|source| ImageError::Index { path: path.clone(), source })?;
     store::replace(&path, &text)
 }
 

@@ -255,7 +255,10 @@ mod tests {
         let zoned = |image: &Defaults| environment(&request, image, &user(), &key, Some("UTC"));
         assert!(zoned(&image).contains(&"TZ=UTC".to_owned()));
         let own = Defaults { env: words("TZ=Asia/Tokyo"), ..Defaults::default() };
-        assert_eq!(zoned(&own).iter().filter(|set| set.starts_with("TZ=")).collect::<Vec<_>>(), ["TZ=Asia/Tokyo"]);
+        assert_eq!(
+            zoned(&own).iter().filter(|set| set.starts_with("TZ=")).collect::<Vec<_>>(),
+            ["TZ=Asia/Tokyo"]
+        );
     }
 
     #[test]

@@ -145,9 +145,16 @@ mod tests {
         assert_eq!(of(&["--max-memory", "3g"]).unwrap().memory, Some(3 << 30));
         assert_eq!(of(&["--max-memory", "none"]).unwrap().memory, None);
         for memory in ["auto", "none", "3g"] {
-            let given = <Only as clap::Parser>::try_parse_from(["x", "--max-memory", memory, "--max-body", "9m"]);
+            let given =
+                <Only as clap::Parser>::try_parse_from(["x", "--max-memory", memory, "--max-body", "9m"]);
             let words = given.unwrap().flags.words();
-            assert_eq!(<Only as clap::Parser>::try_parse_from([&["x".to_owned()], &words[..]].concat()).unwrap().flags.words(), words);
+            assert_eq!(
+                <Only as clap::Parser>::try_parse_from([&["x".to_owned()], &words[..]].concat())
+                    .unwrap()
+                    .flags
+                    .words(),
+                words
+            );
         }
         for bad in [["--max-memory", "much"], ["--max-body", "0"], ["--max-sandboxes", "-1"]] {
             of(&bad).unwrap_err();

@@ -232,7 +232,8 @@ mod tests {
         /// Whether it can be given that.
         fn takes(&self, option: &[&str]) -> bool {
             let option = option.iter().map(ToString::to_string);
-            Cli::try_parse_from(self.words.iter().cloned().chain(option).chain(self.rest.iter().cloned())).is_ok()
+            Cli::try_parse_from(self.words.iter().cloned().chain(option).chain(self.rest.iter().cloned()))
+                .is_ok()
         }
     }
 

@@ -11,9 +11,9 @@ use anyhow::Context as _;
 use clap::Args;
 use msb::image::ordinary;
 use msb::sandbox::{
-    Failure, Key, Network, Port, Pull, Request, Volume,
+    Failure, Key, Network, Port, Pull, Request, Volume, Where,
     keep::{self, Front},
-    random_id, request, Where,
+    random_id, request,
 };
 use msb_runtime::host::fds;
 
