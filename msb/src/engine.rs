@@ -5,8 +5,8 @@ use std::{os::fd::OwnedFd, sync::Arc};
 use crate::{
     name::Name,
     sandbox::{
-        Connection, Exec, Exit, Failure, GRACE, Info, Key, Logs, NamedVolume, Request, Running, Sandboxes,
-        Since, Usage,
+        Connection, Exec, Exit, Failure, Files, GRACE, Info, Key, Logs, NamedVolume, Request, Running,
+        Sandboxes, Since, Usage,
     },
     server::engine,
 };
@@ -97,6 +97,14 @@ impl engine::Engine for Sandboxes {
 
     fn remove_volume(&self, name: Name) -> Result<(), Failure> {
         Self::remove_volume(self, name)
+    }
+
+    fn volume_used(&self, name: Name) -> Result<u64, Failure> {
+        Self::volume_used(self, name)
+    }
+
+    fn volume_files(&self, name: Name) -> Result<Files, Failure> {
+        Self::volume_files(self, name)
     }
 
     fn exec(&self, key: &Key, exec: &Exec, stdio: [OwnedFd; 3]) -> Result<Arc<dyn engine::Running>, Failure> {

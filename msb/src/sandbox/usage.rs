@@ -104,7 +104,7 @@ fn memory(pid: u32) -> Option<u64> {
 }
 
 /// What a directory takes on the disk. What vanishes meanwhile is not counted.
-fn layer(upper: &Path) -> u64 {
+pub(super) fn layer(upper: &Path) -> u64 {
     fn add(directory: &Path, left: &mut usize) -> io::Result<u64> {
         let mut bytes = 0;
         for entry in fs::read_dir(directory)? {

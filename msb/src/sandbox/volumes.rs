@@ -7,7 +7,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::{Failure, Key, Sandboxes, Where, sandboxes::names};
+use super::{Failure, Files, Key, Sandboxes, Where, sandboxes::names};
 use crate::name::Name;
 
 /// A volume.
@@ -41,6 +41,24 @@ impl Sandboxes {
         let Some(found) = found else { return Err(Failure::NoVolume(name)) };
         let changed = found.modified().map_err(Failure::other)?;
         Ok(NamedVolume { name, created: found.created().unwrap_or(changed), changed })
+    }
+
+    /// Bytes that one takes on the disk.
+    ///
+    /// # Errors
+    /// [`Failure::NoVolume`].
+    pub fn volume_used(&self, name: Name) -> Result<u64, Failure> {
+        let NamedVolume { name, .. } = self.volume(name)?;
+        Ok(super::usage::layer(&self.home().volume(&name)))
+    }
+
+    /// What is in one.
+    ///
+    /// # Errors
+    /// [`Failure::NoVolume`].
+    pub fn volume_files(&self, name: Name) -> Result<Files, Failure> {
+        let NamedVolume { name, .. } = self.volume(name)?;
+        Files::of(&self.home().volume(&name)).map_err(Failure::other)
     }
 
     /// Makes one.

@@ -31,6 +31,20 @@ const STOPS: usize = 128;
 /// For all sandboxes to be stopped when the server ends: Docker's compose gives it 30 seconds in all.
 const STOPPED: Duration = Duration::from_secs(18);
 
+/// Failed starts that are known at most.
+const FAILURES: usize = 1024;
+
+/// How a sandbox's start goes, or went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Nobody starts it, or all went well.
+    None,
+    /// Somebody starts it.
+    Starting,
+    /// It failed, for that reason.
+    Failed(String),
+}
+
 /// What all requests share.
 pub(crate) struct App {
     pub engine: Arc<dyn Engine>,
@@ -40,6 +54,8 @@ pub(crate) struct App {
     pub requests: Semaphore,
     sessions: Arc<Semaphore>,
     turns: Turns,
+    /// Why the last start of a sandbox that is there failed, as far as this server did it.
+    failures: Mutex<HashMap<Key, String>>,
     /// With their memory. A turn is theirs, so that each is there once.
     starting: Mutex<HashMap<Key, u64>>,
 }
@@ -52,6 +68,7 @@ impl App {
             interpreters: Interpreters::default(),
             counters: Counters::default(),
             turns: Turns::default(),
+            failures: Mutex::default(),
             starting: Mutex::default(),
             engine,
             config,
@@ -63,6 +80,30 @@ impl App {
         Arc::clone(&self.sessions).try_acquire_owned().ok()
     }
 
+    /// What is known of a sandbox's start beside what its engine says.
+    pub(crate) fn progress(&self, key: &Key) -> Progress {
+        if self.starting.lock().unwrap_or_else(PoisonError::into_inner).contains_key(key) {
+            return Progress::Starting;
+        }
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.get(key).map_or(Progress::None, |text| Progress::Failed(text.clone()))
+    }
+
+    /// Notes how the last start of one went; none: it went well, or there is no such sandbox any more.
+    fn note(&self, key: &Key, failure: Option<String>) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        match failure {
+            None => drop(failures.remove(key)),
+            Some(text) => {
+                // What the command line removes is not told here.
+                if failures.len() >= FAILURES {
+                    failures.clear();
+                }
+                failures.insert(key.clone(), text);
+            }
+        }
+    }
+
     /// Starts a sandbox, if there may be one more. Goes on to its end when its caller does not wait for it.
     ///
     /// # Errors
@@ -70,8 +111,11 @@ impl App {
     pub(crate) async fn start(self: &Arc<Self>, key: &Key, request: Option<Request>) -> Result<(), Failure> {
         let app = Arc::clone(self);
         self.change("started", key, move |key| {
-            let _admitted = app.admit(key, request.as_ref())?;
-            app.engine.start(key, request)
+            let started =
+                app.admit(key, request.as_ref()).and_then(|_admitted| app.engine.start(key, request));
+            let there = started.is_err() && app.engine.info(key).is_ok_and(|info| !info.running());
+            app.note(key, started.as_ref().err().filter(|_| there).map(Failure::chain));
+            started
         })
         .await?;
         self.interpreters.forget_ended(key);
@@ -114,12 +158,14 @@ impl App {
     /// As the engine's, and what ran in it is forgotten.
     pub(crate) async fn remove(&self, key: &Key) -> Result<(), Failure> {
         self.interpreters.forget(key);
+        self.note(key, None);
         let engine = Arc::clone(&self.engine);
         self.change("removed", key, move |key| engine.remove(key)).await
     }
 
     /// As the engine's.
     pub(crate) async fn rename(&self, key: &Key, name: Name) -> Result<(), Failure> {
+        self.note(key, None);
         let other = Key { name: name.clone(), ..key.clone() };
         let turns = self.turns.of_both(key, &other).await;
         let engine = Arc::clone(&self.engine);

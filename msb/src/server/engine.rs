@@ -6,7 +6,7 @@ use std::{os::fd::OwnedFd, sync::Arc};
 
 use crate::{
     name::Name,
-    sandbox::{Connection, Exec, Exit, Failure, Info, Key, Logs, NamedVolume, Request, Since, Usage},
+    sandbox::{Connection, Exec, Exit, Failure, Files, Info, Key, Logs, NamedVolume, Request, Since, Usage},
 };
 
 /// Who has sandboxes.
@@ -97,6 +97,18 @@ pub trait Engine: Send + Sync + 'static {
     /// # Errors
     /// [`Failure::NoVolume`], [`Failure::VolumeUsed`], or that it can't be removed.
     fn remove_volume(&self, name: Name) -> Result<(), Failure>;
+
+    /// Bytes that one takes on the disk.
+    ///
+    /// # Errors
+    /// [`Failure::NoVolume`].
+    fn volume_used(&self, name: Name) -> Result<u64, Failure>;
+
+    /// What is in one.
+    ///
+    /// # Errors
+    /// [`Failure::NoVolume`].
+    fn volume_files(&self, name: Name) -> Result<Files, Failure>;
 
     /// Begins a process in it, whose stdin, stdout and stderr these are.
     ///

@@ -14,7 +14,7 @@ use std::{
     },
     process::{Command, Stdio},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -24,8 +24,8 @@ use std::{
 use msb::{
     name::Name,
     sandbox::{
-        Connection, Exec, Exit, Failure, Info, Key, Line, Logs, NamedVolume, Request, Since, State, Stream,
-        Usage,
+        Connection, Exec, Exit, Failure, Files, Info, Key, Line, Logs, NamedVolume, Request, Since, State,
+        Stream, Usage,
     },
     server::{Engine, Running},
 };
@@ -43,6 +43,7 @@ pub struct Local {
     /// How many processes were begun.
     pub begun: AtomicUsize,
     changing: Mutex<BTreeSet<Key>>,
+    files: OnceLock<tempfile::TempDir>,
 }
 
 /// A sandbox that is changed: by one at a time, as a true engine needs it.
@@ -239,6 +240,19 @@ impl Engine for Local {
     fn remove_volume(&self, name: Name) -> Result<(), Failure> {
         let removed = self.volumes.lock().unwrap().remove(&name);
         removed.map(drop).ok_or(Failure::NoVolume(name))
+    }
+
+    fn volume_used(&self, name: Name) -> Result<u64, Failure> {
+        self.volume_files(name).map(|_| 4096)
+    }
+
+    fn volume_files(&self, name: Name) -> Result<Files, Failure> {
+        if !self.volumes.lock().unwrap().contains_key(&name) {
+            return Err(Failure::NoVolume(name));
+        }
+        let directory = self.files.get_or_init(|| tempfile::tempdir().unwrap()).path().join(name.as_str());
+        std::fs::create_dir_all(&directory).map_err(Failure::other)?;
+        Files::of(&directory).map_err(Failure::other)
     }
 
     fn exec(&self, key: &Key, exec: &Exec, stdio: [OwnedFd; 3]) -> Result<Arc<dyn Running>, Failure> {

@@ -125,6 +125,12 @@ fn a_sandbox_from_start_to_stop() {
         assert_eq!(server.result("sandbox.metrics.get", all)["sandboxes"][0]["name"], "one");
     }
     assert_eq!(server.rpc("sandbox.metrics.get", json!({ "sandbox": "two" })).status, 404);
+    let killed = json!({ "sandbox": "one", "command": "sh", "args": ["-c", "kill -KILL $$"] });
+    let killed = server.result("sandbox.command.run", killed);
+    assert_eq!((&killed["exit_code"], &killed["success"]), (&json!(137), &json!(false)));
+    let scripts =
+        json!({ "sandbox": "x", "config": { "image": "alpine", "scripts": { "start": "a", "test": "b" } } });
+    assert_eq!(server.rpc("sandbox.start", scripts).status, 400);
 
     for _ in 0..2 {
         let stopped = server.result("sandbox.stop", json!({ "sandbox": "one", "namespace": "default" }));

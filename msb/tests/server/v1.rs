@@ -61,6 +61,91 @@ fn volumes_are_made_used_and_removed() {
 }
 
 #[test]
+fn files_of_a_volume_are_written_and_read() {
+    let server = Server::dev();
+    let json = "Content-Type: application/json\r\n";
+    assert_eq!(ask(&server, "POST", "/v1/volumes", &json!({ "name": "data" })).0, 201);
+    let head = |path: &str| {
+        format!("x-msb-file-path: {}\r\n", data_encoding::BASE64URL_NOPAD.encode(path.as_bytes()))
+    };
+    let files = |method: &str, verb: &str, path: &str, body: &[u8]| {
+        server.ask(method, &format!("/v1/volumes/data/files{verb}"), &head(path), body)
+    };
+    let post = |verb: &str, body: Value| {
+        server.ask("POST", &format!("/v1/volumes/data/files{verb}"), json, body.to_string().as_bytes()).status
+    };
+    assert_eq!(post("/mkdir", json!({ "path": "a/b" })), 200);
+    let large = vec![b'x'; 20 << 20];
+    assert_eq!(files("PUT", "/content", "a/b/large", &large).status, 200);
+    assert!(
+        files("GET", "/content", "a/b/large", b"")
+            .text()
+            .contains(std::str::from_utf8(&large[..1000]).unwrap())
+    );
+    let stat = files("GET", "/stat", "a/b/large", b"").json();
+    assert_eq!((&stat["metadata"]["size"], &stat["metadata"]["kind"]), (&json!(20 << 20), &json!("file")));
+    assert_eq!(post("/copy", json!({ "from": "a/b/large", "to": "a/copy" })), 200);
+    assert_eq!(post("/rename", json!({ "from": "a/copy", "to": "a/moved" })), 200);
+    let listed = files("GET", "", "a", b"").json();
+    let paths: Vec<_> =
+        listed["entries"].as_array().unwrap().iter().map(|one| one["path"].as_str().unwrap()).collect();
+    assert_eq!(paths, ["a/b", "a/moved"]);
+    assert_eq!(files("GET", "/exists", "a/moved", b"").json(), json!({ "exists": true }));
+    assert_eq!(files("GET", "/exists", "a/none", b"").json(), json!({ "exists": false }));
+    let code = |answer: Answer| (answer.status, answer.json()["error"]["code"].as_str().unwrap().to_owned());
+    assert_eq!(code(files("GET", "/content", "none", b"")), (404, "volume_file_not_found".into()));
+    assert_eq!(
+        code(files("GET", "/content", "a/../../../etc/passwd", b"")),
+        (400, "invalid_volume_path".into())
+    );
+    assert_eq!(code(files("GET", "/content", "a", b"")), (400, "invalid_volume_path".into()));
+    assert_eq!(code(files("DELETE", "", "a", b"")), (400, "invalid_volume_path".into()), "it is not empty");
+    assert_eq!(
+        code(server.ask("GET", "/v1/volumes/data/files", "", b"")),
+        (400, "invalid_volume_path".into())
+    );
+    assert_eq!(
+        code(server.ask("GET", "/v1/volumes/none/files", &head("/"), b"")),
+        (404, "volume_not_found".into())
+    );
+    let all = format!("{}x-msb-file-recursive: true\r\n", head("a"));
+    assert_eq!(server.ask("DELETE", "/v1/volumes/data/files", &all, b"").status, 200);
+    assert_eq!(files("GET", "", "/", b"").json(), json!({ "entries": [] }));
+    assert_eq!(
+        ask(&server, "PATCH", "/v1/volumes/data", &json!({ "capacity_gib": null })).1["used_bytes"],
+        4096
+    );
+    assert_eq!(ask(&server, "PATCH", "/v1/volumes/data", &json!({ "labels": { "a": "b" } })).0, 400);
+}
+
+#[test]
+fn how_a_start_goes_and_went_is_told() {
+    let server = Server::dev();
+    let create = |image: &str| json!({ "name": image, "image": { "type": "oci", "reference": image } });
+    assert_eq!(ask(&server, "POST", "/v1/sandboxes", &create("slow-bad")).0, 201);
+    let told = || ask(&server, "GET", "/v1/sandboxes/by-name/slow-bad", &Value::Null).1;
+    assert_eq!(told()["status"], "created");
+    thread::scope(|scope| {
+        let start =
+            scope.spawn(|| ask(&server, "POST", "/v1/sandboxes/by-name/slow-bad/start", &Value::Null));
+        thread::sleep(Duration::from_millis(700));
+        let starting = told();
+        assert_eq!(
+            (&starting["status"], &starting["status_reason"]),
+            (&json!("starting"), &json!("scheduling"))
+        );
+        assert_eq!(start.join().unwrap().0, 502);
+    });
+    let failed = told();
+    assert_eq!(
+        (&failed["status"], &failed["last_failure_message"]),
+        (&json!("failed"), &json!("It does not start"))
+    );
+    assert_eq!(ask(&server, "DELETE", "/v1/sandboxes/by-name/slow-bad", &Value::Null).0, 200);
+    assert_eq!(ask(&server, "POST", "/v1/sandboxes", &create("slow-bad")).1["status"], "created");
+}
+
+#[test]
 fn a_key_to_one_namespace_has_no_volumes() {
     let secret = Secret::given("0123456789abcdef0123").unwrap();
     let key = keygen(&secret, Duration::from_secs(600), Some(&"one".parse().unwrap())).unwrap().text;

@@ -1,4 +1,12 @@
 //! `POST /api/v1/rpc`: JSON-RPC 2.0, as version 0.2.6 of the original speaks it and its published clients expect it.
+//!
+//! Where it differs, on purpose:
+//! - What a sandbox could not do, a stop and a look at its metrics included, is answered with 200 and an error that says why;
+//!   the original answers 500 and says nothing. Its clients show such an error as it is.
+//! - A process that a signal ended has 128 and its number for its exit code, as a shell has it, in place of 1.
+//! - Metrics of a sandbox that is not there: 404, as for every other call, in place of 500.
+//! - A failed tool of MCP is a result with `isError`, as its specification wants it, for commands and code too.
+//! - A script other than `start` is refused: nothing here would run it. `depends_on` and `exec` do nothing, as there.
 
 mod command;
 mod metrics;

@@ -93,7 +93,13 @@ fn request(call: &Call, config: Config) -> Result<Request, Problem> {
     request.workdir = config.workdir.map(absolute).transpose()?;
     // Its own process reads what nobody writes, so an interpreter or a shell stays, and a service runs as always.
     request.stdin = true;
-    if let Some(script) = config.scripts.and_then(|mut scripts| scripts.remove("start")) {
+    let mut scripts = config.scripts.unwrap_or_default();
+    let start = scripts.remove("start");
+    if let Some(other) = scripts.keys().next() {
+        let text = format!("A sandbox has the script `start` and no other: {}", other.escape_debug());
+        return Err(Problem::Bad(text));
+    }
+    if let Some(script) = start {
         request.entrypoint = Some(Vec::new());
         let shell = config.shell.unwrap_or_else(|| "/bin/sh".into());
         request.command = Some(vec![shell, "-c".into(), script]);

@@ -8,6 +8,7 @@ mod network;
 mod problem;
 mod sandbox;
 mod verbs;
+mod volume_files;
 mod volumes;
 
 use std::sync::Arc;
@@ -38,5 +39,12 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/v1/sandboxes/{which}/agent", get(agent::route))
         .route("/v1/volumes", get(volumes::list).post(volumes::create))
         .route("/v1/volumes/default", get(volumes::default))
-        .route("/v1/volumes/{which}", delete(volumes::delete))
+        .route("/v1/volumes/{which}", delete(volumes::delete).patch(volumes::change))
+        .route("/v1/volumes/{which}/files", get(volume_files::list).delete(volume_files::remove))
+        .route("/v1/volumes/{which}/files/content", get(volume_files::read).put(volume_files::write))
+        .route("/v1/volumes/{which}/files/stat", get(volume_files::stat))
+        .route("/v1/volumes/{which}/files/exists", get(volume_files::exists))
+        .route("/v1/volumes/{which}/files/mkdir", post(volume_files::make_directory))
+        .route("/v1/volumes/{which}/files/copy", post(volume_files::copy))
+        .route("/v1/volumes/{which}/files/rename", post(volume_files::rename))
 }

@@ -42,6 +42,10 @@ pub(super) enum Problem {
     #[error("{0}")]
     NoVolume(String),
     #[error("{0}")]
+    NoFile(String),
+    #[error("{0}")]
+    Path(String),
+    #[error("{0}")]
     Used(String),
     #[error("{0}")]
     Runs(String),
@@ -108,6 +112,8 @@ impl Problem {
             Self::Config(_) => (StatusCode::BAD_REQUEST, "invalid_sandbox_config"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "sandbox_not_found"),
             Self::NoVolume(_) => (StatusCode::NOT_FOUND, "volume_not_found"),
+            Self::NoFile(_) => (StatusCode::NOT_FOUND, "volume_file_not_found"),
+            Self::Path(_) => (StatusCode::BAD_REQUEST, "invalid_volume_path"),
             Self::Used(_) => (StatusCode::CONFLICT, "invalid_request"),
             Self::Runs(_) => (StatusCode::CONFLICT, "invalid_state_transition"),
             Self::Exists(_) => (StatusCode::CONFLICT, "name_already_exists"),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::problem::Problem;
 use crate::{
     sandbox::{Info, Key, State},
-    server::auth::Caller,
+    server::{app::Progress, auth::Caller},
 };
 
 /// The id of a sandbox: what leads to it in every namespace. A name has no dot.
@@ -24,11 +24,13 @@ pub(super) fn of_id(caller: &Caller, id: &str) -> Result<Key, Problem> {
 }
 
 /// A sandbox as it is told.
-pub(super) fn told(info: &Info) -> Value {
-    let (status, failure) = match info.state {
-        State::Created => ("created", None),
-        State::Running => ("running", None),
-        State::Stopped(_) => ("stopped", None::<String>),
+pub(super) fn told(info: &Info, progress: Progress) -> Value {
+    let (status, reason, failure) = match (info.state, progress) {
+        (State::Running, _) => ("running", None, None),
+        (_, Progress::Starting) => ("starting", Some("scheduling"), None),
+        (_, Progress::Failed(cause)) => ("failed", None, Some(cause)),
+        (State::Created, Progress::None) => ("created", None, None),
+        (State::Stopped(_), Progress::None) => ("stopped", None, None),
     };
     json!({
         "id": id(&info.key),
@@ -36,6 +38,7 @@ pub(super) fn told(info: &Info) -> Value {
         "name": info.key.name,
         "slug": info.key.name,
         "status": status,
+        "status_reason": reason,
         "ephemeral": info.request.remove,
         "created_at": at(info.created),
         "started_at": info.started.map(at),

@@ -61,7 +61,7 @@ pub(super) async fn list(
     let data: Vec<_> = rest.by_ref().take(limit).collect();
     let more = rest.next().is_some();
     let next = data.last().filter(|_| more).map(|info| &info.key.name);
-    let data: Vec<Value> = data.iter().map(|info| told(info)).collect();
+    let data: Vec<Value> = data.iter().map(|info| told(info, app.progress(&info.key))).collect();
     Ok(Json(json!({ "data": data, "has_more": more, "next_cursor": next })))
 }
 
@@ -176,7 +176,8 @@ pub(super) async fn rename(
 }
 
 async fn now(app: &App, key: &Key) -> Result<Json<Value>, Problem> {
-    Ok(Json(told(&app.on(key, |engine, key| engine.info(key)).await?)))
+    let info = app.on(key, |engine, key| engine.info(key)).await?;
+    Ok(Json(told(&info, app.progress(key))))
 }
 
 async fn start(app: &Arc<App>, key: &Key, wait: &Wait) -> Result<Json<Value>, Problem> {

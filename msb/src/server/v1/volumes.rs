@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     name::Name,
-    sandbox::NamedVolume,
+    sandbox::{Failure, NamedVolume},
     server::{
         app::App,
         auth::{Caller, Refused},
@@ -48,21 +48,21 @@ impl Create {
 }
 
 /// Who may.
-fn allowed(caller: &Caller) -> Result<(), Problem> {
+pub(super) fn allowed(caller: &Caller) -> Result<(), Problem> {
     match caller.only() {
         None => Ok(()),
         Some(_) => Err(Refused::Denied.into()),
     }
 }
 
-fn told(volume: &NamedVolume) -> Value {
+fn told(volume: &NamedVolume, used: Option<u64>) -> Value {
     json!({
         "id": volume.name,
         "name": volume.name,
         "kind": "managed",
         "storage": "block",
         "status": "active",
-        "used_bytes": null,
+        "used_bytes": used,
         "capacity_bytes": null,
         "labels": {},
         "created_at": at(volume.created),
@@ -76,8 +76,14 @@ pub(super) async fn list(
 ) -> Result<Json<Value>, Problem> {
     allowed(&caller)?;
     let engine = Arc::clone(&app.engine);
-    let all = blocking(move || engine.volumes()).await?;
-    Ok(Json(all.iter().map(told).collect()))
+    let all = blocking(move || {
+        let with = |volume: NamedVolume| {
+            let used = engine.volume_used(volume.name.clone()).ok();
+            (volume, used)
+        };
+        Ok(engine.volumes()?.into_iter().map(with).collect::<Vec<_>>())
+    });
+    Ok(Json(all.await?.iter().map(|(volume, used)| told(volume, *used)).collect()))
 }
 
 pub(super) async fn create(
@@ -94,7 +100,7 @@ pub(super) async fn create(
         allowed(&caller)?;
         let (name, engine) = (wanted.name()?, Arc::clone(&app.engine));
         let made = blocking(move || engine.create_volume(name)).await?;
-        Ok::<_, Problem>((StatusCode::CREATED, Json(told(&made))))
+        Ok::<_, Problem>((StatusCode::CREATED, Json(told(&made, Some(0)))))
     };
     made.await.into_response()
 }
@@ -109,6 +115,43 @@ pub(super) async fn delete(
     let removed = name.clone();
     blocking(move || engine.remove_volume(removed)).await?;
     Ok(Json(json!({ "message": format!("Volume {name} is removed") })))
+}
+
+/// What can be changed of a volume: nothing that a volume of this server has.
+#[derive(Debug, Deserialize)]
+struct Change {
+    capacity_gib: Option<u32>,
+    #[serde(default)]
+    labels: Option<BTreeMap<String, String>>,
+}
+
+pub(super) async fn change(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(which): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let wanted: Change = match asked(&app, &headers, body, "This is no change of a volume").await {
+        Ok(wanted) => wanted,
+        Err(refused) => return refused,
+    };
+    let changed = async {
+        allowed(&caller)?;
+        let name: Name = which.parse()?;
+        let Change { capacity_gib, labels } = wanted;
+        // What it asks for is what a new one can't have either.
+        Create { name: which, capacity_gib, labels: labels.unwrap_or_default() }.name()?;
+        let engine = Arc::clone(&app.engine);
+        let found = blocking(move || {
+            let found = engine.volumes()?.into_iter().find(|volume| volume.name == name);
+            let found = found.ok_or_else(|| Failure::NoVolume(name.clone()))?;
+            Ok((found, engine.volume_used(name)?))
+        });
+        let (found, used) = found.await?;
+        Ok::<_, Problem>(Json(told(&found, Some(used))))
+    };
+    changed.await.into_response()
 }
 
 /// There is none that everybody has.
