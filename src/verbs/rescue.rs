@@ -3,7 +3,7 @@
 //! A container that is killed alone is brought to rest by its delete. Where all around it went too (the host, or the container
 //! that its caller ran in), its disk is left, and is found again by the id alone.
 
-use super::{Context, VerbError, lent, settings};
+use super::{Context, Lent, VerbError, lent, settings};
 use crate::{
     bundle::Spec,
     config::Config,
@@ -26,5 +26,8 @@ pub fn rescue(id: &Id, spec: &Spec, context: &Context) -> Result<(), VerbError> 
     let config = Config::new(spec, &settings, false, |_| None)?;
     let root =
         Root::of(spec.root()).map_err(|source| VerbError::Root { path: spec.root().to_owned(), source })?;
-    Ok(image::rescue(&lent::disks(&context.store.directory(id)), &root, &config.host.nodes)?)
+    // The record knows of more, if it is there: of what was begun in the container with other rights.
+    let record = context.store.look(id).ok().and_then(|entry| Lent::load(&entry).ok()?);
+    let rights = record.map_or(config.host.rights, |lent| lent.rights);
+    Ok(image::rescue(&lent::disks(&context.store.directory(id)), &root, &rights)?)
 }
