@@ -4,7 +4,10 @@ use std::{fs, path::Path, str::FromStr, time::Duration};
 
 use clap::Args;
 use msb::{sandbox::request, server::Limits};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+/// Files that a server has open at most, where it may have so many.
+const FILES: u64 = 65_536;
 /// Where cgroups of the second version are.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
@@ -94,6 +97,17 @@ impl Flags {
             run: Duration::from_secs(self.run_timeout),
             ..Limits::default()
         }
+    }
+}
+
+/// Each command that runs has ten open files here, a connection has one: more than the 1024 that a shell gives. What is begun in
+/// a sandbox has this process's limit, so that it is not as high as the kernel lets it be (getrlimit(2)).
+pub fn many_files() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < FILES
+    {
+        // With those that there are it can do less at once, which is said then.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(FILES), hard);
     }
 }
 

@@ -134,6 +134,7 @@ impl Start {
             limits: self.limits.limits(),
             stop_sandboxes: !self.leave,
         };
+        crate::limits::many_files();
         let pid = home.server_pid();
         fs::create_dir_all(home.run()).context("The server's pid can't be kept")?;
         fs::write(&pid, std::process::id().to_string()).context("The server's pid can't be kept")?;
