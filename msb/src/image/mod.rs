@@ -19,6 +19,7 @@ mod load;
 mod manage;
 mod manifest;
 mod ordinary;
+mod program;
 mod progress;
 mod pull;
 mod reference;
@@ -206,6 +207,21 @@ impl Images {
             Some(details) => Ok(details),
             None => Err(self.not_here(reference, &Index::read(&self.store)?)),
         }
+    }
+
+    /// Gives an image that is here one more name, and takes that from another one that has it. Returns the name as a whole.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub fn tag(&self, reference: &str, name: &str) -> Result<String, ImageError> {
+        let name = reference::parse(name)?;
+        if name.digest().is_some() {
+            return Err(ImageError::Reference { given: name.whole() });
+        }
+        let index = Index::read(&self.store)?;
+        let Some((_, entry)) = index.find(reference)? else { return Err(self.not_here(reference, &index)) };
+        Index::change(&self.store, |index| index.images.insert(name.whole(), entry.clone()))?;
+        Ok(name.whole())
     }
 
     /// Takes a name away, or all names of an image that is given by its ID: those. Its content goes when it is pruned.

@@ -15,23 +15,6 @@ use crate::{home::Home, network};
 
 /// Of who sets none.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// What Docker gives to who asks for nothing.
-const CAPABILITIES: [&str; 14] = [
-    "CAP_AUDIT_WRITE",
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_MKNOD",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_RAW",
-    "CAP_SETFCAP",
-    "CAP_SETGID",
-    "CAP_SETPCAP",
-    "CAP_SETUID",
-    "CAP_SYS_CHROOT",
-];
 /// Files of the kernel that tell of more than the container.
 const MASKED: [&str; 9] = [
     "/proc/acpi",
@@ -66,6 +49,9 @@ pub struct Defaults {
     pub user: String,
     /// A name or a number; empty: SIGTERM.
     pub stop_signal: String,
+    /// Ports that it serves, as in `80/tcp`.
+    #[serde(default)]
+    pub exposed: Vec<String>,
 }
 
 impl Defaults {
@@ -80,6 +66,7 @@ impl Defaults {
             workdir: config.working_dir().clone().unwrap_or_default(),
             user: config.user().clone().unwrap_or_default(),
             stop_signal: config.stop_signal().clone().unwrap_or_default(),
+            exposed: config.exposed_ports().clone().unwrap_or_default(),
         }
     }
 }
@@ -106,7 +93,7 @@ fn environment(
     key: &Key,
     zone: Option<&str>,
 ) -> Vec<String> {
-    let mut all: Vec<String> = vec![PATH.into(), format!("HOSTNAME={}", key.name)];
+    let mut all: Vec<String> = vec![PATH.into(), format!("HOSTNAME={}", hostname(request, key))];
     if request.terminal {
         all.push("TERM=xterm".into());
     }
@@ -121,6 +108,18 @@ fn environment(
     merged
 }
 
+/// What a sandbox calls itself.
+#[must_use]
+pub fn hostname<'a>(request: &'a Request, key: &'a Key) -> &'a str {
+    request.setup.hostname.as_deref().unwrap_or(key.name.as_str())
+}
+
+/// Whether its HOME is the one of its user, and not one that its image or its request says.
+#[must_use]
+pub fn has_users_home(request: &Request, image: &Defaults) -> bool {
+    !image.env.iter().chain(&request.env).any(|variable| variable.starts_with("HOME="))
+}
+
 /// The whole `config.json`; `zone`: the time zone, where one is set.
 #[must_use]
 pub fn config(stored: &Stored, user: &User, home: &Home, place: &Place, zone: Option<&str>) -> Value {
@@ -130,11 +129,26 @@ pub fn config(stored: &Stored, user: &User, home: &Home, place: &Place, zone: Op
         None if image.workdir.is_empty() => "/".into(),
         None => Path::new("/").join(&image.workdir),
     };
-    let mounts: Vec<Value> = fixed_mounts().into_iter().chain(volumes(request, home)).collect();
+    let setup = &request.setup;
+    let of_request = setup.mounts().into_iter().chain(volumes(request, home));
+    let mounts: Vec<Value> = fixed_mounts(setup.shm()).into_iter().chain(of_request).collect();
+    let capabilities = setup.capabilities();
     let of_network = match request.network {
         Network::None => json!({ "type": "network" }),
         Network::Public | Network::Open => json!({ "type": "network", "path": network::path(&stored.id) }),
     };
+    let mut namespaces = vec![
+        json!({ "type": "ipc" }),
+        json!({ "type": "uts" }),
+        json!({ "type": "mount" }),
+        json!({ "type": "cgroup" }),
+        of_network,
+    ];
+    // Without pids of its own its orphans come to the machine's first process, our agent, which reaps them; and its own first
+    // process is one as others, whom signals end.
+    if !setup.init {
+        namespaces.push(json!({ "type": "pid" }));
+    }
     json!({
         "ociVersion": "1.2.0",
         "process": {
@@ -144,22 +158,21 @@ pub fn config(stored: &Stored, user: &User, home: &Home, place: &Place, zone: Op
             "env": environment(request, image, user, key, zone),
             "cwd": workdir,
             "capabilities": {
-                "bounding": CAPABILITIES,
+                "bounding": capabilities,
                 // A program of an unprivileged user has none that it did not get from its file.
-                "effective": if user.uid == 0 { &CAPABILITIES[..] } else { &[] },
-                "permitted": if user.uid == 0 { &CAPABILITIES[..] } else { &[] },
+                "effective": if user.uid == 0 { &capabilities[..] } else { &[] },
+                "permitted": if user.uid == 0 { &capabilities[..] } else { &[] },
             },
+            "rlimits": setup.rlimits(),
             "oomScoreAdj": 0,
         },
-        "root": { "path": place.root(), "readonly": false },
-        "hostname": key.name,
+        "root": { "path": place.root(), "readonly": setup.read_only },
+        "hostname": hostname(request, key),
         "mounts": mounts,
         "annotations": annotations(request),
         "linux": {
             "resources": resources(request),
-            "namespaces": [
-                { "type": "pid" }, { "type": "ipc" }, { "type": "uts" }, { "type": "mount" }, { "type": "cgroup" }, of_network,
-            ],
+            "namespaces": namespaces,
             "maskedPaths": MASKED,
             "readonlyPaths": READ_ONLY,
         },
@@ -184,13 +197,18 @@ fn resources(request: &Request) -> Value {
 }
 
 fn annotations(request: &Request) -> Value {
-    match request.network {
-        Network::Public => json!({ "dev.msb.network": format!("public,{}", network::RESOLVER) }),
-        Network::None | Network::Open => json!({}),
+    let mut annotations = json!({});
+    if request.network == Network::Public {
+        annotations["dev.msb.network"] = format!("public,{}", network::RESOLVER).into();
     }
+    if let Some(bytes) = request.setup.disk {
+        annotations["dev.msb.disk-size"] = bytes.to_string().into();
+    }
+    annotations
 }
 
-fn fixed_mounts() -> Vec<Value> {
+fn fixed_mounts(shm: u64) -> Vec<Value> {
+    let shm = format!("size={shm}");
     let mount = |destination: &str, kind: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": kind, "options": options });
     vec![
         mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
@@ -203,7 +221,7 @@ fn fixed_mounts() -> Vec<Value> {
         mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
         mount("/sys/fs/cgroup", "cgroup", &["ro", "nosuid", "noexec", "nodev"]),
         mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-        mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=67108864"]),
+        mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", &shm]),
     ]
 }
 
@@ -267,7 +285,19 @@ mod tests {
         let home = Home::at(dir.path().to_owned()).unwrap();
         let place = Place(dir.path().to_owned());
         std::fs::create_dir(place.root()).unwrap();
+        let setup = crate::sandbox::Setup {
+            hostname: Some("web.example".into()),
+            tmpfs: vec![crate::sandbox::Tmpfs::parse("/scratch:size=1m").unwrap()],
+            read_only: true,
+            shm_size: Some(1 << 20),
+            ulimits: vec![crate::sandbox::Ulimit::parse("nofile=64").unwrap()],
+            init: true,
+            cap_add: vec!["NET_ADMIN".into()],
+            cap_drop: vec!["ALL".into()],
+            disk: Some(1 << 30),
+        };
         let request = Request {
+            setup,
             cpus: Some(1.5),
             command: Some(words("true")),
             volumes: vec![super::super::Volume::parse("/etc:/host:ro", Path::new("/")).unwrap()],
@@ -281,5 +311,15 @@ mod tests {
         let settings = msb_runtime::config::Settings::default();
         let config = msb_runtime::config::Config::new(&spec, &settings, false, |_| None).unwrap();
         assert_eq!(config.size.vcpus, 2);
+        let told = spec.process().as_oci();
+        let limit = &told.rlimits().as_ref().unwrap()[0];
+        assert_eq!((limit.soft(), limit.hard()), (64, 64));
+        let of_root = told.capabilities().as_ref().unwrap().effective().as_ref().unwrap();
+        assert_eq!(of_root.len(), 1);
+        let text = std::fs::read_to_string(dir.path().join("config.json")).unwrap();
+        for part in ["web.example", "/scratch", "\"size=1048576\"", "\"readonly\":true", "\"1073741824\""] {
+            assert!(text.contains(part), "{part}");
+        }
+        assert!(!text.contains("\"pid\""));
     }
 }

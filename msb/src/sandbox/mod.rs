@@ -6,6 +6,7 @@
 //! ```
 
 mod activity;
+mod attach;
 mod beneath;
 mod bundle;
 mod connection;
@@ -17,10 +18,13 @@ mod info;
 pub mod keep;
 mod key;
 mod log;
+mod mount;
+mod processes;
 pub mod request;
 mod root;
 mod running;
 mod sandboxes;
+mod setup;
 pub mod signal;
 mod stored;
 mod usage;
@@ -28,6 +32,7 @@ mod user;
 mod volumes;
 
 pub use activity::InUse;
+pub use attach::{Attached, Sender, Told};
 pub use connection::Connection;
 pub use exec::{Exec, Exit};
 pub use failure::Failure;
@@ -35,8 +40,10 @@ pub use files::{FileInfo, Files, NewFile};
 pub use info::{Info, State, Usage};
 pub use key::Key;
 pub use log::{Line, Logs, Since, Stream};
-pub use request::{BadRequest, Network, Port, Protocol, Pull, Request, Volume, Where};
+pub use mount::Mount;
+pub use request::{BadRequest, Network, Port, Protocol, Pull, Request, Restart, Volume, Where};
 pub use running::Running;
 pub use sandboxes::{GRACE, Prepared, Sandboxes};
+pub use setup::{Setup, Tmpfs, Ulimit, capability, hostname};
 pub use stored::{Ended, Place, Stored, random_id};
 pub use volumes::NamedVolume;

@@ -4,13 +4,14 @@ use std::{
     collections::BTreeMap,
     fmt,
     net::IpAddr,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 
+use super::{Setup, setup::inside};
 use crate::{image::Credentials, name::Name};
 
 /// A sandbox to be made.
@@ -68,6 +69,15 @@ pub struct Request {
     /// What its owner wants to know it by.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// Whether each port that the image names is published at one of the host's that is free.
+    #[serde(default)]
+    pub publish_all: bool,
+    /// Whether it is started again when it ends by itself.
+    #[serde(default)]
+    pub restart: Restart,
+    /// What it is set up with beyond the usual.
+    #[serde(default)]
+    pub setup: Setup,
 }
 
 impl Request {
@@ -95,6 +105,9 @@ impl Request {
             timeout: None,
             idle_timeout: None,
             labels: BTreeMap::new(),
+            publish_all: false,
+            restart: Restart::default(),
+            setup: Setup::default(),
         }
     }
 }
@@ -142,6 +155,47 @@ pub enum Network {
     Public,
     /// Whom the host can reach.
     Open,
+}
+
+/// Whether a sandbox in the background is started again when it ends by itself. Who stops it has it stay so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Restart {
+    /// It is not.
+    #[default]
+    No,
+    /// When it fails; not more often than so many times one after the other.
+    OnFailure(Option<u32>),
+    /// Each time.
+    Always,
+}
+
+impl Restart {
+    /// Whether, after it has ended so for the time `times` one after the other.
+    #[must_use]
+    pub fn again(self, code: u8, times: u32) -> bool {
+        match self {
+            Self::No => false,
+            Self::OnFailure(most) => code != 0 && most.is_none_or(|most| times < most),
+            Self::Always => true,
+        }
+    }
+}
+
+impl FromStr for Restart {
+    type Err = BadRequest;
+
+    fn from_str(text: &str) -> Result<Self, BadRequest> {
+        let bad = || BadRequest::Restart(text.to_owned());
+        match text.split_once(':') {
+            None if text == "no" => Ok(Self::No),
+            None if text == "on-failure" => Ok(Self::OnFailure(None)),
+            // No service of ours stops sandboxes and starts them again with the host: the two are the same.
+            None if text == "always" || text == "unless-stopped" => Ok(Self::Always),
+            Some(("on-failure", times)) => Ok(Self::OnFailure(Some(times.parse().map_err(|_| bad())?))),
+            _ => Err(bad()),
+        }
+    }
 }
 
 /// A directory, a file, or a volume of ours, as a sandbox sees it.
@@ -211,10 +265,30 @@ pub enum BadRequest {
     /// `-c`
     #[error("{0:?} is no number of processors: give one greater than 0")]
     Cpus(String),
+    /// `--mount`
+    #[error(
+        "{0:?} is no mount: give type=bind, volume or tmpfs, source=PATH or NAME, target=PATH, and readonly if it is that"
+    )]
+    Mount(String),
+    /// `--tmpfs`
+    #[error("{0:?} is no directory in memory: give PATH[:OPTIONS], as in /run:size=64m,mode=1777")]
+    Tmpfs(String),
+    /// `--ulimit`
+    #[error("{0:?} is no limit: give NAME=SOFT[:HARD], as in nofile=1024:2048; -1 is none")]
+    Ulimit(String),
+    /// `--hostname`
+    #[error("{0:?} is no name of a host: give up to 64 letters, digits, `-`, `_` and `.`")]
+    Hostname(String),
+    /// `--cap-add`, `--cap-drop`
+    #[error("{0:?} is no capability: give one of capabilities(7), as in NET_ADMIN, or ALL")]
+    Capability(String),
+    /// `--restart`
+    #[error("{0:?} is no policy: give no, on-failure[:TIMES], always or unless-stopped")]
+    Restart(String),
 }
 
 impl Volume {
-    /// From what Docker's `-v` takes: `SOURCE:TARGET[:ro|rw]`. A path that is relative or begins with `~` is taken for
+    /// From what Docker's `-v` takes: `SOURCE:TARGET[:OPTIONS]`. A path that is relative or begins with `~` is taken for
     /// what it says to a shell; everything else without a slash is a volume's name.
     ///
     /// # Errors
@@ -223,19 +297,18 @@ impl Volume {
         let bad = || BadRequest::Volume(text.to_owned());
         let mut parts = text.split(':');
         let (source, target) = (parts.next().ok_or_else(bad)?, parts.next().ok_or_else(bad)?);
-        let read_only = match parts.next() {
-            None | Some("rw") => false,
-            Some("ro") => true,
-            Some(_) => return Err(bad()),
-        };
-        let target = PathBuf::from(target);
-        let climbs = target.components().any(|part| part == Component::ParentDir);
-        if parts.next().is_some()
-            || source.is_empty()
-            || !target.is_absolute()
-            || climbs
-            || text.contains('\0')
-        {
+        let mut read_only = false;
+        for option in parts.next().map(|options| options.split(',')).into_iter().flatten() {
+            match option {
+                "ro" => read_only = true,
+                // Labels of SELinux, of which the guest has none, and what each mount is anyway.
+                "rw" | "z" | "Z" | "rprivate" | "private" | "consistent" | "cached" | "delegated"
+                | "nocopy" => {}
+                _ => return Err(bad()),
+            }
+        }
+        let target = inside(target).ok_or_else(bad)?;
+        if parts.next().is_some() || source.is_empty() || text.contains('\0') {
             return Err(bad());
         }
         let source = if source.starts_with(['/', '.']) {
@@ -346,9 +419,20 @@ mod tests {
             volume,
             Volume { source: Where::Host("/data".into()), target: "/srv".into(), read_only: true }
         );
+        assert!(parse("/data:/srv:z,ro").unwrap().read_only && !parse("/data:/srv:Z").unwrap().read_only);
         assert_eq!(parse("./x:/srv").unwrap().source, Where::Host("/here/./x".into()));
         assert_eq!(parse("cache:/srv").unwrap().source, Where::Named("cache".parse().unwrap()));
-        for bad in ["", "/data", "/data:srv", "/data:/a/../b", "a/b:/x", "/d:/x:rx", "/d:/x:ro:z", ":/x"] {
+        for bad in [
+            "",
+            "/data",
+            "/data:srv",
+            "/data:/a/../b",
+            "a/b:/x",
+            "/d:/x:rx",
+            "/d:/x:ro:z",
+            ":/x",
+            "/d:/x:ro,rx",
+        ] {
             parse(bad).unwrap_err();
         }
     }
@@ -363,6 +447,17 @@ mod tests {
         assert_eq!("80".parse::<Port>().unwrap().host, 0);
         for bad in ["", "a:b", "80:0", "1:2:3:4", "70000:1", "1.2.3:80:80", "80:80/sctp"] {
             bad.parse::<Port>().unwrap_err();
+        }
+    }
+
+    #[test]
+    fn policies_of_restarting() {
+        let times: Restart = "on-failure:2".parse().unwrap();
+        assert!(times.again(1, 0) && times.again(1, 1) && !times.again(1, 2) && !times.again(0, 0));
+        assert!("unless-stopped".parse::<Restart>().unwrap().again(0, 9));
+        assert!(!Restart::default().again(1, 0));
+        for bad in ["", "sometimes", "always:3", "on-failure:x"] {
+            bad.parse::<Restart>().unwrap_err();
         }
     }
 

@@ -17,7 +17,12 @@ use msb_runtime::{
 };
 
 use super::{
-    Exec, Exit, Failure, InUse, Key, Sandboxes, beneath::Beneath, failure::not_running, stored::Place, user,
+    Exec, Exit, Failure, InUse, Key, Sandboxes,
+    beneath::Beneath,
+    bundle,
+    failure::not_running,
+    stored::{Place, Stored},
+    user,
 };
 
 /// Of a terminal whose size nobody has told.
@@ -83,7 +88,7 @@ impl Sandboxes {
         let entry = self.reach(&place, &stored)?;
         let in_use = InUse::begin(&place).map_err(Failure::other)?;
         let record = exec::ready(&entry, false).map_err(|error| not_running(error, key))?;
-        let process = process(&place, wanted)?;
+        let process = process(&place, &stored, wanted)?;
         Lent::admit(&entry, &process).map_err(VerbError::from)?;
         let mut process = config::process(&process, has_input, None).map_err(VerbError::from)?;
         if wanted.terminal {
@@ -102,7 +107,7 @@ impl Sandboxes {
 }
 
 /// The sandbox's own process with another command, and what is asked for beside it.
-fn process(place: &Place, wanted: &Exec) -> Result<Process, Failure> {
+fn process(place: &Place, stored: &Stored, wanted: &Exec) -> Result<Process, Failure> {
     let spec = Spec::load(place.bundle()).map_err(VerbError::from)?;
     let mut process = spec.process().as_oci().clone();
     process.set_args(Some(wanted.args.clone())).set_terminal(Some(wanted.terminal));
@@ -113,15 +118,15 @@ fn process(place: &Place, wanted: &Exec) -> Result<Process, Failure> {
     if wanted.terminal && !env.iter().any(|variable| variable.starts_with("TERM=")) {
         env.push("TERM=xterm".into());
     }
-    for variable in &wanted.env {
-        let name = variable.split('=').next();
-        env.retain(|old| old.split('=').next() != name);
-        env.push(variable.clone());
-    }
     if let Some(name) = &wanted.user {
         let root = Beneath::new(&place.root()).map_err(Failure::other)?;
         let user = user::find(&root, name).map_err(|error| Failure::Bad(error.to_string()))?;
         process.user_mut().set_uid(user.uid).set_gid(user.gid).set_additional_gids(Some(user.groups));
+        // The home is the user's, where neither the image nor who made the sandbox has said another.
+        if bundle::has_users_home(&stored.request, &stored.defaults) {
+            let home = format!("HOME={}", user.home.as_deref().unwrap_or("/"));
+            put(process.env_mut().get_or_insert_default(), &home);
+        }
         if user.uid != 0 {
             // A program of an unprivileged user has none that it did not get from its file.
             if let Some(mut sets) = process.capabilities().clone() {
@@ -130,7 +135,18 @@ fn process(place: &Place, wanted: &Exec) -> Result<Process, Failure> {
             }
         }
     }
+    let env = process.env_mut().get_or_insert_default();
+    for variable in &wanted.env {
+        put(env, variable);
+    }
     Ok(Process::check(process).map_err(VerbError::from)?)
+}
+
+/// In place of another value of the same name.
+fn put(env: &mut Vec<String>, variable: &str) {
+    let name = variable.split('=').next();
+    env.retain(|old| old.split('=').next() != name);
+    env.push(variable.to_owned());
 }
 
 impl Running {

@@ -24,7 +24,7 @@ use nix::{
 };
 
 use super::{
-    Failure, Info, Key, Logs, Request, Since, State, Where,
+    Failure, Info, Key, Logs, Port, Request, Restart, Since, State, Where,
     bundle::{Defaults, arguments},
     keep,
     stored::{Place, Stored},
@@ -215,11 +215,14 @@ impl Sandboxes {
                 Err(Failure::Elsewhere(key.clone()))
             }
             State::Running => Ok(()),
-            State::Created | State::Stopped(_) => match keep::detached::start(self, key) {
-                // Somebody else was faster.
-                Err(Failure::Runs(_)) => Ok(()),
-                started => started,
-            },
+            State::Created | State::Stopped(_) => {
+                place.set_stopped(false).map_err(Failure::other)?;
+                match keep::detached::start(self, key) {
+                    // Somebody else was faster.
+                    Err(Failure::Runs(_)) => Ok(()),
+                    started => started,
+                }
+            }
         }
     }
 
@@ -291,6 +294,9 @@ impl Sandboxes {
     pub fn kill(&self, key: &Key, signal: i32) -> Result<(), Failure> {
         let (place, stored) = self.find(key)?;
         let entry = self.reach(&place, &stored)?;
+        if [SIGKILL, SIGTERM, stored.stop_signal()].contains(&signal) {
+            place.set_stopped(true).map_err(Failure::other)?;
+        }
         kill::send(&entry, signal, false).map_err(Failure::from)
     }
 
@@ -303,7 +309,11 @@ impl Sandboxes {
         if place.is_kept_elsewhere().map_err(Failure::other)? {
             return Err(Failure::Elsewhere(key.clone()));
         }
-        let signal = super::signal::parse(&stored.defaults.stop_signal).unwrap_or(SIGTERM);
+        let signal = stored.stop_signal();
+        // What runs by itself again must not.
+        if stored.request.restart != Restart::No {
+            place.set_stopped(true).map_err(Failure::other)?;
+        }
         for (signal, patience) in [(signal, grace), (SIGKILL, PATIENCE)] {
             if self.state(&place, &stored)? == State::Running
                 && let Some(entry) = self.entry(&stored)
@@ -486,9 +496,22 @@ pub struct Prepared {
 }
 
 fn store_new(key: &Key, wanted: Prepared, place: &Place) -> Result<(), Failure> {
-    let Prepared { request, image, defaults, _hold } = wanted;
+    let Prepared { mut request, image, defaults, _hold } = wanted;
+    if request.publish_all {
+        publish_all(&mut request.ports, &defaults.exposed);
+    }
     let stored = Stored::new(key.clone(), request, image.digest.to_string(), image.layers, defaults);
     place.save(&stored.map_err(Failure::other)?).map_err(Failure::other)
+}
+
+/// Each port that the image names and nobody has published yet, at a free one of the host's. What is no port is the image's
+/// mistake.
+fn publish_all(ports: &mut Vec<Port>, exposed: &[String]) {
+    for port in exposed.iter().filter_map(|text| text.parse::<Port>().ok()) {
+        if !ports.iter().any(|has| (has.guest, has.protocol) == (port.guest, port.protocol)) {
+            ports.push(port);
+        }
+    }
 }
 
 /// It was killed and does not end.
@@ -555,5 +578,13 @@ mod tests {
         request.volumes.push(super::super::Volume::parse("/nowhere/at/all:/x", Path::new("/")).unwrap());
         let failure = sandboxes.prepare(request, &()).unwrap_err();
         assert!(matches!(&failure, Failure::Bad(text) if text.contains("/nowhere/at/all")), "{failure:?}");
+    }
+
+    #[test]
+    fn ports_of_the_image_are_published_once() {
+        let mut ports = vec!["8080:80".parse::<Port>().unwrap()];
+        publish_all(&mut ports, &["80/tcp", "53/udp", "443", "x", "0/tcp"].map(str::to_owned));
+        let all: Vec<String> = ports.iter().map(ToString::to_string).collect();
+        assert_eq!(all, ["8080:80/tcp", "0:53/udp", "0:443/tcp"]);
     }
 }

@@ -8,6 +8,7 @@
 //!    config.json    the bundle
 //!    rootfs/        where its root is mounted while it runs
 //!    upper/ work/   what it wrote, in overlayfs' form
+//!    stopped        somebody stopped it: it is not started again by itself
 //!    used           held by who uses it, and when that was the last time
 //!    log            what its first process wrote
 //! ```
@@ -24,7 +25,7 @@ use msb_runtime::state::{self, Id};
 use nix::{
     errno::Errno,
     fcntl::{FcntlArg, Flock, FlockArg, fcntl},
-    libc::{F_UNLCK, F_WRLCK, SEEK_SET, flock},
+    libc::{F_UNLCK, F_WRLCK, SEEK_SET, SIGTERM, flock},
 };
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +114,26 @@ impl Place {
     #[must_use]
     pub fn warnings(&self) -> PathBuf {
         self.0.join("warnings")
+    }
+
+    /// Somebody wants it to end, and not to be started again by itself; or no longer.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn set_stopped(&self, stopped: bool) -> io::Result<()> {
+        if stopped {
+            return open(&self.0.join(STOPPED)).map(drop);
+        }
+        match fs::remove_file(self.0.join(STOPPED)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether that is so.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.0.join(STOPPED).exists()
     }
 
     /// What is kept of it; none: it is no sandbox, or only half of one.
@@ -207,6 +228,7 @@ pub(super) fn lock_of(kind: i32) -> flock {
 }
 
 const NAME: &str = "sandbox.json";
+const STOPPED: &str = "stopped";
 
 fn open(path: &Path) -> io::Result<File> {
     fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)
@@ -238,6 +260,12 @@ impl Stored {
             started: None,
             ended: None,
         })
+    }
+
+    /// What ends it, if its image says nothing else SIGTERM.
+    #[must_use]
+    pub fn stop_signal(&self) -> i32 {
+        super::signal::parse(&self.defaults.stop_signal).unwrap_or(SIGTERM)
     }
 
     /// What the runtime calls it.

@@ -110,7 +110,7 @@ fn a_registry_that_wants_a_password() {
     for wrong in [Registries::default(), with("me", "guess"), with("nobody", debian::PASSWORD)] {
         let error = images.pull(&name, &wrong, &()).unwrap_err();
         assert!(matches!(error, ImageError::Pull(PullError::Unauthorized { .. })), "{}", said(&error));
-        assert!(error.to_string().contains("docker login"), "{error}");
+        assert!(error.to_string().contains("msb login"), "{error}");
     }
     // A part from before that is worth nothing does no harm.
     let layer = Content::new("secret", 1).layers[0].digest().hex();
@@ -121,6 +121,31 @@ fn a_registry_that_wants_a_password() {
     fs::write(&config, format!(r#"{{"auths": {{"{}": {{"auth": "{auth}"}}}}}}"#, registry.address)).unwrap();
     let logged_in = Registries { docker_config: Some(config), ..Registries::default() };
     images.get(&name, Pull::Always, &logged_in, &()).unwrap();
+}
+
+#[test]
+fn who_has_logged_in_is_known_until_he_logs_out() {
+    let Some((keep, images)) = images("who_has_logged_in_is_known_until_he_logs_out") else { return };
+    let with_passwords = Debian::start(true);
+    with_passwords.push("private/app", "latest", &Content::new("secret", 1));
+    let with_tokens = Debian::start(false);
+    with_tokens.push("private/app", "latest", &Content::new("signed", 1));
+    let tokens = Tokens::start();
+    let with_tokens = with_tokens.again(&tokens.configuration(), "");
+    let registries =
+        Registries { docker_config: Some(keep.path().join("docker/config.json")), ..Registries::default() };
+    let as_user = |password: &str| Credentials { user: debian::USER.into(), password: password.into() };
+    for registry in [&with_passwords.address, &with_tokens.address] {
+        let name = format!("{registry}/private/app");
+        let error = registries.login(registry, &as_user("guess")).unwrap_err();
+        assert!(matches!(error, PullError::Login { .. }), "{error}");
+        images.pull(&name, &registries, &()).unwrap_err();
+        registries.login(registry, &as_user(debian::PASSWORD)).unwrap();
+        images.pull(&name, &registries, &()).unwrap();
+    }
+    assert!(registries.logout(&with_passwords.address).unwrap());
+    images.pull(&format!("{}/private/app", with_passwords.address), &registries, &()).unwrap_err();
+    images.pull(&format!("{}/private/app", with_tokens.address), &registries, &()).unwrap();
 }
 
 #[test]

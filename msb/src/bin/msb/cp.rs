@@ -4,6 +4,7 @@ use std::{
     ffi::{OsStr, OsString},
     fs::File,
     io,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::ExitCode,
     thread,
@@ -47,10 +48,13 @@ fn inside(scope: &Scope, text: &str) -> anyhow::Result<Option<(Key, PathBuf)>> {
 }
 
 /// Where it goes and what it is called there: a directory that is there keeps its name.
+///
+/// A source that ends with `/.` is what is in it, as with Docker: it has no name of its own where the destination is there.
 fn target(destination: &Path, is_directory: bool, source: &Path) -> anyhow::Result<(PathBuf, OsString)> {
-    let own = source.file_name().unwrap_or(OsStr::new("root")).to_owned();
     if is_directory {
-        return Ok((destination.to_owned(), own));
+        let content = source.as_os_str().as_bytes().ends_with(b"/.") || source == Path::new(".");
+        let own = if content { OsStr::new(".") } else { source.file_name().unwrap_or(OsStr::new("root")) };
+        return Ok((destination.to_owned(), own.to_owned()));
     }
     let name = destination.file_name().context("The destination has no name")?.to_owned();
     let parent = destination.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -112,5 +116,8 @@ mod tests {
         assert_eq!(target("/tmp/new", false, "/a/b"), ("/tmp".into(), "new".into()));
         assert_eq!(target("new", false, "/a/b"), (".".into(), "new".into()));
         assert_eq!(target("/tmp", true, "/"), ("/tmp".into(), "root".into()));
+        assert_eq!(target("/tmp", true, "/a/b/."), ("/tmp".into(), ".".into()));
+        assert_eq!(target("/tmp", true, "."), ("/tmp".into(), ".".into()));
+        assert_eq!(target("/tmp/new", false, "/a/b/."), ("/tmp".into(), "new".into()));
     }
 }

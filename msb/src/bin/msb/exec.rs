@@ -15,11 +15,11 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Args;
-use msb::sandbox::{Exec as Wanted, keep, request};
+use msb::sandbox::{Exec as Wanted, Key, keep};
 use msb_runtime::process::terminal::{self, Raw};
 use nix::sys::signal::Signal;
 
-use crate::{Scope, run};
+use crate::{Scope, env, run};
 
 /// Run one more command in a sandbox that runs.
 #[derive(Debug, Args)]
@@ -36,6 +36,9 @@ pub struct Exec {
     /// An environment variable, or the name of one that is passed on.
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
+    /// A file with one such a line.
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
     /// Working directory.
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<PathBuf>,
@@ -55,16 +58,13 @@ pub struct Exec {
 impl Exec {
     /// Ends as the command does.
     pub fn run(self, scope: &Scope) -> anyhow::Result<ExitCode> {
-        if self.tty && !io::stdin().is_terminal() {
-            anyhow::bail!("The input is no terminal: leave -t out");
-        }
-        if self.detach {
-            return leave();
-        }
         let key = scope.key(&self.sandbox)?;
-        let mut env = Vec::new();
-        for text in &self.env {
-            env.extend(request::env(text, |name| std::env::var(name).ok())?);
+        let env = env::read(&self.env_file, &self.env)?;
+        if self.detach {
+            return self.leave(&key, &env);
+        }
+        if self.tty && !self.left && !io::stdin().is_terminal() {
+            anyhow::bail!("The input is no terminal: leave -t out");
         }
         let wanted =
             Wanted { args: self.command, env, workdir: self.workdir, user: self.user, terminal: self.tty };
@@ -81,7 +81,7 @@ impl Exec {
             nix::unistd::dup2_stdout(File::options().write(true).open("/dev/null")?)?;
             nix::unistd::dup2_stderr(File::options().write(true).open("/dev/null")?)?;
         }
-        let raw = if self.tty { Raw::enter(io::stdin()).ok() } else { None };
+        let raw = if self.tty && !self.left { Raw::enter(io::stdin()).ok() } else { None };
         let (signals, target) = (keep::held_signals(), Arc::clone(&running));
         let forward = move || {
             while let Ok(received) = signals.wait() {
@@ -102,31 +102,26 @@ impl Exec {
     }
 }
 
-/// The agent ends what nobody owns, so somebody stays: this program again, in a session of its own.
-fn leave() -> anyhow::Result<ExitCode> {
-    let words = std::env::args_os().skip(1);
-    let mut command = Command::new("/proc/self/exe");
-    let mut found = false;
-    for word in words {
-        // The first one is this command's: a sandbox's name can't look like it, and what follows is the command's.
-        if !found && (word == "-d" || word == "--detach") {
-            found = true;
-            command.arg("--left");
-        } else {
-            command.arg(word);
+impl Exec {
+    /// The agent ends what nobody owns, so somebody stays: this program again, in a group of its own.
+    fn leave(&self, key: &Key, env: &[String]) -> anyhow::Result<ExitCode> {
+        let mut command = Command::new("/proc/self/exe");
+        command.args(["exec", "--left", "--namespace", key.namespace.as_str()]);
+        command.args(env.iter().map(|variable| format!("--env={variable}")));
+        command.args(self.user.iter().map(|user| format!("--user={user}")));
+        if let Some(workdir) = &self.workdir {
+            command.arg("--workdir").arg(workdir);
         }
+        command.args(self.tty.then_some("--tty")).args(["--", key.name.as_str()]).args(&self.command);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0).spawn()?;
+        let mut line = String::new();
+        let stdout = child.stdout.take().context("The command's stdout is missing")?;
+        if BufReader::new(stdout).read_line(&mut line)? > 0 {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let code = child.wait()?.code().and_then(|code| u8::try_from(code).ok());
+        Ok(ExitCode::from(code.unwrap_or(crate::FAILED)))
     }
-    if !found {
-        anyhow::bail!("Give -d apart from other flags");
-    }
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0).spawn()?;
-    let mut line = String::new();
-    let stdout = child.stdout.take().context("The command's stdout is missing")?;
-    if BufReader::new(stdout).read_line(&mut line)? > 0 {
-        return Ok(ExitCode::SUCCESS);
-    }
-    let code = child.wait()?.code().and_then(|code| u8::try_from(code).ok());
-    Ok(ExitCode::from(code.unwrap_or(crate::FAILED)))
 }
 
 fn own() -> io::Result<[OwnedFd; 3]> {

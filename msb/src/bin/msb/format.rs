@@ -67,10 +67,18 @@ pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
 /// # Errors
 /// Never; the code says whether all went well.
 pub fn each<T: Display>(all: &[T], act: impl Fn(&T) -> anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+    tell_each(all, |one| act(one).map(|()| one.to_string()))
+}
+
+/// As [`each`], and prints what it gave.
+///
+/// # Errors
+/// Never; the code says whether all went well.
+pub fn tell_each<T>(all: &[T], act: impl Fn(&T) -> anyhow::Result<String>) -> anyhow::Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
     for one in all {
         match act(one) {
-            Ok(()) => println!("{}", plain::line(&one.to_string())),
+            Ok(text) => println!("{}", plain::line(&text)),
             Err(error) => {
                 eprintln!("msb: {}", msb_runtime::verbs::words::chain(error.as_ref()));
                 code = ExitCode::FAILURE;

@@ -3,12 +3,17 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use msb::image::Images;
+use serde_json::Value;
 
 use crate::{Scope, format, ps};
 
-/// Print all that is known of sandboxes, as JSON.
+/// Print all that is known of sandboxes, or of images where no sandbox has the name, as JSON.
 #[derive(Debug, Args)]
 pub struct Inspect {
+    /// As without it: JSON.
+    #[arg(long, value_parser = ["json"])]
+    format: Option<String>,
     /// Which ones.
     #[arg(required = true)]
     sandboxes: Vec<String>,
@@ -19,15 +24,27 @@ impl Inspect {
     pub fn run(self, scope: &Scope) -> anyhow::Result<ExitCode> {
         let mut all = Vec::new();
         for name in &self.sandboxes {
-            let key = scope.key(name)?;
-            let (place, stored) = scope.sandboxes.find(&key)?;
-            let (digest, layers) = (stored.digest.clone(), stored.layers.len());
-            let mut told = ps::told(&scope.sandboxes.info_of(&place, stored)?);
-            told["digest"] = digest.into();
-            told["layers"] = layers.into();
+            let told = match sandbox(scope, name) {
+                Ok(told) => told,
+                // A name may be an image's alone, and look like none of a sandbox.
+                Err(error) => match Images::open(scope.sandboxes.home())?.inspect(name) {
+                    Ok(image) => serde_json::to_value(image)?,
+                    Err(_) => return Err(error),
+                },
+            };
             all.push(told);
         }
         format::json(&all)?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn sandbox(scope: &Scope, name: &str) -> anyhow::Result<Value> {
+    let key = scope.key(name)?;
+    let (place, stored) = scope.sandboxes.find(&key)?;
+    let (digest, layers) = (stored.digest.clone(), stored.layers.len());
+    let mut told = ps::told(&scope.sandboxes.info_of(&place, stored)?);
+    told["digest"] = digest.into();
+    told["layers"] = layers.into();
+    Ok(told)
 }

@@ -9,7 +9,11 @@ use std::{
 use clap::Args;
 use msb::image::Images;
 
-use crate::{Scope, progress::Bars};
+use crate::{
+    Scope,
+    format::{self, Format},
+    progress::Bars,
+};
 
 /// Load images from an archive of `docker save`, an OCI archive or an OCI layout's directory.
 #[derive(Debug, Args)]
@@ -17,6 +21,9 @@ pub struct Load {
     /// Which one; otherwise stdin.
     #[arg(short, long, value_name = "PATH")]
     input: Option<PathBuf>,
+    /// How.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
 }
 
 impl Load {
@@ -28,6 +35,10 @@ impl Load {
             None if io::stdin().is_terminal() => anyhow::bail!("Give the archive with --input, or by stdin"),
             None => images.load_archive(io::stdin().lock(), &Bars::new())?,
         };
+        if self.format == Format::Json {
+            format::json(&names)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         names.iter().for_each(|name| println!("Loaded {}", msb_runtime::plain::line(name)));
         Ok(ExitCode::SUCCESS)
     }

@@ -4,14 +4,14 @@ use std::{
     io::{self, Write},
     process::ExitCode,
     thread,
-    time::{Duration, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use clap::Args;
 use msb::sandbox::{Line, Since, Stream};
-use msb_runtime::verbs::clock;
+use msb_runtime::verbs::clock::rfc3339;
 
-use crate::Scope;
+use crate::{Scope, format::Format, moment::moment};
 
 /// How often who follows looks.
 const LOOK: Duration = Duration::from_millis(200);
@@ -25,9 +25,15 @@ pub struct Logs {
     /// So many of the last lines.
     #[arg(short = 'n', long, value_name = "LINES")]
     tail: Option<usize>,
+    /// Those alone that were written since: a time like 2026-01-31T12:00:00Z, seconds since 1970, or how long ago, like 10m.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    since: Option<SystemTime>,
     /// With the time of each.
     #[arg(short, long)]
     timestamps: bool,
+    /// How; JSON is one object for each line.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
     /// Which sandbox.
     sandbox: String,
 }
@@ -40,7 +46,7 @@ impl Logs {
         loop {
             let ended = !self.follow || !scope.sandboxes.info(&key)?.running();
             let logs = scope.sandboxes.logs(&key, since)?;
-            for line in &logs.lines {
+            for line in logs.lines.iter().filter(|line| self.since.is_none_or(|since| line.at >= since)) {
                 self.print(line)?;
             }
             since = Since::After(logs.next);
@@ -54,11 +60,13 @@ impl Logs {
     }
 
     fn print(&self, line: &Line) -> io::Result<()> {
-        let mut text = String::new();
-        if self.timestamps {
-            let since = line.at.duration_since(UNIX_EPOCH).unwrap_or_default();
-            text = format!("{} ", clock::rfc3339(since));
+        let time = rfc3339(line.at.duration_since(UNIX_EPOCH).unwrap_or_default());
+        if self.format == Format::Json {
+            let stream = if line.stream == Stream::Stdout { "stdout" } else { "stderr" };
+            let told = serde_json::json!({ "time": time, "stream": stream, "log": line.text });
+            return writeln!(io::stdout(), "{told}");
         }
+        let mut text = if self.timestamps { format!("{time} ") } else { String::new() };
         text.push_str(&line.text);
         text.push('\n');
         match line.stream {

@@ -7,25 +7,34 @@
 //!  main ─▶ one verb per file ─▶ msb::{sandbox, image, server}
 //! ```
 
+mod attach;
 mod completion;
 mod cp;
 mod default;
 mod doctor;
 mod enter;
+mod env;
 mod exec;
+mod filter;
 mod format;
 mod hidden;
+mod image;
 mod images;
 mod import;
 mod inspect;
 mod kill;
 mod limits;
 mod load;
+mod login;
 mod logs;
+mod moment;
+mod options;
+mod port;
 mod progress;
 mod ps;
 mod pull;
 mod remove;
+mod restart;
 mod rmi;
 mod run;
 mod save;
@@ -33,8 +42,11 @@ mod server;
 mod start;
 mod stats;
 mod stop;
+mod top;
 mod version;
 mod volume;
+mod wait;
+mod words;
 
 use std::{io::IsTerminal, path::Path, process::ExitCode, str::FromStr};
 
@@ -67,6 +79,8 @@ enum Verb {
     Run(Box<run::Run>),
     Create(Box<run::Create>),
     Start(start::Start),
+    Restart(restart::Restart),
+    Attach(attach::Attach),
     Exec(exec::Exec),
     #[command(visible_alias = "list", alias = "ls")]
     Ps(ps::Ps),
@@ -74,19 +88,28 @@ enum Verb {
     Logs(logs::Logs),
     Stop(stop::Stop),
     Kill(kill::Kill),
+    Wait(wait::Wait),
+    Rename(restart::Rename),
     #[command(name = "rm", visible_alias = "remove")]
     Remove(remove::Remove),
     Cp(cp::Cp),
     Inspect(inspect::Inspect),
     #[command(visible_alias = "metrics")]
     Stats(stats::Stats),
+    Top(top::Top),
+    Port(port::Port),
+    #[command(subcommand)]
+    Image(image::Image),
     Images(images::Images),
     Pull(pull::Pull),
     Load(load::Load),
     Save(save::Save),
+    Tag(image::Tag),
     Rmi(rmi::Rmi),
     Prune(rmi::Prune),
     Import(import::Import),
+    Login(login::Login),
+    Logout(login::Logout),
     #[command(subcommand)]
     Volume(volume::Volume),
     #[command(subcommand)]
@@ -131,7 +154,7 @@ fn main() -> ExitCode {
     if let Some(code) = hidden::run(&words) {
         return code;
     }
-    let cli = match Cli::try_parse() {
+    let cli = match parse(&words) {
         Ok(cli) => cli,
         Err(error) => {
             // There is nowhere else to tell it.
@@ -146,6 +169,23 @@ fn main() -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// What follows `--` is a command, and not an image, where no image is before it.
+fn parse(words: &[String]) -> Result<Cli, clap::Error> {
+    let of = |words: &[String]| Cli::try_parse_from([&["msb".to_owned()], words].concat());
+    if let Some(at) = words.iter().position(|word| word == "--")
+        && let Ok(mut cli) = of(&words[..at])
+    {
+        let command = &words[at + 1..];
+        match &mut cli.verb {
+            Some(Verb::Run(run)) if run.is_bare() => run.set_command(command),
+            Some(Verb::Create(create)) if create.is_bare() => create.set_command(command),
+            _ => return of(words),
+        }
+        return Ok(cli);
+    }
+    of(words)
 }
 
 fn act(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -163,6 +203,8 @@ fn act(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Server(server::Server::Keygen(keygen)) => {
             return keygen.run(&Home::of_environment()?, cli.namespace);
         }
+        Verb::Login(login) => return login.run(),
+        Verb::Logout(logout) => return logout.run(),
         verb => verb,
     };
     let scope = Scope::of(cli.namespace)?;
@@ -170,26 +212,36 @@ fn act(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Run(run) => run.run(&scope),
         Verb::Create(create) => create.run(&scope),
         Verb::Start(start) => start.run(&scope),
+        Verb::Restart(restart) => restart.run(&scope),
+        Verb::Attach(attach) => attach.run(&scope),
         Verb::Exec(exec) => exec.run(&scope),
         Verb::Ps(ps) => ps.run(&scope),
         Verb::Logs(logs) => logs.run(&scope),
         Verb::Stop(stop) => stop.run(&scope),
         Verb::Kill(kill) => kill.run(&scope),
+        Verb::Wait(wait) => wait.run(&scope),
+        Verb::Rename(rename) => rename.run(&scope),
         Verb::Remove(remove) => remove.run(&scope),
         Verb::Cp(cp) => cp.run(&scope),
         Verb::Inspect(inspect) => inspect.run(&scope),
         Verb::Stats(stats) => stats.run(&scope),
+        Verb::Top(top) => top.run(&scope),
+        Verb::Port(port) => port.run(&scope),
+        Verb::Image(image) => image.run(&scope),
         Verb::Images(images) => images.run(&scope),
         Verb::Pull(pull) => pull.run(&scope),
         Verb::Load(load) => load.run(&scope),
         Verb::Save(save) => save.run(&scope),
+        Verb::Tag(tag) => tag.run(&scope),
         Verb::Rmi(rmi) => rmi.run(&scope),
         Verb::Prune(prune) => prune.run(&scope),
         Verb::Import(import) => import.run(&scope),
         Verb::Volume(volume) => volume.run(&scope),
         Verb::Server(server) => server.run(&scope),
         Verb::Enter(enter) => enter.run(&scope),
-        Verb::Doctor(_) | Verb::Completion(_) | Verb::Version(_) => Ok(ExitCode::SUCCESS),
+        Verb::Doctor(_) | Verb::Completion(_) | Verb::Version(_) | Verb::Login(_) | Verb::Logout(_) => {
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
@@ -218,8 +270,23 @@ mod tests {
     use super::*;
 
     /// One of these is a value of whatever takes any.
-    const VALUES: [&str; 9] =
-        ["name", "1", "1s", "/a:/b", "1:1", "none", "127.0.0.1", "never", "this is a rather long secret"];
+    const VALUES: [&str; 15] = [
+        "nofile=1",
+        "size=1g",
+        "name=x",
+        "/a",
+        "KILL",
+        "always",
+        "name",
+        "1",
+        "1s",
+        "/a:/b",
+        "1:1",
+        "none",
+        "127.0.0.1",
+        "never",
+        "this is a rather long secret",
+    ];
 
     /// A verb: its words, its options, and what it can't be without.
     struct Line {
@@ -291,5 +358,18 @@ mod tests {
         assert!(matches!(meant("msb server keygen --namespace *"), Some(Meant::All)));
         Cli::try_parse_from(["msb", "server", "keygen", "--namespace", "../x"]).unwrap_err();
         assert!(Scope::of(Some(Meant::All)).is_err());
+    }
+
+    #[test]
+    fn a_command_without_an_image_stands_behind_two_dashes() {
+        let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let of = |line: &str| match parse(&words(line)).unwrap().verb {
+            Some(Verb::Run(run)) => run.words(),
+            _ => panic!("{line}"),
+        };
+        assert_eq!(of("run --rm -e A=b -- ls -l"), (None, words("ls -l")));
+        assert_eq!(of("run busybox -- ls -l"), (Some("busybox".into()), words("ls -l")));
+        assert_eq!(of("run -i busybox sh -c x -- y"), (Some("busybox".into()), words("sh -c x -- y")));
+        assert_eq!(of("run --namespace a -- -v"), (None, words("-v")));
     }
 }

@@ -25,6 +25,8 @@ pub struct Bars {
 
 #[derive(Debug, Default)]
 struct State {
+    /// Of an archive.
+    read: Option<u64>,
     layers: BTreeMap<String, Layer>,
     order: Vec<String>,
     drawn: usize,
@@ -55,7 +57,12 @@ impl Progress for Bars {
             Event::Resolving { reference } => {
                 eprintln!("Looking for {}", msb_runtime::plain::line(reference))
             }
-            Event::Reading { .. } => {}
+            Event::Reading { done } => {
+                state.read = Some(done);
+                if state.last.is_none_or(|last| last.elapsed() > PAUSE) {
+                    state.draw();
+                }
+            }
             Event::Layer { digest, stage, done, total } => {
                 let name = digest.short();
                 let news = state.layers.get(&name).is_none_or(|layer| layer.stage != stage);
@@ -72,18 +79,21 @@ impl Progress for Bars {
 }
 
 impl State {
+    fn lines(&self) -> Vec<String> {
+        let archive = self.read.map(|done| format!("archive  {} read", format::size(done)));
+        let layers = self.order.iter().filter_map(|name| Some(line(name, self.layers.get(name)?)));
+        archive.into_iter().chain(layers).collect()
+    }
+
     /// Over what was drawn before (ECMA-48: cursor up, erase line).
     fn draw(&mut self) {
         let mut text = String::new();
         if self.drawn > 0 {
             text.push_str(&format!("\x1b[{}A", self.drawn));
         }
-        for name in &self.order {
-            if let Some(layer) = self.layers.get(name) {
-                text.push_str(&format!("\x1b[2K{}\n", line(name, layer)));
-            }
-        }
-        self.drawn = self.order.len();
+        let lines = self.lines();
+        lines.iter().for_each(|line| text.push_str(&format!("\x1b[2K{line}\n")));
+        self.drawn = lines.len();
         self.last = Some(Instant::now());
         // There is nowhere else to show it.
         let _ = io::stderr().write_all(text.as_bytes());
@@ -115,6 +125,15 @@ mod tests {
             line("abc", &layer),
             format!("abc  downloading [{}{}] 512 B of 1.0 KiB", "=".repeat(15), " ".repeat(15))
         );
+        let mut state = State { read: Some(3 << 20), ..State::default() };
+        assert_eq!(
+            state.lines(),
+            ["archive  3.0 MiB read"],
+            "an archive is read before its layers are known"
+        );
+        state.order.push("abc".into());
+        state.layers.insert("abc".into(), layer);
+        assert_eq!(state.lines().len(), 2);
         let empty = Layer { stage: Stage::Unpacking, done: 7, total: 0 };
         assert!(line("abc", &empty).contains("[ "));
     }

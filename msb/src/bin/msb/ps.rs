@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Scope,
+    filter::{self, Filter},
     format::{self, Format},
 };
 
@@ -20,6 +21,15 @@ pub struct Ps {
     /// Names alone.
     #[arg(short, long)]
     quiet: bool,
+    /// Those alone that have this; each of several.
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<Filter>,
+    /// The last so many that were made, the newest first, whatever they do.
+    #[arg(short = 'n', long, value_name = "NUMBER")]
+    last: Option<usize>,
+    /// The last one.
+    #[arg(short, long, conflicts_with = "last")]
+    latest: bool,
     /// Of all namespaces.
     #[arg(long)]
     all_namespaces: bool,
@@ -35,7 +45,13 @@ impl Ps {
         let namespace = Some(&scope.namespace).filter(|_| !self.all_namespaces);
         let mut all =
             if known || namespace.is_none() { scope.sandboxes.list(namespace)? } else { Vec::new() };
-        all.retain(|info| self.all || info.running());
+        let last = self.last.or(self.latest.then_some(1));
+        let any = self.all || last.is_some() || self.filter.iter().any(Filter::is_of_state);
+        all.retain(|info| (any || info.running()) && filter::all(&self.filter, info));
+        if let Some(last) = last {
+            all.sort_by_key(|info| std::cmp::Reverse(info.created));
+            all.truncate(last);
+        }
         if self.quiet {
             all.iter().for_each(|info| println!("{}", info.key.name));
         } else if self.format == Format::Json {
@@ -79,12 +95,20 @@ fn status(info: &Info) -> String {
     }
 }
 
+/// In one word.
+pub fn state(info: &Info) -> &'static str {
+    match info.state {
+        State::Created => "created",
+        State::Running => "running",
+        State::Stopped(_) => "stopped",
+    }
+}
+
 /// As `ps` and `inspect` tell it to programs.
 pub fn told(info: &Info) -> Value {
-    let (state, exit) = match info.state {
-        State::Created => ("created", None),
-        State::Running => ("running", None),
-        State::Stopped(exit) => ("stopped", exit.map(Exit::code)),
+    let exit = match info.state {
+        State::Created | State::Running => None,
+        State::Stopped(exit) => exit.map(Exit::code),
     };
     let time = |time: std::time::SystemTime| {
         time.duration_since(std::time::UNIX_EPOCH).map(|since| since.as_secs()).unwrap_or_default()
@@ -92,7 +116,7 @@ pub fn told(info: &Info) -> Value {
     json!({
         "name": info.key.name,
         "namespace": info.key.namespace,
-        "state": state,
+        "state": state(info),
         "exit_code": exit,
         "created": time(info.created),
         "started": info.started.map(time),

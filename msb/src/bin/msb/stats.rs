@@ -19,6 +19,9 @@ use crate::{
 /// Between two tables.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// From the first reading to the one that is shown: processor time is of what lies between.
+const SAMPLE: Duration = Duration::from_millis(500);
+
 /// Show what sandboxes use of this machine.
 #[derive(Debug, Args)]
 pub struct Stats {
@@ -36,6 +39,10 @@ impl Stats {
     /// Prints tables until it is interrupted, or one.
     pub fn run(self, scope: &Scope) -> anyhow::Result<ExitCode> {
         let once = self.no_stream || self.format == Format::Json || !io::stdout().is_terminal();
+        // Of the first one nothing is shown.
+        if !self.usages(scope)?.is_empty() {
+            thread::sleep(SAMPLE);
+        }
         loop {
             let all = self.usages(scope)?;
             if self.format == Format::Json {

@@ -72,10 +72,10 @@ pub(super) fn find(config: &Path, registry: &str) -> Result<Option<Credentials>,
         other => other.map_err(bad)?,
     };
     let config: DockerConfig = serde_json::from_slice(&text).map_err(|error| bad(error.into()))?;
-    let is_hub = matches!(registry, "docker.io" | "index.docker.io" | "registry-1.docker.io");
-    let server = if is_hub { DOCKER_HUB } else { registry };
-    let same =
-        |key: &str| key == server || host(key) == registry || (is_hub && host(key) == "index.docker.io");
+    let server = server(registry);
+    let same = |key: &str| {
+        key == server || host(key) == registry || (is_hub(registry) && host(key) == "index.docker.io")
+    };
     let named = config.cred_helpers.iter().find(|(key, _)| same(key)).map(|(_, helper)| helper);
     if let Some(helper) = named.or(config.creds_store.as_ref()) {
         return ask(helper, server);
@@ -96,8 +96,18 @@ pub(super) fn find(config: &Path, registry: &str) -> Result<Option<Credentials>,
     }
 }
 
+/// Whether that is one of Docker's names for its own registry.
+pub(super) fn is_hub(registry: &str) -> bool {
+    matches!(registry, "docker.io" | "index.docker.io" | "registry-1.docker.io")
+}
+
+/// What a registry is called in the file.
+pub(super) fn server(registry: &str) -> &str {
+    if is_hub(registry) { DOCKER_HUB } else { registry }
+}
+
 /// Of a key, which may be a URL.
-fn host(key: &str) -> &str {
+pub(super) fn host(key: &str) -> &str {
     let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
     key.split('/').next().unwrap_or(key)
 }

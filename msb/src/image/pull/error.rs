@@ -21,7 +21,7 @@ pub enum PullError {
     },
     /// Not for everybody.
     #[error(
-        "The registry {registry} gives {repository} to nobody who has not logged in, or has it not: try `docker login {registry}`"
+        "The registry {registry} gives {repository} to nobody who has not logged in, or has it not: try `msb login {registry}`"
     )]
     Unauthorized {
         /// Its name.
@@ -71,6 +71,30 @@ pub enum PullError {
         #[source]
         source: io::Error,
     },
+    /// A name and a password that it does not take.
+    #[error("The registry {registry} does not take this name and password")]
+    Login {
+        /// Its name.
+        registry: String,
+    },
+    /// Passwords are somebody else's to keep.
+    #[error("{} leaves passwords to a program of this system: use `docker login` and `docker logout`, which ask it", path.display())]
+    Kept {
+        /// Docker's configuration.
+        path: PathBuf,
+    },
+    /// A full disk.
+    #[error("{} can't be written", path.display())]
+    Written {
+        /// Docker's configuration.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// Nobody's home.
+    #[error("There is no place for passwords: set HOME or DOCKER_CONFIG")]
+    NoConfig,
     /// A program that keeps passwords.
     #[error("The program {program}, which Docker's configuration names for passwords, failed: {message}")]
     Helper {

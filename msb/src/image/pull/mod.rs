@@ -6,6 +6,7 @@
 mod credentials;
 mod error;
 mod fetch;
+mod login;
 mod proxy;
 mod registry;
 
@@ -31,6 +32,9 @@ use registry::Registry;
 /// Layers that come at the same time.
 const AT_ONCE: usize = 4;
 
+/// Environment variable with registries that have plain HTTP: `HOST[:PORT]`, with commas between.
+const INSECURE: &str = "MICROSANDBOX_INSECURE_REGISTRIES";
+
 /// How registries are spoken to.
 #[derive(Debug, Clone, Default)]
 pub struct Registries {
@@ -45,11 +49,11 @@ pub struct Registries {
 }
 
 impl Registries {
-    /// Docker's configuration of this user, and the environment's proxies.
+    /// Docker's configuration of this user, and the environment's proxies and settings.
     #[must_use]
     pub fn of_environment() -> Self {
         Self {
-            insecure: Vec::new(),
+            insecure: listed(&std::env::var(INSECURE).unwrap_or_default()),
             credentials: None,
             docker_config: credentials::usual(),
             proxies: Proxies::of_environment(),
@@ -63,6 +67,10 @@ impl Registries {
             (None, None) => Ok(None),
         }
     }
+}
+
+fn listed(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|one| !one.is_empty()).map(str::to_owned).collect()
 }
 
 /// Brings an image into the store. An executor runs here and ends here, on a thread of its own: callers may have another.
@@ -140,4 +148,15 @@ async fn bring_layer(
     fetch(store, registry, Wanted { digest, size: layer.size, tell: &downloading }).await?;
     tell(Stage::Downloaded, layer.size);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registries_of_a_setting() {
+        assert_eq!(listed(" a.example:5000, 10.0.0.1,,"), ["a.example:5000", "10.0.0.1"]);
+        assert!(listed("").is_empty());
+    }
 }

@@ -90,19 +90,49 @@ impl Registry {
         Ok(Self { client, http, auth, reference: reference.clone(), name, scheme })
     }
 
+    /// Whether it takes who asks: OCI distribution-spec, "Determining Support".
+    pub(super) async fn greet(&self) -> Result<(), PullError> {
+        let refused = || PullError::Login { registry: self.name.clone() };
+        let token = match self.client.auth(&self.reference, &self.auth, RegistryOperation::Pull).await {
+            Err(error) => match self.library(error) {
+                PullError::Unauthorized { .. } | PullError::Refused { status: 401 | 403, .. } => {
+                    return Err(refused());
+                }
+                other => return Err(other),
+            },
+            Ok(token) => token,
+        };
+        let request = self.http.get(format!("{}://{}/v2/", self.scheme, self.reference.resolve_registry()));
+        let answer = self.shown_to(request, token.as_deref()).send().await;
+        let answer = answer.map_err(|error| PullError::request(&self.name, error))?;
+        match answer.status() {
+            status if status.is_success() => Ok(()),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(refused()),
+            other => Err(self.protocol(format!("asked who somebody is, it says {}", other.as_u16()))),
+        }
+    }
+
+    /// With what shows who asks.
+    fn shown_to(&self, request: reqwest::RequestBuilder, token: Option<&str>) -> reqwest::RequestBuilder {
+        match (token, &self.auth) {
+            (Some(token), _) => request.bearer_auth(token),
+            (None, RegistryAuth::Basic(user, password)) => request.basic_auth(user, Some(password)),
+            (None, _) => request,
+        }
+    }
+
     /// The manifest, or index of manifests, that `which` (a tag or a digest) is, and its digest.
     pub(super) async fn manifest(&self, which: &str) -> Result<(Vec<u8>, Digest), PullError> {
         let token = self.client.auth(&self.reference, &self.auth, RegistryOperation::Pull).await;
         let token = token.map_err(|error| self.library(error))?;
         let host = self.reference.resolve_registry();
         let url = format!("{}://{host}/v2/{}/manifests/{which}", self.scheme, self.reference.repository());
-        let mut request = self.http.get(url).header(ACCEPT, ACCEPTED.join(", "));
-        match (&token, &self.auth) {
-            (Some(token), _) => request = request.bearer_auth(token),
-            (None, RegistryAuth::Basic(user, password)) => request = request.basic_auth(user, Some(password)),
-            (None, _) => {}
-        }
-        let answer = request.send().await.map_err(|error| PullError::request(&self.name, error))?;
+        let request = self.http.get(url).header(ACCEPT, ACCEPTED.join(", "));
+        let answer = self
+            .shown_to(request, token.as_deref())
+            .send()
+            .await
+            .map_err(|error| PullError::request(&self.name, error))?;
         let status = answer.status();
         let mut parts = answer.bytes_stream();
         let mut body = Vec::new();

@@ -6,6 +6,8 @@ use std::{
     io::{self, BufRead, BufReader, Write},
     os::unix::{fs::OpenOptionsExt, process::CommandExt},
     process::{Command, Stdio},
+    thread,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -13,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::Front;
 use crate::{
     home::Home,
-    sandbox::{Failure, Key, Sandboxes},
+    sandbox::{Ended, Failure, Key, Place, Sandboxes, Stored},
 };
 
 /// The hidden verb.
@@ -66,7 +68,7 @@ pub fn start(sandboxes: &Sandboxes, key: &Key) -> Result<(), Failure> {
     let read = child.stdout.take().map(|stdout| BufReader::new(stdout).read_line(&mut line));
     let told = read.and_then(Result::ok).and_then(|_| serde_json::from_str(&line).ok());
     // It lives on where it runs; whoever is the parent of this process by then waits for it.
-    let _ = std::thread::Builder::new().name("keeper".into()).spawn(move || child.wait());
+    let _ = thread::Builder::new().name("keeper".into()).spawn(move || child.wait());
     match told {
         Some(Told::Runs) => Ok(()),
         Some(Told::Kept) => Err(Failure::Runs(key.clone())),
@@ -77,7 +79,15 @@ pub fn start(sandboxes: &Sandboxes, key: &Key) -> Result<(), Failure> {
     }
 }
 
-/// What the hidden verb does: keeps the sandbox that `words` name, the namespace and the name.
+/// Before one that ended is started again; twice as long each time that it ended soon.
+const FIRST: Duration = Duration::from_millis(100);
+/// The most of that.
+const LAST: Duration = Duration::from_secs(60);
+/// One that ran for so long did not end soon.
+const LONG: Duration = Duration::from_secs(10);
+
+/// What the hidden verb does: keeps the sandbox that `words` name, the namespace and the name; and where it is started again by
+/// this program itself, how often that was.
 ///
 /// # Errors
 /// That it could not be kept; told to the parent already where that was before it ran.
@@ -85,7 +95,12 @@ pub fn run(words: &[impl AsRef<OsStr>]) -> Result<(), Failure> {
     let word = |at: usize| words.get(at).and_then(|word| word.as_ref().to_str()).unwrap_or_default();
     let name = |at| word(at).parse().map_err(|error: crate::name::BadName| Failure::Bad(error.to_string()));
     let key = Key { namespace: name(0)?, name: name(1)? };
-    nix::unistd::setsid().map_err(Failure::other)?;
+    let times: Option<u32> = word(2).parse().ok();
+    match nix::unistd::setsid() {
+        // It leads one already: this program has become itself again.
+        Err(nix::errno::Errno::EPERM) if times.is_some() => {}
+        done => drop(done.map_err(Failure::other)?),
+    }
     let home = Home::of_environment().map_err(Failure::other)?;
     let sandboxes = Sandboxes::new(home);
     let place = sandboxes.place(&key);
@@ -95,8 +110,9 @@ pub fn run(words: &[impl AsRef<OsStr>]) -> Result<(), Failure> {
         tell(&Told::Runs);
     });
     match kept {
-        Ok(_) => Ok(()),
-        Err(error) if runs => Err(error),
+        Ok((stored, ended)) => again(&place, &stored, ended, times.unwrap_or(0)),
+        // Nobody listens to one that is started again.
+        Err(error) if runs || times.is_some() => Err(error),
         Err(error) => {
             tell(&match error {
                 Failure::Runs(_) => Told::Kept,
@@ -109,6 +125,30 @@ pub fn run(words: &[impl AsRef<OsStr>]) -> Result<(), Failure> {
     }
 }
 
+/// Starts the sandbox again, if that is what is wanted of one that ended so: as a fresh process, whose ports, threads and
+/// descriptors are its own.
+fn again(place: &Place, stored: &Stored, ended: Ended, times: u32) -> Result<(), Failure> {
+    let code = ended.code.unwrap_or(u8::MAX);
+    let lived = stored.started.and_then(|at| ended.at.duration_since(at).ok());
+    let times = if lived.is_some_and(|lived| lived > LONG) { 0 } else { times };
+    if !stored.request.restart.again(code, times) || place.is_stopped() {
+        return Ok(());
+    }
+    thread::sleep(pause(times));
+    let now = place.load().map_err(Failure::other)?;
+    // Somebody has stopped, removed, replaced or started it meanwhile.
+    if place.is_stopped() || now.is_none_or(|now| now.id != stored.id) {
+        return Ok(());
+    }
+    let key = &stored.key;
+    let words = [VERB, key.namespace.as_str(), key.name.as_str(), &(times + 1).to_string()];
+    Err(Failure::other(Command::new("/proc/self/exe").arg0("msb").args(words).exec()))
+}
+
+fn pause(times: u32) -> Duration {
+    FIRST.saturating_mul(1 << times.min(16)).min(LAST)
+}
+
 /// Once; then nobody listens any more.
 fn tell(told: &Told) {
     let text = serde_json::to_string(told).unwrap_or_default();
@@ -116,5 +156,16 @@ fn tell(told: &Told) {
     // The parent waits for no second line, and must not keep a pipe open for it.
     if let Ok(null) = OpenOptions::new().write(true).open("/dev/null") {
         let _ = nix::unistd::dup2_stdout(null);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_ends_soon_waits_longer_each_time() {
+        assert_eq!((pause(0), pause(1), pause(5)), (FIRST, FIRST * 2, FIRST * 32));
+        assert_eq!((pause(10), pause(u32::MAX)), (LAST, LAST));
     }
 }

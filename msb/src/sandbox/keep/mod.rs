@@ -9,6 +9,7 @@
 //!  lock ▸ mount ▸ files ▸ network ▸ streams ▸ create ▸ start ▸ [ready] ▸ wait ▸ delete ▸ network ▸ unmount ▸ stored
 //! ```
 
+mod clients;
 mod datagrams;
 mod deadline;
 pub mod detached;
@@ -103,7 +104,8 @@ impl Sandboxes {
         let user = user::find(&beneath, name).map_err(|error| Failure::Bad(error.to_string()))?;
         let namespace = network::path(&stored.id);
         begun.network = network::attach(stored.request.network, &namespace).map_err(Failure::other)?;
-        files::write(&beneath, &stored.key, begun.network.as_ref()).map_err(Failure::other)?;
+        files::write(&beneath, bundle::hostname(&stored.request, &stored.key), begun.network.as_ref())
+            .map_err(Failure::other)?;
         // Whoever has it open keeps the root mounted.
         drop(beneath);
         let zone = env::var("TZ").ok().filter(|zone| !zone.is_empty());
@@ -129,7 +131,7 @@ impl Sandboxes {
         let Created { entry, process, .. } = created;
         let directory = entry.directory().to_owned();
         drop(entry);
-        let front = joined.serve(process.pid()).map_err(Failure::other)?;
+        let front = joined.serve(process.pid(), &directory).map_err(Failure::other)?;
         // From now on it is used or not.
         drop(InUse::begin(place).map_err(Failure::other)?);
         ports.serve(&directory, place).map_err(Failure::other)?;
@@ -141,7 +143,7 @@ impl Sandboxes {
         }
         ready(&stored);
         let code = process.wait().map_err(Failure::other)?;
-        front.finish();
+        let clients = front.finish();
 
         let _lock = place.lock().map_err(Failure::other)?;
         let ended = Ended { code: Some(code), at: SystemTime::now() };
@@ -150,6 +152,7 @@ impl Sandboxes {
         stored.ended = Some(ended);
         place.save(&stored).map_err(Failure::other)?;
         drop(kept);
+        clients.end(code);
         if stored.request.remove {
             fs::remove_dir_all(&place.0).map_err(Failure::other)?;
         }
@@ -199,6 +202,14 @@ fn create_and_start(
     let created = create::create(creation, context)?;
     start::start(&created.entry, created.record.clone(), context)?;
     Ok(created)
+}
+
+/// At which of the host's addresses ports are that are published without one.
+///
+/// # Errors
+/// That the environment names none that is one.
+pub fn usual_address() -> io::Result<std::net::IpAddr> {
+    ports::usual().map_err(io::Error::other)
 }
 
 /// A thread of which nobody needs the end.

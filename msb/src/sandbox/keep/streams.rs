@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{self, Read, Write},
     os::fd::{AsFd, OwnedFd},
+    path::Path,
     sync::Arc,
     thread::{Builder, JoinHandle},
 };
@@ -12,6 +13,7 @@ use msb_runtime::process::terminal::{self, Pair, Raw};
 use nix::unistd::pipe;
 
 use super::{
+    clients::{Clients, Target},
     log::{Lines, Log},
     signals, spawn,
 };
@@ -48,8 +50,8 @@ pub(super) struct Joined {
     /// A terminal, or stdout and stderr.
     outputs: Vec<(OwnedFd, Stream)>,
     terminal: Option<OwnedFd>,
-    /// Nobody writes to it, and nobody sees its end.
-    _input: Option<OwnedFd>,
+    /// Of one in the background: whoever attaches writes to it, and nobody sees its end.
+    input: Option<OwnedFd>,
 }
 
 /// Copies that run.
@@ -57,6 +59,7 @@ pub(super) struct Joined {
 pub(super) struct Served {
     copies: Vec<JoinHandle<()>>,
     raw: Option<Raw>,
+    clients: Clients,
 }
 
 impl Streams {
@@ -71,7 +74,7 @@ impl Streams {
             }
             let descriptors = [slave.try_clone()?.into(), slave.try_clone()?.into(), slave.into()];
             let outputs = vec![(master.try_clone()?, Stream::Stdout)];
-            let joined = Joined { front, log, outputs, terminal: Some(master), _input: None };
+            let joined = Joined { front, log, outputs, terminal: Some(master), input: None };
             return Ok(Self { stdio: Stdio { descriptors, has_input: true }, joined });
         }
         let (out, out_end) = pipe()?;
@@ -85,7 +88,7 @@ impl Streams {
             }
         };
         let outputs = vec![(out, Stream::Stdout), (err, Stream::Stderr)];
-        let joined = Joined { front, log, outputs, terminal: None, _input: input };
+        let joined = Joined { front, log, outputs, terminal: None, input };
         Ok(Self { stdio: Stdio { descriptors: [stdin, out_end.into(), err_end.into()], has_input }, joined })
     }
 
@@ -96,8 +99,9 @@ impl Streams {
 }
 
 impl Joined {
-    /// Copies from now on; for a foreground, signals go to the process `vmm`, too.
-    pub(super) fn serve(self, vmm: u32) -> io::Result<Served> {
+    /// Copies from now on, to those as well who attach by way of `directory`; for a foreground, signals go to the process `vmm`,
+    /// too.
+    pub(super) fn serve(self, vmm: u32, directory: &Path) -> io::Result<Served> {
         let own = self.front == Front::Own;
         let mut raw = None;
         if own {
@@ -108,29 +112,36 @@ impl Joined {
                 spawn("input", move || pass(io::stdin().lock(), |bytes| input.write_all(bytes)))?;
             }
         }
+        let clients = Clients::default();
+        let written = match (&self.terminal, self.input) {
+            (Some(master), _) => Some(master.try_clone()?),
+            (None, input) => input,
+        };
+        clients.serve(directory, Target { input: written.map(File::from), terminal: self.terminal })?;
         let mut copies = Vec::new();
         for (from, stream) in self.outputs {
-            let log = Arc::clone(&self.log);
-            let copy = move || copy(from, stream, own, &log);
+            let (log, clients) = (Arc::clone(&self.log), clients.clone());
+            let copy = move || copy(from, stream, own, &log, &clients);
             copies.push(Builder::new().name("output".into()).stack_size(256 << 10).spawn(copy)?);
         }
-        Ok(Served { copies, raw })
+        Ok(Served { copies, raw, clients })
     }
 }
 
 impl Served {
-    /// Waits until all that was written is where it belongs.
-    pub(super) fn finish(self) {
+    /// Waits until all that was written is where it belongs. Returns those who want to know the end.
+    pub(super) fn finish(self) -> Clients {
         for copy in self.copies {
             // It does not panic.
             let _ = copy.join();
         }
         drop(self.raw);
+        self.clients
     }
 }
 
 /// A reader that is gone must not keep the others from the log.
-fn copy(from: OwnedFd, stream: Stream, own: bool, log: &Log) {
+fn copy(from: OwnedFd, stream: Stream, own: bool, log: &Log, clients: &Clients) {
     let mut lines = Lines::new(log, stream);
     let mut out = own.then(|| match stream {
         Stream::Stdout => io::stdout().as_fd().try_clone_to_owned().map(File::from),
@@ -143,6 +154,7 @@ fn copy(from: OwnedFd, stream: Stream, own: bool, log: &Log) {
             out = None;
         }
         lines.take(bytes);
+        clients.output(stream, bytes);
         Ok(())
     });
 }
