@@ -271,12 +271,6 @@ mod tests {
 
     /// One of these is a value of whatever takes any.
     const VALUES: [&str; 15] = [
-        "nofile=1",
-        "size=1g",
-        "name=x",
-        "/a",
-        "KILL",
-        "always",
         "name",
         "1",
         "1s",
@@ -286,6 +280,12 @@ mod tests {
         "127.0.0.1",
         "never",
         "this is a rather long secret",
+        "/a",
+        "nofile=1",
+        "size=1g",
+        "name=x",
+        "KILL",
+        "always",
     ];
 
     /// A verb: its words, its options, and what it can't be without.
