@@ -40,12 +40,12 @@ pub fn succeeds(name: &str, arguments: &[&str]) {
 pub struct Mount(PathBuf);
 
 impl Mount {
-    /// Mounts; none, with the reason told, where that is not possible for reasons that are not the image's.
+    /// Mounts (`none` binds); nothing, with the reason told, where that is not possible for reasons that are not the image's.
     pub fn new(filesystem: &str, source: &Path, options: &str, at: &Path) -> Option<Self> {
         let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
         let reason = if !root() {
             "only root mounts"
-        } else if !known.split_whitespace().any(|name| name == filesystem) {
+        } else if filesystem != "none" && !known.split_whitespace().any(|name| name == filesystem) {
             "this kernel does not have the file system"
         } else if options.contains("loop") && !tool("losetup", &["-f"])?.status.success() {
             "there is no free loop device"
