@@ -10,6 +10,7 @@ use super::{
     clock::Run,
     memory::Memory,
     report::{Measured, Report, median},
+    walls,
 };
 use crate::host::VirtualHost;
 
@@ -62,7 +63,7 @@ pub fn prepare(host: &VirtualHost) -> Result<()> {
 /// The first command that can't be run or does not end as it should.
 pub fn measure(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str)) -> Result<()> {
     for (name, command) in [
-        ("msb-runtime run", "msb-runtime --root /run/bench run --bundle /bench/bundle bench"),
+        (walls::WITH, "msb-runtime --root /run/bench run --bundle /bench/bundle bench"),
         ("runc run", "runc --root /run/bench-runc run --bundle /bench/bundle bench"),
         ("crun run", "crun --root /run/bench-crun run --bundle /bench/bundle bench"),
         ("echo, no container", "/bin/echo container-speaks"),
@@ -70,7 +71,7 @@ pub fn measure(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str))
         progress(name);
         report.add(name, runs(host, report.runs(RUNS), MARKER, command)?);
     }
-    let name = "msb-runtime run, without walls";
+    let name = walls::WITHOUT;
     progress(name);
     let command = "msb-runtime --root /run/bench run --bundle /bench/bundle bench";
     let case = Case { environment: NO_WALLS, ..Case::once_warm(report.runs(RUNS), MARKER, command) };
@@ -78,7 +79,13 @@ pub fn measure(host: &VirtualHost, report: &mut Report, progress: &dyn Fn(&str))
     progress("moments of msb-runtime run");
     moments(host, report)?;
     progress("memory of an idle machine");
-    report.memory = Some(idle(host)?);
+    report.memory = Some(idle(host, "")?);
+    report.memory_without_walls = Some(idle(host, NO_WALLS)?);
+    progress("a fork");
+    let log = "strace -f -T -qq -o /bench/forks -e trace=fork,vfork,clone,clone3 \
+               msb-runtime --root /run/bench run --bundle /bench/bundle bench > /dev/null; cat /bench/forks";
+    let log = host.sh(log).timeout(Some(PATIENCE)).run()?.out();
+    report.moment(walls::FORK, walls::longest_fork(&log).with_context(|| format!("No fork in:\n{log}"))?);
     progress("QEMU microvm to the agent's hello");
     let times: Vec<u64> = ask(host, &format!("host-measure hello {} {}", report.runs(RUNS), qemu()))?;
     report.moment("QEMU microvm: agent's hello", median(times.into_iter().skip(1)));
@@ -164,9 +171,9 @@ fn moments(host: &VirtualHost, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-fn idle(host: &VirtualHost) -> Result<Memory> {
+fn idle(host: &VirtualHost, environment: &str) -> Result<Memory> {
     let script = format!(
-        "set -e; msb-runtime --root /run/bench run --detach --pid-file /bench/pid --bundle /bench/idle idle \
+        "set -e; export E=1 {environment}; msb-runtime --root /run/bench run --detach --pid-file /bench/pid --bundle /bench/idle idle \
          </dev/null >/dev/null 2>&1; sleep 5; host-measure memory $(cat /bench/pid) {GUEST_MIB}; \
          msb-runtime --root /run/bench delete --force idle"
     );

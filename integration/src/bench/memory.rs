@@ -15,6 +15,9 @@ pub struct Memory {
     pub guest_kib: u64,
     /// Threads.
     pub threads: u64,
+    /// What a second process costs at most, where there is one: the part of the smaller one's overhead that it alone has.
+    #[serde(default)]
+    pub second_kib: u64,
 }
 
 /// Looks at process `pid`, whose guest has `guest_mib` of RAM, and at those of its children that are the same program: our
@@ -25,10 +28,13 @@ pub struct Memory {
 pub fn of(pid: u32, guest_mib: u64) -> io::Result<Memory> {
     let program = fs::read_link(format!("/proc/{pid}/exe"))?;
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
-    let mut memory = of_one(pid, guest_mib)?;
+    let (mut memory, mut alone) = of_one(pid, guest_mib)?;
     for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
         if fs::read_link(format!("/proc/{child}/exe")).is_ok_and(|exe| exe == program) {
-            let Memory { overhead_kib, anonymous_kib, guest_kib, threads } = of_one(child, guest_mib)?;
+            let (one, one_alone) = of_one(child, guest_mib)?;
+            let Memory { overhead_kib, anonymous_kib, guest_kib, threads, second_kib: _ } = one;
+            alone = alone.min(one_alone);
+            memory.second_kib = alone;
             memory.overhead_kib += overhead_kib;
             memory.anonymous_kib += anonymous_kib;
             memory.guest_kib += guest_kib;
@@ -38,10 +44,12 @@ pub fn of(pid: u32, guest_mib: u64) -> io::Result<Memory> {
     Ok(memory)
 }
 
-fn of_one(pid: u32, guest_mib: u64) -> io::Result<Memory> {
+/// A process, and how much of its overhead it shares with nobody.
+fn of_one(pid: u32, guest_mib: u64) -> io::Result<(Memory, u64)> {
     let smaps = fs::read_to_string(format!("/proc/{pid}/smaps"))?;
     let threads = fs::read_dir(format!("/proc/{pid}/task"))?.count();
-    Ok(Memory { threads: u64::try_from(threads).unwrap_or(u64::MAX), ..parse(&smaps, guest_mib << 10) })
+    let (memory, alone) = parse(&smaps, guest_mib << 10);
+    Ok((Memory { threads: u64::try_from(threads).unwrap_or(u64::MAX), ..memory }, alone))
 }
 
 /// One mapping of `smaps`, in KiB.
@@ -52,16 +60,17 @@ struct Mapping {
     rss: u64,
     pss: u64,
     anonymous: u64,
+    private: u64,
 }
 
 /// A mapping as large as half of the guest's RAM is guest RAM: nothing else of a VMM is. The kernel may have split it:
 /// what touches it belongs to it, as far as there is RAM left.
-fn parse(smaps: &str, guest_kib: u64) -> Memory {
+fn parse(smaps: &str, guest_kib: u64) -> (Memory, u64) {
     let mappings = mappings(smaps);
     let large = mappings.iter().filter(|mapping| mapping.size >= guest_kib / 2);
     let mut guest: Vec<(u64, u64)> = large.clone().map(|mapping| mapping.range).collect();
     let mut left = guest_kib.saturating_sub(large.map(|mapping| mapping.size).sum());
-    let mut memory = Memory::default();
+    let (mut memory, mut alone) = (Memory::default(), 0);
     for mapping in &mappings {
         let touches = guest.iter().any(|(start, end)| mapping.range.1 == *start || mapping.range.0 == *end);
         if touches && mapping.size <= left {
@@ -73,9 +82,10 @@ fn parse(smaps: &str, guest_kib: u64) -> Memory {
         } else {
             memory.overhead_kib += mapping.pss;
             memory.anonymous_kib += mapping.anonymous;
+            alone += mapping.private;
         }
     }
-    memory
+    (memory, alone)
 }
 
 fn mappings(smaps: &str) -> Vec<Mapping> {
@@ -98,6 +108,7 @@ fn mappings(smaps: &str) -> Vec<Mapping> {
             "Rss" => mapping.rss = kib,
             "Pss" => mapping.pss = kib,
             "Anonymous" => mapping.anonymous = kib,
+            "Private_Clean" | "Private_Dirty" => mapping.private += kib,
             _ => {}
         }
     }
@@ -114,9 +125,10 @@ mod tests {
 7effffe00000-7f0000000000 rw-p 00000000 00:00 0 \nSize: 2048 kB\nRss: 1000 kB\nPss: 1000 kB\nAnonymous: 1000 kB
 7f0000000000-7f0007e00000 rw-p 00000000 00:00 0 \nSize: 129024 kB\nRss: 20480 kB\nPss: 20480 kB\nAnonymous: 20480 kB
 560000000000-560000100000 r-xp 00000000 fe:00 7 /msb\nSize: 1024 kB\nRss: 800 kB\nPss: 400 kB\nAnonymous: 0 kB
-560000200000-560000210000 rw-p 00000000 00:00 0 [heap]\nSize: 64 kB\nRss: 48 kB\nPss: 48 kB\nAnonymous: 48 kB\n";
-        let expected = Memory { overhead_kib: 448, anonymous_kib: 48, guest_kib: 21480, threads: 0 };
-        assert_eq!(parse(smaps, 128 << 10), expected);
+560000200000-560000210000 rw-p 00000000 00:00 0 [heap]\nSize: 64 kB\nRss: 48 kB\nPss: 48 kB\nPrivate_Clean: 8 kB\nPrivate_Dirty: 40 kB\nAnonymous: 48 kB\n";
+        let expected =
+            Memory { overhead_kib: 448, anonymous_kib: 48, guest_kib: 21480, threads: 0, second_kib: 0 };
+        assert_eq!(parse(smaps, 128 << 10), (expected, 48));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! What starts and ends is measured inside the virtual host with its clock counting instructions, so that the numbers hold
 //! on whatever machine they are taken: ratios are what counts. `host-measure` is the stop watch there; `cases` says what
 //! is measured of a start, `callers` of Docker's commands and of streams, `roots` of roots, `shim` of containerd's shims,
-//! `product` of the product's server. Work that keeps devices busy is measured by the wall's clock, in `turns`: `volumes`,
+//! `product` of the product's server, and `walls` judges what a VMM's confinement costs. Work that keeps devices busy is measured by the wall's clock, in `turns`: `volumes`,
 //! and the guest's `disks` and `network`; so are many sandboxes at once, in `product` as well. `report` prints it all
 //! and writes it as JSON.
 
@@ -20,3 +20,4 @@ pub mod roots;
 pub mod shim;
 pub mod turns;
 pub mod volumes;
+pub mod walls;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
-use super::{disks::VMMS, memory::Memory, network::RUNNERS, volumes::PLACES};
+use super::{disks::VMMS, memory::Memory, network::RUNNERS, volumes::PLACES, walls::Cost};
 
 /// Medians of one command, in nanoseconds of the virtual host, which are instructions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -84,6 +84,8 @@ pub struct Report {
     pub volumes: Vec<(String, Vec<u64>)>,
     /// Of an idle sandbox.
     pub memory: Option<Memory>,
+    /// The same without walls.
+    pub memory_without_walls: Option<Memory>,
     /// What was asked for again and again, some at a time.
     pub rates: Vec<(String, Rate)>,
     /// Sandboxes or containers that were started at once.
@@ -132,7 +134,7 @@ pub fn median(values: impl Iterator<Item = u64>) -> u64 {
 }
 
 /// Milliseconds with two digits, without floating point.
-struct Ms(u64);
+pub(super) struct Ms(pub(super) u64);
 
 impl fmt::Display for Ms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -234,12 +236,21 @@ impl fmt::Display for Report {
                 self.standstills
             )?;
         }
-        if let Some(memory) = &self.memory {
+        for (what, memory) in [("", self.memory), (", without walls", self.memory_without_walls)] {
+            let Some(memory) = memory else { continue };
             writeln!(
                 f,
-                "\nIdle sandbox: {} KiB PSS without guest RAM ({} KiB anonymous), {} KiB of guest RAM, {} threads",
-                memory.overhead_kib, memory.anonymous_kib, memory.guest_kib, memory.threads
+                "\nIdle sandbox{what}: {} KiB PSS without guest RAM ({} KiB anonymous), {} KiB of guest RAM, {} threads; its \
+                 second process has {} KiB alone",
+                memory.overhead_kib,
+                memory.anonymous_kib,
+                memory.guest_kib,
+                memory.threads,
+                memory.second_kib
             )?;
+        }
+        if let Ok(cost) = Cost::of(self) {
+            writeln!(f, "{cost}")?;
         }
         for (name, kib) in &self.shims_kib {
             writeln!(f, "Idle sandbox, {name}: {kib} KiB PSS of its shim, and of its VMM without guest RAM")?;

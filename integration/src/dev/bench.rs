@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use super::Project;
 use super::products::Build;
 use super::progress::Step;
-use crate::bench::{callers, cases, disks, network, product, report::Report, roots, shim, volumes};
+use crate::bench::{callers, cases, disks, network, product, report::Report, roots, shim, volumes, walls};
 use crate::host::{Fixture, HostError, Item, VirtualHost};
 
 /// What `bench` is told.
@@ -150,6 +150,10 @@ fn by_instructions(project: &Project, build: &Build, bench: &Bench, report: &mut
         cases::prepare(&host)?;
         if bench.has(Part::Start) {
             cases::measure(&host, report, &progress)?;
+            // Briefly, it is not instructions that are counted.
+            if !bench.brief {
+                walls::Cost::of(report)?.judge()?;
+            }
         }
         if bench.has(Part::Callers) {
             callers::measure(&host, report, &progress)?;
