@@ -160,7 +160,8 @@ impl MachineHandle {
     /// has to bind its driver (`virtio-mmio`): until then it sees nothing.
     pub fn plug(&self, slot: usize, nic: Nic) -> Result<&str, SlotError> {
         let place = self.slots.get(slot).ok_or(SlotError::Unknown { slot })?;
-        let net = Net::new(nic).limited(self.throttles.networks).map_err(SlotError::Timer)?;
+        let net = Net::new(nic).and_then(|net| net.limited(self.throttles.networks));
+        let net = net.map_err(SlotError::Descriptor)?;
         place.transport.plug(Box::new(net))?;
         Ok(&place.device)
     }
@@ -182,7 +183,7 @@ impl MachineHandle {
         let place = self.disks.iter().find(|place| place.transport.is_empty()).ok_or(full)?;
         let OpenDisk { disk, read_only } = disk;
         let block = Block::on_lent(disk, read_only, &place.device, &self.rings);
-        let block = block.limited(self.throttles.disks).map_err(SlotError::Timer)?;
+        let block = block.limited(self.throttles.disks).map_err(SlotError::Descriptor)?;
         place.transport.plug(Box::new(block))?;
         Ok(&place.device)
     }

@@ -20,7 +20,7 @@ use virtio_bindings::virtio_config::{
 use virtio_bindings::virtio_mmio as register;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 use virtio_queue::{Queue, QueueT};
-use vm_memory::GuestMemoryMmap;
+use vm_memory::{GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::{Active, DeviceError, DeviceQueue, Interrupt, Token, VirtioDevice};
@@ -70,8 +70,8 @@ struct State {
     accepted_select: u32,
     queue_select: u32,
     queues: Vec<Queue>,
-    /// The driver wrote a queue size that is not possible.
-    bad_size: bool,
+    /// The driver wrote a queue size or address that is not possible.
+    bad_queue: Option<&'static str>,
     /// The device was reset since the driver has started it; whether it can be started again.
     able: Option<bool>,
     /// The machine has ended.
@@ -124,7 +124,7 @@ impl Transport {
             accepted_select: 0,
             queue_select: 0,
             queues,
-            bad_size: false,
+            bad_queue: None,
             able: None,
         };
         let window = interrupt.window();
@@ -227,8 +227,8 @@ impl Transport {
     /// Section 3.1.1, step 8: the driver is ready.
     fn activate(&self, state: &mut State) {
         let broken = |reason| DeviceError::Chain { reason };
-        if state.bad_size {
-            return self.give_up(state, &broken("a queue size that is not a power of two, or too large"));
+        if let Some(reason) = state.bad_queue {
+            return self.give_up(state, &broken(reason));
         }
         if state.queues.iter().any(|queue| queue.ready() && !queue.is_valid(&self.memory)) {
             return self.give_up(state, &broken("a queue outside of memory"));
@@ -245,12 +245,14 @@ impl Transport {
             Err(source) => return self.give_up(state, &DeviceError::Queue { queue: 0, source }),
         };
         let host = |what| move |source| DeviceError::Host { what, source };
+        let features = state.accepted;
         let polled = state.device.as_ref().is_some_and(|device| device.polls_kicks());
         let built = (0_u16..).zip(queues).map(|(index, (queue, kick))| {
             if polled {
                 self.watcher.watch_queue(borrow(kick), index).map_err(host("watch a queue"))?;
             }
-            Ok(DeviceQueue::new(queue, kick.try_clone().map_err(host("duplicate a descriptor"))?))
+            let kick = kick.try_clone().map_err(host("duplicate a descriptor"))?;
+            Ok(DeviceQueue::new(queue, kick, features))
         });
         let queues = match built.collect::<Result<Vec<_>, DeviceError>>() {
             Ok(queues) => queues,
@@ -260,7 +262,7 @@ impl Transport {
             memory: self.memory.clone(),
             queues,
             interrupt: self.interrupt.clone(),
-            features: state.accepted,
+            features,
             watcher: self.watcher.clone(),
         };
         let result = state.device.as_mut().map_or(Ok(()), |device| device.activate(active));
@@ -289,7 +291,7 @@ impl Transport {
             queue.reset();
         }
         self.interrupt.acknowledge(u32::MAX);
-        (state.status, state.accepted, state.bad_size, state.able) = (0, 0, false, None);
+        (state.status, state.accepted, state.bad_queue, state.able) = (0, 0, None, None);
         (state.offered_select, state.accepted_select, state.queue_select) = (0, 0, 0);
     }
 
@@ -392,20 +394,37 @@ impl State {
         if queue.ready() {
             return;
         }
-        match offset {
-            register::VIRTIO_MMIO_QUEUE_NUM => {
-                let size = u16::try_from(value).unwrap_or(0);
-                self.bad_size |= queue.try_set_size(size).is_err();
+        // The queue's own setters would keep the value before a bad one, and tell nobody.
+        let [table, available, used] = [queue.desc_table(), queue.avail_ring(), queue.used_ring()];
+        let set = match offset {
+            register::VIRTIO_MMIO_QUEUE_NUM => queue.try_set_size(u16::try_from(value).unwrap_or(0)),
+            register::VIRTIO_MMIO_QUEUE_DESC_LOW => queue.try_set_desc_table_address(low(table, value)),
+            register::VIRTIO_MMIO_QUEUE_DESC_HIGH => queue.try_set_desc_table_address(high(table, value)),
+            register::VIRTIO_MMIO_QUEUE_AVAIL_LOW => queue.try_set_avail_ring_address(low(available, value)),
+            register::VIRTIO_MMIO_QUEUE_AVAIL_HIGH => {
+                queue.try_set_avail_ring_address(high(available, value))
             }
-            register::VIRTIO_MMIO_QUEUE_DESC_LOW => queue.set_desc_table_address(Some(value), None),
-            register::VIRTIO_MMIO_QUEUE_DESC_HIGH => queue.set_desc_table_address(None, Some(value)),
-            register::VIRTIO_MMIO_QUEUE_AVAIL_LOW => queue.set_avail_ring_address(Some(value), None),
-            register::VIRTIO_MMIO_QUEUE_AVAIL_HIGH => queue.set_avail_ring_address(None, Some(value)),
-            register::VIRTIO_MMIO_QUEUE_USED_LOW => queue.set_used_ring_address(Some(value), None),
-            register::VIRTIO_MMIO_QUEUE_USED_HIGH => queue.set_used_ring_address(None, Some(value)),
-            _ => {}
+            register::VIRTIO_MMIO_QUEUE_USED_LOW => queue.try_set_used_ring_address(low(used, value)),
+            register::VIRTIO_MMIO_QUEUE_USED_HIGH => queue.try_set_used_ring_address(high(used, value)),
+            _ => Ok(()),
+        };
+        if set.is_err() {
+            self.bad_queue = Some(match offset {
+                register::VIRTIO_MMIO_QUEUE_NUM => "a queue size that is not a power of two, or too large",
+                _ => "a queue at an address that is not aligned",
+            });
         }
     }
+}
+
+/// An address with another lower half.
+fn low(address: u64, value: u32) -> GuestAddress {
+    GuestAddress(address & !u64::from(u32::MAX) | u64::from(value))
+}
+
+/// And with another upper one.
+fn high(address: u64, value: u32) -> GuestAddress {
+    GuestAddress(address & u64::from(u32::MAX) | u64::from(value) << 32)
 }
 
 /// The 32 bits of a 64-bit field that the driver selected.

@@ -30,9 +30,9 @@ pub enum SlotError {
         /// How many it has.
         slots: usize,
     },
-    /// No descriptor for the limit that the machine's devices have.
-    #[error("Cannot create a timer; check `ulimit -n`")]
-    Timer(#[source] std::io::Error),
+    /// None for the limit that the machine's devices have, or for what the host's kernel has to tell of one.
+    #[error("Cannot create a timer or an event; check `ulimit -n`")]
+    Descriptor(#[source] std::io::Error),
     /// The machine's devices are gone.
     #[error("The virtual machine has ended")]
     Ended,

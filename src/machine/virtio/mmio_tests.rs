@@ -166,6 +166,32 @@ fn a_queue_that_is_not_possible_needs_a_reset() {
     }
 }
 
+/// Section 2.7: 16, 2 and 4 bytes. It would run where it was before, or at 0.
+#[test]
+fn a_queue_that_is_not_aligned_needs_a_reset() {
+    for (register, address) in [
+        (register::VIRTIO_MMIO_QUEUE_DESC_LOW, 0x1_0008),
+        (register::VIRTIO_MMIO_QUEUE_AVAIL_LOW, 0x1_1001),
+        (register::VIRTIO_MMIO_QUEUE_USED_LOW, 0x1_2002),
+    ] {
+        let (transport, counts) = transport();
+        accept_features(&transport, VERSION_1_AND_OWN);
+        set_queue(&transport, 0, 16, 0x1_0000);
+        set_queue(&transport, 1, 16, 0x2_0000);
+        write(&transport, register::VIRTIO_MMIO_QUEUE_READY, 0);
+        write(&transport, register, address);
+        write(&transport, register::VIRTIO_MMIO_QUEUE_READY, 1);
+        assert_ne!(go(&transport) & NEEDS_RESET, 0, "{address:#x}");
+        assert_eq!(counts.active.load(Ordering::SeqCst), 0);
+    }
+    let (transport, _) = transport();
+    accept_features(&transport, VERSION_1_AND_OWN);
+    write(&transport, register::VIRTIO_MMIO_QUEUE_DESC_LOW, 0x1230);
+    write(&transport, register::VIRTIO_MMIO_QUEUE_DESC_HIGH, 7);
+    write(&transport, register::VIRTIO_MMIO_QUEUE_DESC_LOW, 0x4560);
+    assert_eq!(transport.lock().queues[0].desc_table(), 7 << 32 | 0x4560);
+}
+
 #[test]
 fn queue_registers_are_frozen_at_driver_ok() {
     let (transport, _) = started();

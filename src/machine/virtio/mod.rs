@@ -9,6 +9,7 @@
 
 pub mod balloon;
 pub mod block;
+mod chain;
 pub mod fs;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod hostile;
@@ -28,16 +29,14 @@ use std::io;
 use std::num::Wrapping;
 
 use thiserror::Error;
-use virtio_queue::{DescriptorChain, Queue};
+use virtio_queue::Queue;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::machine::events::Watcher;
+pub use chain::Chain;
 pub use interrupt::{ACKNOWLEDGED, Interrupt};
-
-/// A chain of guest buffers, as popped from a queue. Every descriptor in it is guest input.
-pub type Chain<'m> = DescriptorChain<&'m GuestMemoryMmap>;
 
 /// Virtio device ids (VIRTIO 1.2, section 5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +115,8 @@ pub struct Active {
 pub struct DeviceQueue {
     pub(crate) queue: Queue,
     pub(crate) kick: EventFd,
+    /// Chains may have tables of their own.
+    indirect: bool,
     /// Used since the driver was last asked whether it wants to hear of it.
     added: Wrapping<u16>,
 }
@@ -185,6 +186,12 @@ pub enum DeviceError {
         #[source]
         /// What virtio-queue found.
         source: virtio_queue::Error,
+    },
+    /// The same, as the host's kernel found out that serves it.
+    #[error("The driver broke queue {queue}, which the host's kernel serves")]
+    Ring {
+        /// Index of the queue.
+        queue: u16,
     },
     /// A chain of buffers that has no answer in the protocol.
     #[error("The driver sent a chain that cannot be answered: {reason}")]

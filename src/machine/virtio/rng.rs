@@ -79,7 +79,11 @@ impl VirtioDevice for Rng {
 fn fill(memory: &GuestMemoryMmap, chain: Chain<'_>) -> Result<u32, DeviceError> {
     let mut bytes = [0; MAX_BYTES];
     let mut filled = 0;
-    for buffer in chain.writable() {
+    for buffer in chain {
+        let buffer = buffer?;
+        if !buffer.is_write_only() {
+            continue;
+        }
         let wanted = usize::try_from(buffer.len()).unwrap_or(MAX_BYTES).min(MAX_BYTES - filled);
         let part = &mut bytes[..wanted];
         random(part).map_err(|source| DeviceError::Host { what: "get random bytes", source })?;
@@ -117,7 +121,7 @@ mod tests {
     use virtio_queue::mock::MockSplitQueue;
     use vm_memory::GuestAddress;
 
-    use super::super::test_support::device_queue;
+    use super::super::test_support::{chain, device_queue};
     use super::*;
 
     fn buffer(address: u64, length: u32, flags: u32) -> RawDescriptor {
@@ -128,8 +132,7 @@ mod tests {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap();
         let result = {
             let mock = MockSplitQueue::new(&memory, 16);
-            let chain = mock.build_desc_chain(descriptors).unwrap();
-            fill(&memory, chain)
+            fill(&memory, chain(&memory, &mock, descriptors))
         };
         (memory, result)
     }

@@ -8,6 +8,7 @@ use std::num::Wrapping;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{Ordering, fence};
 
+use virtio_bindings::virtio_ring::VIRTIO_RING_F_INDIRECT_DESC;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::eventfd::EventFd;
@@ -39,9 +40,10 @@ pub enum Served {
 }
 
 impl DeviceQueue {
-    /// A queue that was validated, and the event of its kick.
-    pub fn new(queue: Queue, kick: EventFd) -> Self {
-        Self { queue, kick, added: Wrapping(0) }
+    /// A queue that was validated, and the event of its kick, for a driver with these features.
+    pub fn new(queue: Queue, kick: EventFd, features: u64) -> Self {
+        let indirect = features & 1 << VIRTIO_RING_F_INDIRECT_DESC != 0;
+        Self { queue, kick, indirect, added: Wrapping(0) }
     }
 
     /// The event of the driver's kicks, for a device that watches it itself.
@@ -111,7 +113,9 @@ impl DeviceQueue {
     /// The next chain that the driver made available, if any. It must be returned by [`Self::push`], or put back at
     /// once by [`Self::unpop`].
     pub fn pop<'m>(&mut self, memory: &'m GuestMemoryMmap) -> Result<Option<Chain<'m>>, DeviceError> {
-        Ok(self.queue.iter(memory).map_err(broken)?.next())
+        let Some(chain) = self.queue.iter(memory).map_err(broken)?.next() else { return Ok(None) };
+        let table = GuestAddress(self.queue.desc_table());
+        Ok(Some(Chain::new(memory, table, self.queue.size(), chain.head_index(), self.indirect)))
     }
 
     /// Puts the chain of the last [`Self::pop`] back.

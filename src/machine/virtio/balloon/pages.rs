@@ -24,6 +24,7 @@ pub(super) fn numbered(memory: &GuestMemoryMmap, chain: Chain<'_>) -> Result<Vec
     let mut bytes = [0; MAX_NUMBERS * NUMBER];
     let mut length = 0_usize;
     for buffer in chain {
+        let buffer = buffer?;
         if buffer.is_write_only() {
             return Err(broken("page numbers in a buffer for the device to write"));
         }
@@ -65,6 +66,7 @@ fn runs(numbers: impl Iterator<Item = u32>) -> Vec<(u32, u64)> {
 pub(super) fn reported(memory: &GuestMemoryMmap, chain: Chain<'_>) -> Result<Vec<Pages>, DeviceError> {
     let mut ranges = Vec::with_capacity(usize::from(MAX_RANGES));
     for buffer in chain {
+        let buffer = buffer?;
         if !buffer.is_write_only() {
             return Err(broken("free pages in a buffer for the device to read"));
         }

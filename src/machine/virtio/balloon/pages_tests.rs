@@ -7,6 +7,7 @@ use virtio_queue::desc::split::Descriptor;
 use virtio_queue::mock::MockSplitQueue;
 
 use super::*;
+use crate::machine::virtio::test_support::chain;
 
 const NUMBERS_AT: u64 = 0x8_0000;
 const END: u64 = 4 << 20;
@@ -26,7 +27,7 @@ fn with_chain<T>(memory: &GuestMemoryMmap, parts: &[Part], parse: impl FnOnce(Ch
         let next = if index < last { VRING_DESC_F_NEXT } else { 0 };
         RawDescriptor::from(Descriptor::new(*address, *length, u16::try_from(write | next).unwrap(), 0))
     });
-    parse(mock.build_desc_chain(&descriptors.collect::<Vec<_>>()).unwrap())
+    parse(chain(memory, &mock, &descriptors.collect::<Vec<_>>()))
 }
 
 fn free(parts: &[Part]) -> Result<Vec<(u64, usize)>, DeviceError> {

@@ -32,7 +32,7 @@ impl<'m> Driver<'m> {
 
     fn active(&self, memory: &GuestMemoryMmap) -> Active {
         let queue = |mock: &MockSplitQueue<'_, GuestMemoryMmap>| {
-            DeviceQueue::new(mock.create_queue().unwrap(), EventFd::new(EFD_NONBLOCK).unwrap())
+            DeviceQueue::new(mock.create_queue().unwrap(), EventFd::new(EFD_NONBLOCK).unwrap(), 0)
         };
         Active {
             memory: memory.clone(),

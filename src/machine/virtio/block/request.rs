@@ -16,6 +16,8 @@ use super::super::{Chain, DeviceError};
 pub const SECTOR: u64 = 512;
 /// Data buffers of a request, announced as `seg_max`.
 pub const MAX_SEGMENTS: u32 = 254;
+/// So many discarded bytes count as one that is moved: a block of 4 KiB for each MiB.
+const DISCARDED: u64 = 256;
 /// Sectors of one discard or zeroing range, announced: 1 GiB.
 pub const MAX_RANGE_SECTORS: u32 = 1 << 21;
 /// Bytes of `type`, `reserved` and `sector`.
@@ -91,14 +93,17 @@ pub struct Limits {
 type Parts<'m> = Vec<VolatileSlice<'m>>;
 
 impl Action<'_> {
-    /// What is moved.
+    /// What it counts for a limit: what is moved. Zeros that the driver leaves to us are as many as if it had sent them. What is
+    /// given back costs the host's file system its own notes of it, which are not more than this.
     pub fn bytes(&self) -> u64 {
         match self {
             Self::Read { buffers, .. } | Self::Write { buffers, .. } | Self::Id { buffers } => {
                 let bytes: usize = buffers.iter().map(VolatileSlice::len).sum();
                 u64::try_from(bytes).unwrap_or(u64::MAX)
             }
-            Self::Flush | Self::Discard { .. } | Self::WriteZeroes { .. } | Self::Answer(_) => 0,
+            Self::WriteZeroes { length, .. } => *length,
+            Self::Discard { length, .. } => *length / DISCARDED,
+            Self::Flush | Self::Answer(_) => 0,
         }
     }
 }
@@ -112,6 +117,7 @@ impl<'m> Request<'m> {
         let mut outside = false;
         let mut count = 0;
         for descriptor in chain {
+            let descriptor = descriptor?;
             count += 1;
             // Two more than segments: the header's and the status's own.
             if count > MAX_SEGMENTS + 2 {

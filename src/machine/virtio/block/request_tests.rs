@@ -7,6 +7,7 @@ use virtio_queue::desc::split::Descriptor;
 use virtio_queue::mock::MockSplitQueue;
 
 use super::*;
+use crate::machine::virtio::test_support::chain;
 
 const LIMITS: Limits = Limits { sectors: 100, read_only: false };
 const HEADER_AT: u64 = 0x8_0000;
@@ -38,8 +39,7 @@ fn parse<'m>(
         let next = if index < last { VRING_DESC_F_NEXT } else { 0 };
         RawDescriptor::from(Descriptor::new(*address, *length, u16::try_from(write | next).unwrap(), 0))
     });
-    let chain = mock.build_desc_chain(&descriptors.collect::<Vec<_>>()).unwrap();
-    Request::parse(memory, chain, limits)
+    Request::parse(memory, chain(memory, mock, &descriptors.collect::<Vec<_>>()), limits)
 }
 
 fn classic(data: u32, writable: bool) -> [Part; 3] {
@@ -54,6 +54,16 @@ fn a_read_names_its_buffers_and_its_status() {
     let Action::Read { offset: 1024, buffers } = &request.action else { panic!("{request:?}") };
     assert_eq!(buffers.iter().map(VolatileSlice::len).collect::<Vec<_>>(), [1024]);
     assert_eq!((request.status, request.writable), (GuestAddress(STATUS_AT), 1025));
+}
+
+#[test]
+fn what_counts_for_a_limit() {
+    let range = |length| Action::Discard { offset: 0, length }.bytes();
+    assert_eq!((range(1 << 30), range(1 << 20), range(512)), (4 << 20, 4096, 2));
+    for unmap in [false, true] {
+        assert_eq!(Action::WriteZeroes { offset: 0, length: 1 << 20, unmap }.bytes(), 1 << 20);
+    }
+    assert_eq!((Action::Flush.bytes(), Action::Answer(0).bytes()), (0, 0));
 }
 
 #[test]

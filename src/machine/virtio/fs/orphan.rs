@@ -3,11 +3,10 @@
 //! The back end has served its queues in order, one request after the other (it is run without a pool of threads): what
 //! it has not returned are the chains from the used ring's index on.
 
-use std::io::{Read, Write};
 use std::sync::atomic::Ordering;
 
 use virtio_queue::QueueT;
-use vm_memory::GuestMemoryMmap;
+use vm_memory::{Bytes, GuestMemoryMmap};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, byteorder::little_endian as le};
 
 use crate::machine::virtio::worker::Served;
@@ -48,18 +47,40 @@ pub(super) fn take_over(queue: &mut DeviceQueue, memory: &GuestMemoryMmap) -> Re
 
 /// Answers one request: the file system is not connected. One without room for an answer (forget) wants none.
 pub(super) fn refuse(memory: &GuestMemoryMmap, chain: Chain<'_>) -> Result<Served, DeviceError> {
-    let broken = |_| DeviceError::Chain { reason: "a request outside of memory" };
-    let mut writer = chain.clone().writer(memory).map_err(broken)?;
+    let outside = |_| DeviceError::Chain { reason: "a request outside of memory" };
+    let (mut request, mut filled) = (InHeader::new_zeroed(), 0);
+    let mut room = Vec::new();
+    for buffer in chain {
+        let buffer = buffer?;
+        let length = usize::try_from(buffer.len()).unwrap_or(usize::MAX);
+        if buffer.is_write_only() {
+            room.push((buffer.addr(), length));
+        } else {
+            let header = &mut request.as_mut_bytes()[filled..];
+            let count = length.min(header.len());
+            if count > 0 {
+                memory.read_slice(&mut header[..count], buffer.addr()).map_err(outside)?;
+            }
+            filled += count;
+        }
+    }
     let length = size_of::<OutHeader>();
-    if writer.available_bytes() < length {
+    if room.iter().map(|(_, length)| length).sum::<usize>() < length {
         return Ok(Served::Now(0));
     }
-    let mut request = InHeader::new_zeroed();
-    let mut reader = chain.reader(memory).map_err(broken)?;
-    let short = |_| DeviceError::Chain { reason: "a request that is shorter than its header" };
-    reader.read_exact(request.as_mut_bytes()).map_err(short)?;
+    if filled < size_of::<InHeader>() {
+        return Err(DeviceError::Chain { reason: "a request that is shorter than its header" });
+    }
     let length = u32::try_from(length).expect("16");
     let answer = OutHeader { len: length.into(), error: (-libc::ENOTCONN).into(), unique: request.unique };
-    writer.write_all(answer.as_bytes()).map_err(short)?;
+    let mut rest = answer.as_bytes();
+    for (address, length) in room {
+        if rest.is_empty() {
+            break;
+        }
+        let (part, more) = rest.split_at(length.min(rest.len()));
+        memory.write_slice(part, address).map_err(outside)?;
+        rest = more;
+    }
     Ok(Served::Now(length))
 }

@@ -10,6 +10,7 @@ use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::epoll::Epoll;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use super::super::test_support::chain;
 use super::super::window::Window;
 use super::super::worker::Served;
 use super::*;
@@ -39,8 +40,7 @@ fn refused(descriptors: &[RawDescriptor]) -> (GuestMemoryMmap, Result<Served, De
     let memory = memory();
     let result = {
         let mock = MockSplitQueue::new(&memory, 16);
-        let chain = mock.build_desc_chain(descriptors).unwrap();
-        orphan::refuse(&memory, chain)
+        orphan::refuse(&memory, chain(&memory, &mock, descriptors))
     };
     (memory, result)
 }
@@ -108,7 +108,7 @@ fn a_lost_back_end_leaves_its_queue_where_it_stopped() {
     let watcher = Watcher::new(Arc::new(Epoll::new().unwrap()), 0);
     watcher.watch(socket.as_fd(), SOCKET, EventSet::READ_HANG_UP).unwrap();
     let interrupt = Interrupt::new(fd, Window::apart().unwrap());
-    let queues = vec![DeviceQueue::new(queue, kick)];
+    let queues = vec![DeviceQueue::new(queue, kick, 0)];
     let running = Running { socket, memory: memory.clone(), queues, interrupt: interrupt.clone(), watcher };
     let stream = UnixStream::pair().unwrap().0;
     let mut fs = Fs::new("volumes", stream).unwrap();

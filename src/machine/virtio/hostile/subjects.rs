@@ -107,7 +107,7 @@ pub(super) fn net() -> Subject {
     for end in [&tap, &network] {
         end.set_nonblocking(true).unwrap();
     }
-    let device = Net::new(Nic { tap: tap.into(), mac: [2, 0, 0, 0, 0, 1], mtu: 1500, vhost: None });
+    let device = Net::new(Nic { tap: tap.into(), mac: [2, 0, 0, 0, 0, 1], mtu: 1500, vhost: None }).unwrap();
     let host = move |seed: u8| {
         // A frame, and what came is taken away. Both may fail: it is a network.
         let _ = network.send(&vec![seed; 12 + usize::from(seed) * 40]);

@@ -19,6 +19,8 @@ mod tap;
 mod tests;
 mod transmit;
 mod vhost;
+#[cfg(test)]
+mod vhost_tests;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -35,8 +37,8 @@ use vmm_sys_util::epoll::EventSet;
 use self::receive::{Filled, Receive};
 use self::tap::Tap;
 use self::transmit::Transmit;
-use self::vhost::Vhost;
 pub use self::vhost::open as open_vhost;
+use self::vhost::{Opened, Vhost};
 use super::limiter::Limiter;
 use super::{ActivateError, Active, DeviceError, DeviceQueue, DeviceType, Interrupt, Token, VirtioDevice};
 use crate::config::Throttle;
@@ -52,6 +54,8 @@ const TAP: u32 = 0;
 /// And of the limiters.
 const RECEIVE_LIMIT: u32 = 1;
 const TRANSMIT_LIMIT: u32 = 2;
+/// And of what the host's kernel tells of the queue of index 0, behind which those of the others are.
+const BROKEN: u32 = 3;
 /// Bytes of `struct virtio_net_hdr` with `num_buffers` (section 5.1.6): what the tap is set to.
 pub const HEADER: usize = 12;
 /// The longest frame, with its header: a segment of 64 KiB, Ethernet's addresses and type, and two VLAN tags.
@@ -96,11 +100,11 @@ pub struct Net {
     features: u64,
     config: [u8; CONFIG_BYTES],
     /// The host's kernel serves the queues, by this.
-    by_kernel: Option<OwnedFd>,
+    by_kernel: Option<Opened>,
     /// Of what is received, and of what is sent.
     limiters: Option<[Limiter; 2]>,
     running: Option<Running>,
-    served: Option<Vhost>,
+    served: Option<Served>,
 }
 
 /// What exists between activation and reset, unless the host's kernel has it.
@@ -113,9 +117,19 @@ struct Running {
     watcher: Watcher,
 }
 
+/// The same, if the host's kernel has it.
+#[derive(Debug)]
+struct Served {
+    _vhost: Vhost,
+    watcher: Watcher,
+}
+
 impl Net {
     /// A device for that interface.
-    pub fn new(nic: Nic) -> Self {
+    ///
+    /// # Errors
+    /// There is no descriptor left for what the host's kernel has to tell.
+    pub fn new(nic: Nic) -> io::Result<Self> {
         let Nic { tap, mac, mtu, vhost } = nic;
         let tap = Tap::new(tap);
         let features = FEATURES | if tap.has_udp_segments() { UDP_SEGMENTS } else { 0 };
@@ -124,7 +138,8 @@ impl Net {
         config[6] = LINK_UP;
         config[8] = 1; // max_virtqueue_pairs
         config[10..].copy_from_slice(&mtu.to_le_bytes());
-        Self { tap, features, config, by_kernel: vhost, limiters: None, running: None, served: None }
+        let by_kernel = vhost.map(Opened::new).transpose()?;
+        Ok(Self { tap, features, config, by_kernel, limiters: None, running: None, served: None })
     }
 
     /// The same, held to a limit in each direction: by us, since the host's kernel has none.
@@ -134,6 +149,15 @@ impl Net {
     pub fn limited(self, throttle: Throttle) -> io::Result<Self> {
         let limiters = Limiter::new(throttle)?.zip(Limiter::new(throttle)?).map(Into::into);
         Ok(Self { by_kernel: self.by_kernel.filter(|_| limiters.is_none()), limiters, ..self })
+    }
+
+    /// The host's kernel tells of a queue, or what was told is over: the device was reset in between.
+    fn told(&self, id: u32) -> Result<(), DeviceError> {
+        let queue = id.checked_sub(BROKEN).and_then(|queue| u16::try_from(queue).ok());
+        match (queue, &self.by_kernel) {
+            (Some(queue), Some(kernel)) if kernel.is_broken(queue) => Err(DeviceError::Ring { queue }),
+            _ => Ok(()),
+        }
     }
 
     /// The tap is gone: the guest sees a cable that was pulled.
@@ -180,10 +204,12 @@ impl VirtioDevice for Net {
         self.tap.offload(features).map_err(failed)?;
         if let Some(kernel) = &self.by_kernel {
             let failed = |source| ActivateError::Vhost { device, source };
-            let kernel = kernel.try_clone().map_err(failed)?;
             let tap = self.tap.fd();
-            self.served =
-                Some(Vhost::start(kernel, &memory, &queues, features, &interrupt, tap).map_err(failed)?);
+            let vhost = Vhost::start(kernel, &memory, &queues, features, &interrupt, tap).map_err(failed)?;
+            let Served { watcher, .. } = self.served.insert(Served { _vhost: vhost, watcher });
+            for (event, id) in kernel.events().zip(BROKEN..) {
+                watcher.watch(event, id, EventSet::IN).map_err(failed)?;
+            }
             return Ok(());
         }
         let [rx, tx] = <[DeviceQueue; 2]>::try_from(queues).map_err(|queues| ActivateError::Queues {
@@ -206,8 +232,7 @@ impl VirtioDevice for Net {
     fn handle(&mut self, event: Token) -> Result<(), DeviceError> {
         let Some(running) = &mut self.running else {
             return match event {
-                // It was on its way when the device was reset.
-                Token::Source { .. } => Ok(()),
+                Token::Source { id, .. } => self.told(id),
                 Token::Queue(_) => Err(DeviceError::Unexpected { token: event }),
             };
         };
@@ -232,7 +257,12 @@ impl VirtioDevice for Net {
     }
 
     fn reset(&mut self) -> bool {
-        self.served = None;
+        if let (Some(served), Some(kernel)) = (self.served.take(), &self.by_kernel) {
+            for event in kernel.events() {
+                // Not watched when the activation failed.
+                let _ = served.watcher.unwatch(event);
+            }
+        }
         if let Some(running) = self.running.take() {
             // It may be unwatched already.
             let _ = running.watcher.unwatch(self.tap.fd());

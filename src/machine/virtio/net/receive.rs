@@ -122,6 +122,7 @@ impl Receive {
         let (head, first) = (chain.head_index(), self.vectors.len());
         let mut bytes = 0_usize;
         for descriptor in chain {
+            let descriptor = descriptor?;
             if !descriptor.is_write_only() {
                 return Err(broken("a readable buffer to receive into"));
             }

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 
-use virtio_bindings::virtio_ring::{VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
+use virtio_bindings::virtio_ring::{VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
 use virtio_queue::Queue;
 use virtio_queue::desc::RawDescriptor;
 use virtio_queue::desc::split::Descriptor;
@@ -34,7 +34,7 @@ pub(super) fn tap() -> (Tap, UnixDatagram) {
 }
 
 pub(super) fn queue(mock: &MockSplitQueue<'_, GuestMemoryMmap>) -> DeviceQueue {
-    DeviceQueue::new(mock.create_queue::<Queue>().unwrap(), EventFd::new(EFD_NONBLOCK).unwrap())
+    DeviceQueue::new(mock.create_queue::<Queue>().unwrap(), EventFd::new(EFD_NONBLOCK).unwrap(), 0)
 }
 
 fn buffer(address: u64, length: u32, flags: u32) -> RawDescriptor {
@@ -124,6 +124,24 @@ fn what_is_no_frame_is_lost_and_the_next_is_sent() {
     assert_eq!(frames, [vec![7; 64]]);
 }
 
+/// It would be sent as if it were whole.
+#[test]
+fn a_frame_whose_chain_breaks_off_breaks_the_device() {
+    let memory = memory();
+    for (flags, next) in [(VRING_DESC_F_NEXT, 0), (VRING_DESC_F_NEXT, 16), (VRING_DESC_F_INDIRECT, 0)] {
+        let mock = MockSplitQueue::new(&memory, 16);
+        let flags = u16::try_from(flags).unwrap();
+        let descriptor = RawDescriptor::from(Descriptor::new(0x1_0000, 64, flags, next));
+        mock.desc_table().store(0, descriptor).unwrap();
+        mock.avail().ring().ref_at(0).unwrap().store(0);
+        mock.avail().idx().store(1);
+        let (tap, network) = tap();
+        let sent = Transmit::new(queue(&mock)).take(&memory, &interrupt(), &tap, None);
+        assert!(matches!(sent, Err(DeviceError::Chain { .. })), "{sent:?}");
+        assert!(received(&network).is_empty());
+    }
+}
+
 /// Fills one frame of `length` bytes into `chains` of 2 KiB each; returns the used elements.
 fn filled(memory: &GuestMemoryMmap, chains: u64, length: usize) -> Vec<(u32, u32)> {
     let mock = MockSplitQueue::new(memory, 64);
@@ -184,7 +202,8 @@ fn a_queue_that_cannot_hold_a_frame_breaks_the_device() {
 #[test]
 fn the_configuration_is_the_interface() {
     let (device, _network) = UnixDatagram::pair().unwrap();
-    let mut net = Net::new(Nic { tap: device.into(), mac: [2, 4, 6, 8, 10, 12], mtu: 9000, vhost: None });
+    let mut net =
+        Net::new(Nic { tap: device.into(), mac: [2, 4, 6, 8, 10, 12], mtu: 9000, vhost: None }).unwrap();
     assert_eq!(net.config(), [2, 4, 6, 8, 10, 12, 1, 0, 1, 0, 0x28, 0x23]);
     // A socket has no segments to offer.
     assert_eq!(net.features() & UDP_SEGMENTS, 0);

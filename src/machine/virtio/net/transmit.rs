@@ -40,7 +40,7 @@ impl Transmit {
         }
         queue.drain(memory, interrupt, |chain| {
             // The protocol has no answer for a bad frame: it is lost.
-            if frame(memory, chain, vectors) {
+            if frame(memory, chain, vectors)? {
                 tap.write(vectors);
             }
             let Some(limiter) = &mut limiter else { return Ok(Served::Now(0)) };
@@ -57,21 +57,22 @@ pub(super) fn timer(source: std::io::Error) -> DeviceError {
 
 /// Collects a frame's buffers. False for what can't be one: a buffer to be written, outside of memory, too many of them,
 /// too few bytes or too many.
-fn frame(memory: &GuestMemoryMmap, chain: Chain<'_>, vectors: &mut Vec<Vector>) -> bool {
+fn frame(memory: &GuestMemoryMmap, chain: Chain<'_>, vectors: &mut Vec<Vector>) -> Result<bool, DeviceError> {
     vectors.clear();
     let mut bytes = 0_usize;
     for descriptor in chain {
-        let Ok(length) = usize::try_from(descriptor.len()) else { return false };
+        let descriptor = descriptor?;
+        let Ok(length) = usize::try_from(descriptor.len()) else { return Ok(false) };
         bytes = bytes.saturating_add(length);
         if descriptor.is_write_only() || bytes > MAX_FRAME {
-            return false;
+            return Ok(false);
         }
         for slice in memory.get_slices(descriptor.addr(), length) {
             match slice {
                 Ok(slice) if vectors.len() < MAX_VECTORS => vectors.push(Vector::of(&slice)),
-                Ok(_) | Err(_) => return false,
+                Ok(_) | Err(_) => return Ok(false),
             }
         }
     }
-    bytes > HEADER
+    Ok(bytes > HEADER)
 }

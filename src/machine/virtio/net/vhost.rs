@@ -1,9 +1,10 @@
 //! The host kernel serves the queues itself (vhost-net): frames go between the guest's memory and the tap without a
 //! system call of ours.
 //!
-//! Enters: an activation, and the kernel's device, opened by somebody who may. Leaves: nothing until the device is reset. What
-//! the guest puts into its queues is read by the host's kernel then, as by that of every QEMU with `vhost=on`.
-#![allow(unsafe_code)] // an ioctl that the crate has only for a device that it opens itself
+//! Enters: an activation, and the kernel's device, opened by somebody who may. Leaves: nothing until the device is reset, but an
+//! event for a ring that the kernel can't read: it would go on as if nothing were wrong, and nobody knew. What the guest puts
+//! into its queues is read by the host's kernel then, as by that of every QEMU with `vhost=on`.
+#![allow(unsafe_code)] // an ioctl that the crate has only for a device that it opens itself, and an EventFd without AsFd
 
 use std::fs::File;
 use std::io;
@@ -20,9 +21,10 @@ use virtio_bindings::virtio_net::VIRTIO_NET_F_MRG_RXBUF;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Address, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap};
-use vmm_sys_util::eventfd::EventFd;
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::super::{DeviceQueue, Interrupt};
+use super::QUEUE_SIZES;
 
 /// What concerns the queues; all else is between the driver and the tap.
 const OF_QUEUES: u64 = 1 << VIRTIO_F_VERSION_1
@@ -64,6 +66,34 @@ impl Kernel {
     }
 }
 
+/// The kernel's device, as it was opened, and an event for each queue: it is set when the driver broke the ring.
+#[derive(Debug)]
+pub struct Opened {
+    fd: OwnedFd,
+    broken: [EventFd; QUEUE_SIZES.len()],
+}
+
+impl Opened {
+    /// With events of its own: they are made before the driver can ask for anything.
+    pub fn new(fd: OwnedFd) -> io::Result<Self> {
+        let event = || EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC);
+        Ok(Self { fd, broken: [event()?, event()?] })
+    }
+
+    /// To be watched, by the queues' numbers.
+    pub fn events(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.broken.iter().map(|event| {
+            // SAFETY: the descriptor is open as long as the EventFd lives, from which the result borrows.
+            unsafe { BorrowedFd::borrow_raw(event.as_raw_fd()) }
+        })
+    }
+
+    /// Whether that queue is broken, which is said once.
+    pub fn is_broken(&self, queue: u16) -> bool {
+        self.broken.get(usize::from(queue)).is_some_and(|event| event.read().is_ok())
+    }
+}
+
 /// A device of the kernel's that serves until it is dropped.
 pub struct Vhost {
     kernel: Kernel,
@@ -87,14 +117,14 @@ pub fn open() -> Option<OwnedFd> {
 impl Vhost {
     /// Gives the queues and the tap to the kernel, for a driver with these features.
     pub fn start(
-        kernel: OwnedFd,
+        opened: &Opened,
         memory: &GuestMemoryMmap,
         queues: &[DeviceQueue],
         features: u64,
         interrupt: &Interrupt,
         tap: BorrowedFd,
     ) -> io::Result<Self> {
-        let kernel = Kernel { fd: kernel, memory: Arc::new(memory.clone()) };
+        let kernel = Kernel { fd: opened.fd.try_clone()?, memory: Arc::new(memory.clone()) };
         kernel.set_owner().map_err(failed)?;
         let wanted = features & OF_QUEUES;
         if wanted & !kernel.get_features().map_err(failed)? != 0 {
@@ -103,7 +133,12 @@ impl Vhost {
         kernel.set_features(wanted).map_err(failed)?;
         let regions: Vec<VhostUserMemoryRegionInfo> = memory.iter().map(region).collect();
         kernel.set_mem_table(&regions).map_err(failed)?;
-        for (index, DeviceQueue { queue, kick, .. }) in queues.iter().enumerate() {
+        for (index, (DeviceQueue { queue, kick, .. }, broken)) in
+            queues.iter().zip(&opened.broken).enumerate()
+        {
+            // Of a driver before this one.
+            let _ = broken.read();
+            kernel.set_vring_err(index, broken).map_err(failed)?;
             serve(&kernel, index, queue, kick, interrupt.raised_elsewhere())?;
             // From here on it runs. The kernel holds the tap by itself.
             kernel.set_backend(index, Some(tap))?;

@@ -182,7 +182,7 @@ impl Running {
                     break;
                 };
                 let head = chain.head_index();
-                self.mux.receive(packet::parse(memory, chain));
+                self.mux.receive(packet::parse(memory, chain)?);
                 self.tx.push(memory, head, 0)?;
                 used = true;
                 left -= 1;
@@ -225,7 +225,7 @@ impl Running {
             }
             left -= 1;
             let head = chain.head_index();
-            let length = match Room::parse(memory, chain) {
+            let length = match Room::parse(memory, chain)? {
                 Some(room) => match self.mux.transmit(room.payload()) {
                     Some(header) => room.finish(&header),
                     None => {

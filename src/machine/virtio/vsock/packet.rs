@@ -16,7 +16,7 @@ use vm_memory::{
 };
 
 use super::header::{Credit, GUEST_CID, HEADER_LEN, HOST_CID, Header, Op, Ports, Shut, TYPE_STREAM};
-use crate::machine::virtio::Chain;
+use crate::machine::virtio::{Chain, DeviceError};
 
 /// The longest payload taken in one packet: `VIRTIO_VSOCK_MAX_PKT_BUF_SIZE` of Linux.
 pub const MAX_PAYLOAD: u32 = 64 * 1024;
@@ -65,10 +65,17 @@ pub enum Parsed<'m> {
 }
 
 /// Reads and judges one chain of the transmit queue.
-pub fn parse<'m>(memory: &'m GuestMemoryMmap, chain: Chain<'m>) -> Parsed<'m> {
-    let Some(mut pieces) = pieces(memory, chain, Access::DeviceReads) else {
-        return Parsed::Malformed;
-    };
+///
+/// # Errors
+/// It is no chain.
+pub fn parse<'m>(memory: &'m GuestMemoryMmap, chain: Chain<'m>) -> Result<Parsed<'m>, DeviceError> {
+    Ok(match pieces(memory, chain, Access::DeviceReads)? {
+        Some(pieces) => judge(pieces),
+        None => Parsed::Malformed,
+    })
+}
+
+fn judge(mut pieces: Vec<VolatileSlice<'_>>) -> Parsed<'_> {
     let mut header = [0; HEADER_LEN];
     let Some(split) = walk_header(&pieces, |piece, at| piece.copy_to(&mut header[at..])) else {
         return Parsed::Malformed;
@@ -161,8 +168,14 @@ pub struct Room<'m> {
 
 impl<'m> Room<'m> {
     /// Checks the chain; `None` when a header and one byte do not fit, which is the least that a driver must offer.
-    pub fn parse(memory: &'m GuestMemoryMmap, chain: Chain<'m>) -> Option<Self> {
-        let mut pieces = pieces(memory, chain, Access::DeviceWrites)?;
+    ///
+    /// # Errors
+    /// It is no chain.
+    pub fn parse(memory: &'m GuestMemoryMmap, chain: Chain<'m>) -> Result<Option<Self>, DeviceError> {
+        Ok(pieces(memory, chain, Access::DeviceWrites)?.and_then(Self::of))
+    }
+
+    fn of(mut pieces: Vec<VolatileSlice<'m>>) -> Option<Self> {
         let split = walk_header(&pieces, |piece, at| piece.len().min(HEADER_LEN - at))?;
         let border = *pieces.get(split.piece)?;
         let payload = match border.offset(split.offset).ok().filter(|rest| !rest.is_empty()) {
@@ -199,33 +212,35 @@ enum Access {
     DeviceWrites,
 }
 
-/// All memory of a chain. `None` when a buffer is of the other direction, outside memory, or there are too many.
+/// All memory of a chain. None when a buffer is of the other direction, outside memory, or there are too many.
 fn pieces<'m>(
     memory: &'m GuestMemoryMmap,
     chain: Chain<'m>,
     access: Access,
-) -> Option<Vec<VolatileSlice<'m>>> {
+) -> Result<Option<Vec<VolatileSlice<'m>>>, DeviceError> {
     let mut pieces = Vec::with_capacity(2);
     let permissions = match access {
         Access::DeviceReads => Permissions::Read,
         Access::DeviceWrites => Permissions::Write,
     };
     for descriptor in chain {
+        let descriptor = descriptor?;
         if descriptor.is_write_only() != (access == Access::DeviceWrites) {
-            return None;
+            return Ok(None);
         }
-        let length = usize::try_from(descriptor.len()).ok()?;
+        let Ok(length) = usize::try_from(descriptor.len()) else { return Ok(None) };
         if length == 0 {
             continue;
         }
-        for piece in memory.get_slices(descriptor.addr(), length, permissions).ok()? {
-            if pieces.len() == MAX_PIECES {
-                return None;
+        let Ok(found) = memory.get_slices(descriptor.addr(), length, permissions) else { return Ok(None) };
+        for piece in found {
+            match piece {
+                Ok(piece) if pieces.len() < MAX_PIECES => pieces.push(piece),
+                Ok(_) | Err(_) => return Ok(None),
             }
-            pieces.push(piece.ok()?);
         }
     }
-    Some(pieces)
+    Ok(Some(pieces))
 }
 
 /// Where the payload begins: so many bytes into that piece.

@@ -57,7 +57,7 @@ impl Ring {
         queue.set_used_ring_address(low(0x1800), Some(0));
         queue.set_event_idx(true);
         queue.set_ready(true);
-        DeviceQueue::new(queue, self.kick.try_clone().unwrap())
+        DeviceQueue::new(queue, self.kick.try_clone().unwrap(), 0)
     }
 
     fn descriptor(&self, memory: &GuestMemoryMmap, index: u16, buffer: (u64, u32), flags: u16) {
