@@ -68,7 +68,7 @@ use self::virtio::window::Window;
 use self::virtio::{ACKNOWLEDGED, Interrupt, VirtioDevice};
 use crate::config::MachineConfig;
 pub use disks::{Files, Layers, OpenDisk};
-pub use seccomp::{Filters, Kind, SeccompError, Verdict};
+pub use seccomp::{Filters, Kind, SeccompError, Verdict, one_heap};
 
 /// The most processors: what the MP table has room for.
 pub const MAX_VCPUS: u8 = 32;

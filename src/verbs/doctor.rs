@@ -10,8 +10,16 @@ use nix::{
 use super::{settings, words};
 use crate::{
     config::{Assets, Confinement},
-    host::{network, volumes::daemon, walls::Seen},
-    machine::{boot::kernel, kvm, virtio::net},
+    host::{
+        network,
+        volumes::daemon,
+        walls::{DESCRIPTORS, NAMESPACES, Seen, THREADS},
+    },
+    machine::{
+        boot::kernel,
+        kvm,
+        virtio::{block::Rings, net},
+    },
     sandbox::cell::probe,
 };
 
@@ -33,6 +41,7 @@ pub fn findings() -> Vec<(&'static str, Finding)> {
         ("kernel", asset(&assets.kernel, kernel::MAGIC, Assets::KERNEL_VARIABLE)),
         ("initramfs", asset(&assets.initramfs, (0, b"070701"), Assets::INITRAMFS_VARIABLE)),
         ("walls", walls(found.machine.confinement)),
+        ("io_uring", rings()),
         ("virtiofsd", virtiofsd(&found.virtiofsd)),
         ("network", network()),
         ("cgroup", cgroup()),
@@ -80,12 +89,36 @@ fn walls(confinement: Confinement) -> Finding {
                 .into());
         }
     }
-    match probe::probe().map_err(|problem| words::chain(&problem))? {
-        Seen { uid, powerless: true, no_new_privs: true, filtered: true, mounts: 1 } => Ok(format!(
-            "a VMM is user {uid} without a capability, sees an empty root, and makes only the system calls that it needs"
-        )),
-        seen => Err(format!("a VMM is not held back as it should be: {seen:?}")),
+    in_force(&probe::probe().map_err(|problem| words::chain(&problem))?)
+}
+
+fn in_force(seen: &Seen) -> Finding {
+    let Seen { uid, threads, namespaces, descriptors, processes, .. } = seen;
+    let held = seen.powerless
+        && seen.no_new_privs
+        && (seen.filtered, seen.mounts, seen.core) == (*threads, 1, 0)
+        && namespaces == &NAMESPACES
+        && *descriptors <= DESCRIPTORS
+        && *processes <= THREADS;
+    if !held {
+        return Err(format!("a VMM is not held back as it should be: {seen:?}"));
     }
+    Ok(format!(
+        "a VMM is user {uid} without a capability or a way to one, sees an empty root, has a {} namespace of its own, at most \
+         {descriptors} descriptors, {processes} threads and no core, and each of its {threads} kinds of threads makes only \
+         the system calls that it needs",
+        namespaces.join(", ")
+    ))
+}
+
+/// What a confined machine gives to the kernel to be done meanwhile.
+fn rings() -> Finding {
+    Ok(if Rings::new(1).take().is_some() {
+        "io_uring, held to reading, writing, flushing and allocating, does a disk's work meanwhile".into()
+    } else {
+        "there is no io_uring for us here (kernel.io_uring_disabled?): a disk's slow requests keep other devices waiting"
+            .into()
+    })
 }
 
 /// Only containers with volumes need it, which most have sooner or later.
@@ -111,5 +144,42 @@ fn cgroup() -> Finding {
         Ok(found) if found.filesystem_type() == CGROUP2_SUPER_MAGIC => Ok("version 2".into()),
         Ok(_) => Ok("version 1".into()),
         Err(_) => Err(format!("{mount} is not mounted: mount a cgroup2 file system there")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_holds_a_vmm_is_looked_at_and_told() {
+        let seen = Seen {
+            uid: 1_879_048_200,
+            powerless: true,
+            no_new_privs: true,
+            threads: 3,
+            filtered: 3,
+            mounts: 1,
+            namespaces: NAMESPACES.to_vec(),
+            descriptors: 8192,
+            processes: 256,
+            core: 0,
+        };
+        let told = in_force(&seen).unwrap();
+        for part in ["user 1879048200", "mnt, pid, ipc, uts", "8192", "256", "3 kinds"] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+        for loose in [
+            Seen { powerless: false, ..seen.clone() },
+            Seen { no_new_privs: false, ..seen.clone() },
+            Seen { filtered: 2, ..seen.clone() },
+            Seen { mounts: 2, ..seen.clone() },
+            Seen { namespaces: vec!["mnt"], ..seen.clone() },
+            Seen { descriptors: 1 << 20, ..seen.clone() },
+            Seen { processes: u64::MAX, ..seen.clone() },
+            Seen { core: u64::MAX, ..seen },
+        ] {
+            assert!(in_force(&loose).is_err(), "{loose:?}");
+        }
     }
 }

@@ -403,11 +403,13 @@ fn walls(lab: &mut Lab) {
            echo $(ls /proc/$in/root) . $(cut -d' ' -f5 /proc/$in/mountinfo | sort)
            grep -h -e ^CapEff -e ^Seccomp: -e ^NoNewPrivs /proc/$in/status
            cmp /proc/$in/cgroup /proc/$vmm/cgroup; cmp /proc/$1/cgroup /proc/$vmm/cgroup
-           for n in mnt net pid; do [ $(readlink /proc/$in/ns/$n) != $(readlink /proc/$vmm/ns/$n) ] && echo own $n; done
+           grep -o 'Max core file size *0 *0 ' /proc/$in/limits | tr -s ' '
+           for n in ipc mnt net pid uts; do [ $(readlink /proc/$in/ns/$n) != $(readlink /proc/$vmm/ns/$n) ] && echo own $n; done
            ls -l /proc/$in/fd | sed -n 's/.*-> //p' | grep / | grep -v -e ^/dev/null -e '^/#[0-9]* (deleted)$' -e '/mountinfo$' -e '^/[0-9]*$'"#,
     )
     .out(
-        "0 1 2 3 4 . / /0 /1 /2 /3 /4\nCapEff:\t00000000800000db\nNoNewPrivs:\t1\nSeccomp:\t2\nown mnt\nown net\nown pid\n",
+        "0 1 2 3 4 . / /0 /1 /2 /3 /4\nCapEff:\t00000000800000db\nNoNewPrivs:\t1\nSeccomp:\t2\nMax core file size 0 0 \n\
+         own ipc\nown mnt\nown net\nown pid\nown uts\n",
     )
     .err("");
     lab.must("removed", "docker rm -f box1 >&2");

@@ -13,6 +13,9 @@
 //! | `--killpriv-v2` | a write takes set-user-ID and capabilities away here, as any write does: the guest need not ask before each whether there are any, one request of six for a small file |
 //! | `--thread-pool-size=0` | one request after the other, in the order of the queue, which the VMM relies on when it is lost; a pool costs each request a hand-over |
 //! | `--log-level=error` | what it says is kept for an error text only |
+//!
+//! Before that it leaves the host's ipc and uts namespaces, and dumps no core: it may have any of the volumes' bytes in memory.
+//! A limit of processes would be none: they are counted by user, and this one is root.
 
 use std::{
     ffi::OsString,
@@ -24,7 +27,12 @@ use std::{
 use nix::{
     errno::Errno,
     fcntl::{FcntlArg, FdFlag, fcntl},
-    sys::{prctl, signal::Signal},
+    sched::{CloneFlags, unshare},
+    sys::{
+        prctl,
+        resource::{Resource, setrlimit},
+        signal::Signal,
+    },
 };
 
 use super::{Share, source::errno, tree};
@@ -79,6 +87,12 @@ pub enum DaemonError {
     /// It would not end with its parent.
     #[error("The process for the volumes can't be bound to the life of the VMM")]
     Life(#[source] Errno),
+    /// It would have the host's.
+    #[error("The process for the volumes can't be given namespaces of its own")]
+    Namespaces(#[source] Errno),
+    /// It would dump a core.
+    #[error("The process for the volumes can't be limited")]
+    Limits(#[source] Errno),
     /// Its descriptors.
     #[error("The process for the volumes can't be given its socket")]
     Descriptors(#[source] Errno),
@@ -140,6 +154,8 @@ fn prepare(share: &Share) -> Result<(), DaemonError> {
         return Err(DaemonError::Life(Errno::ESRCH));
     }
     tree::make(share)?;
+    unshare(CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS).map_err(DaemonError::Namespaces)?;
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(DaemonError::Limits)?;
     // The sources' descriptors lead out of the tree: of all, only the socket is kept.
     fds::forget_inherited().map_err(DaemonError::Descriptors)?;
     keep(share.listener).map_err(DaemonError::Descriptors)

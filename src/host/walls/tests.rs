@@ -4,7 +4,10 @@
 use std::{
     fs::{self, File},
     io::{Read, Write},
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
 };
 
 use nix::{
@@ -31,14 +34,13 @@ const ROOM: u64 = 4096;
 fn confined(kept: &[BorrowedFd], inside: impl FnOnce() -> String) -> String {
     assert!(nix::unistd::geteuid().is_root(), "run the tests as root: walls are built by root");
     let (reader, writer) = pipe().unwrap();
-    let parent = std::process::id();
     let child = apart(|| {
         // SAFETY: the child allocates and calls the kernel alone, and ends by `_exit`.
         Ok(match unsafe { fork() }? {
             ForkResult::Parent { child } => child,
             ForkResult::Child => {
                 let kept: Vec<BorrowedFd> = kept.iter().copied().chain([writer.as_fd()]).collect();
-                let said = match close_all_but(&kept).and_then(|()| enter(parent, ROOM)) {
+                let said = match close_all_but(&kept).and_then(|()| enter(ROOM)) {
                     Ok(()) => inside(),
                     Err(error) => format!("no walls: {error}: {:?}", error.source),
                 };
@@ -120,15 +122,43 @@ fn look_into(pid: i32) -> Result<(), Errno> {
     if attached == 0 { Ok(()) } else { Err(Errno::last()) }
 }
 
-/// A user namespace would give it capabilities inside: `machine::seccomp` forbids to make one, here it gains nothing.
+/// A user namespace gives it capabilities inside, where the host lets it: `machine::seccomp` forbids to make one, here it gains
+/// nothing. Not the host's files or disks, nor a `/proc`.
 #[test]
 fn a_user_namespace_opens_nothing() {
-    let said = confined(&[], || {
-        let made = unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS);
-        let read = try_open("/etc/passwd", OFlag::O_RDONLY);
-        format!("{}{}", if made.is_ok() { "" } else { "none\n" }, told("files", read))
+    let host = File::open("/proc/self/ns/mnt").unwrap();
+    let said = confined(&[host.as_fd()], || {
+        const NONE: Option<&str> = None;
+        let made = told("made", unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS));
+        [
+            made,
+            told("files", try_open("/etc/passwd", OFlag::O_RDONLY)),
+            told("upwards", try_open("../../etc/passwd", OFlag::O_RDONLY)),
+            told("/proc", mount(Some("none"), "/", Some("proc"), MsFlags::empty(), NONE)),
+            told("a disk", mount(Some("/dev/sda"), "/", Some("ext4"), MsFlags::empty(), NONE)),
+            told("a device node", mknod("/sda", SFlag::S_IFBLK, Mode::S_IRUSR, 0x800)),
+            told("the host's mounts", setns(host.as_fd(), CloneFlags::CLONE_NEWNS)),
+            told("to be root", setuid(0.into())),
+        ]
+        .concat()
     });
-    assert!(said.ends_with("files: ENOENT\n"), "{said}");
+    let (made, gained) = said.split_once('\n').unwrap();
+    // Where user namespaces are for root alone, or for nobody.
+    let refused = ["made: EPERM", "made: ENOSPC", "made: EUSERS"].contains(&made);
+    assert!(refused || made == "made: DONE", "{said}");
+    // In one, root is nobody's number.
+    let root = if refused { "EPERM" } else { "EINVAL" };
+    let expected = format!(
+        "files: ENOENT
+upwards: ENOENT
+/proc: EPERM
+a disk: EPERM
+a device node: EROFS
+the host's mounts: EPERM
+to be root: {root}
+"
+    );
+    assert_eq!(gained, expected, "{said}");
 }
 
 #[test]
@@ -163,13 +193,12 @@ fn others_see_a_nobody_who_ends_with_its_parent() {
         ForkResult::Parent { child } => child,
         ForkResult::Child => {
             let kept = [writer.as_fd()];
-            let number = std::process::id();
             let child = apart(|| {
                 // SAFETY: as above.
                 Ok(match unsafe { fork() }? {
                     ForkResult::Parent { child } => child,
                     ForkResult::Child => {
-                        let fine = close_all_but(&kept).and_then(|()| enter(number, ROOM)).is_ok();
+                        let fine = close_all_but(&kept).and_then(|()| enter(ROOM)).is_ok();
                         let _ = nix::unistd::write(writer.as_fd(), &[u8::from(fine)]);
                         loop {
                             nix::unistd::pause();
@@ -192,13 +221,23 @@ fn others_see_a_nobody_who_ends_with_its_parent() {
     assert_eq!(fine, [1]);
     let child = u32::try_from(i32::from_le_bytes(pid)).unwrap();
     let seen = Seen::of(child).unwrap();
-    let uid = BASE + parent.as_raw().unsigned_abs();
-    let expected = Seen { uid, powerless: true, no_new_privs: true, filtered: seen.filtered, mounts: 1 };
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    // Its own as long as it lives, on the whole host.
+    let namespace = fs::metadata(format!("/proc/{child}/ns/pid")).unwrap().ino();
+    let uid = u32::try_from(u64::from(BASE) + namespace - 0xf000_0000).unwrap();
+    let expected = Seen {
+        uid,
+        powerless: true,
+        no_new_privs: true,
+        threads: 1,
+        filtered: seen.filtered,
+        mounts: 1,
+        namespaces: NAMESPACES.to_vec(),
+        descriptors: DESCRIPTORS.min(most),
+        processes: THREADS,
+        core: 0,
+    };
     assert_eq!(seen, expected);
-    for namespace in ["mnt", "pid", "ipc", "uts"] {
-        let of = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/{namespace}")).unwrap();
-        assert_ne!(of(child), of(std::process::id()), "{namespace}");
-    }
     kill(parent, Signal::SIGKILL).unwrap();
     waitpid(parent, None).unwrap();
     // Its end of the pipe is the last one: it is closed when it has ended.

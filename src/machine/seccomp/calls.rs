@@ -101,7 +101,7 @@ const MAIN: &[c_long] = &[
 const KVM_RUN: u32 = 0xae80;
 const KVM_KVMCLOCK_CTRL: u32 = 0xaead;
 /// Linux: include/uapi/linux/vhost.h.
-const VHOST: [u32; 10] = [
+const VHOST: [u32; 11] = [
     0x8008_af00, // VHOST_GET_FEATURES
     0x4008_af00, // VHOST_SET_FEATURES
     0xaf01,      // VHOST_SET_OWNER
@@ -112,6 +112,7 @@ const VHOST: [u32; 10] = [
     0x4008_af12, // VHOST_SET_VRING_BASE
     0x4008_af20, // VHOST_SET_VRING_KICK
     0x4008_af21, // VHOST_SET_VRING_CALL
+    0x4008_af22, // VHOST_SET_VRING_ERR
 ];
 /// The same, of a network's queue.
 const VHOST_NET_SET_BACKEND: u32 = 0x4008_af30;

@@ -2,9 +2,9 @@
 //!
 //! | kind | what it does |
 //! |---|---|
-//! | vCPU | runs the guest, serves its registers, activates devices at the driver's word |
-//! | device | waits for events, moves bytes between guest memory and what is open already |
-//! | main | takes orders: puts devices that it is handed into slots, stops and lets go processors |
+//! | vCPU | runs the guest, serves its registers, activates and resets devices at the driver's word |
+//! | device | waits for events, moves bytes between guest memory and what is open already; a device gives up there |
+//! | main | takes orders: puts devices that it is handed into slots and takes them away, stops and lets go processors |
 //!
 //! Nothing is opened, connected, mapped to be executed or started behind the walls, so that none of the lists has `open`,
 //! `socket`, `connect`, `execve`, `clone` of a process, `io_uring_setup`, `ptrace` or `bpf`. `ioctl` is held to its requests,
@@ -48,7 +48,7 @@ pub enum Kind {
 pub struct SeccompError(#[from] seccompiler::Error);
 
 /// The programs of all kinds.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Filters {
     vcpu: BpfProgram,
     device: BpfProgram,
@@ -78,6 +78,19 @@ impl Filters {
         };
         Ok(seccompiler::apply_filter(program)?)
     }
+}
+
+/// Makes this process one that the lists are enough for: before it has a second thread.
+///
+/// glibc gives threads heaps of their own, and opens a file of `/proc` when a part of one is free, to see how to give it back. The
+/// first heap, which all have together then, is given back without.
+pub fn one_heap() {
+    #[cfg(target_env = "gnu")]
+    #[allow(unsafe_code, reason = "the allocator's settings have no wrapper")]
+    // SAFETY: a plain number; it can only be refused, and this one is not.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1)
+    };
 }
 
 /// As the crate has it that loads it.

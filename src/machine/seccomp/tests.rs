@@ -98,6 +98,25 @@ fn arguments_are_looked_at() {
     assert_eq!(ends(Kind::Device, Verdict::Kill, run), Some(libc::SIGSYS));
 }
 
+/// In a thread other than the first, whose heap would be another: see [`one_heap`].
+#[test]
+fn memory_is_given_back_without_a_file() {
+    let give_back = || {
+        let many: Vec<Vec<u8>> = (0..40).map(|_| vec![1; 100 << 10]).collect();
+        drop(many);
+    };
+    one_heap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // From here on it has a heap.
+            drop(vec![1_u8; 100]);
+            for kind in [Kind::Vcpu, Kind::Device, Kind::Main] {
+                assert_eq!(ends(kind, Verdict::Kill, give_back), None, "{kind:?}");
+            }
+        });
+    });
+}
+
 #[test]
 fn what_is_on_a_list_is_called_and_a_log_forbids_nothing() {
     let file = tempfile::tempfile().unwrap();
@@ -125,7 +144,7 @@ fn getrandom(bytes: &mut [u8]) -> isize {
 fn requests_are_those_of_the_crates() {
     let calls = calls::of(Kind::Vcpu);
     let Allowed::OneOf { argument: 1, values } = &calls[&libc::SYS_ioctl] else { panic!("{calls:?}") };
-    assert_eq!(values.len(), 15);
+    assert_eq!(values.len(), 16);
     assert_eq!(libc::TUNSETOFFLOAD, 0x4004_54d0);
 }
 

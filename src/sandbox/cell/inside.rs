@@ -20,7 +20,7 @@ use crate::{
     host::walls::{self, WallError},
     machine::{
         BuildError, Called, Ended, Filters, Kind, Machine, MachineHandle, Nic, OpenDisk, RunError,
-        SeccompError, Verdict,
+        SeccompError, Verdict, one_heap,
     },
 };
 
@@ -46,19 +46,19 @@ enum InsideError {
     Thread(#[source] io::Error),
 }
 
-/// Is the VMM's process until its end. `number` and `room` are those of [`walls::enter`].
+/// Is the VMM's process until its end. `room` is that of [`walls::enter`].
 pub(super) fn run(
     config: &MachineConfig,
     disks: &[Lent],
     console: &OwnedFd,
     wires: [&Wire; 3],
     confinement: Confinement,
-    (number, room): (u32, u64),
+    room: u64,
 ) -> ! {
     let [orders, events, files] = wires;
     let built = walls::close_all_but(&kept(disks, console, wires))
         .map_err(InsideError::from)
-        .and_then(|()| build(config, disks, console, [events, files], confinement, (number, room)));
+        .and_then(|()| build(config, disks, console, [events, files], confinement, room));
     match built {
         Ok((handle, files)) => Machinist { handle, files }.obey(orders),
         Err(error) => {
@@ -93,9 +93,10 @@ fn build(
     console: &OwnedFd,
     [events, files]: [&Wire; 2],
     confinement: Confinement,
-    (number, room): (u32, u64),
+    room: u64,
 ) -> Result<(MachineHandle, Arc<Mutex<Wire>>), InsideError> {
     let _ = prctl::set_name(NAME);
+    one_heap();
     let own = |wire: &Wire| wire.try_clone().map_err(InsideError::Descriptors);
     let (events, files) = (Arc::new(own(events)?), Arc::new(Mutex::new(own(files)?)));
     let disks = disks.iter().map(|disk| open(disk, &files)).collect::<Result<Vec<_>, _>>()?;
@@ -114,7 +115,7 @@ fn build(
     };
     let filters = filters.map(|verdict| Arc::new(Filters::new(verdict)));
     if confinement != Confinement::Off {
-        walls::enter(number, room)?;
+        walls::enter(room)?;
     }
     let handle = machine.handle();
     let _ = events.send(&Event::Built { slots: handle.slots() }, &[], true);

@@ -20,6 +20,8 @@
 //! Enters: a [`MachineConfig`], and what becomes of forbidden calls. Leaves: a [`Cell`], whose end is the machine's: dropped, it
 //! is killed and waited for; killed from outside, the kernel kills the other one. It must never know what streams carry.
 
+#[cfg(test)]
+mod breakout;
 mod handle;
 mod inside;
 mod lender;
@@ -153,14 +155,13 @@ impl Cell {
         let (log, console) = Log::new(console_log(&config.console_log)?).map_err(CellError::Fork)?;
         let room =
             disks.iter().try_fold(0, |room, disk| Ok(disk.room()?.max(room))).map_err(CellError::Fork)?;
-        let parent = std::process::id();
         let child = || {
             #[allow(unsafe_code, reason = "fork, in a process with one thread")]
             // SAFETY: there is one thread, so that no lock is held by another; the child never returns into this frame.
             match unsafe { fork() }? {
                 ForkResult::Child => {
                     let wires = [&ordered, &telling, &asking];
-                    inside::run(config, &disks, &console, wires, confinement, (parent, room))
+                    inside::run(config, &disks, &console, wires, confinement, room)
                 }
                 ForkResult::Parent { child } => Ok(child),
             }

@@ -4,6 +4,9 @@ use std::{
     fs::File,
     io::{self, Read, Write},
     os::fd::AsFd,
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 use nix::{
@@ -37,13 +40,12 @@ pub enum ProbeError {
 pub fn probe() -> Result<Seen, ProbeError> {
     let filters = Filters::new(Verdict::Kill);
     let (reader, writer) = pipe().map_err(|errno| ProbeError::Try(errno.into()))?;
-    let number = std::process::id();
     let forked = walls::apart(|| {
         #[allow(unsafe_code, reason = "fork, in a process with one thread")]
         // SAFETY: as in `Cell::enter`.
         match unsafe { fork() }? {
             ForkResult::Parent { child } => Ok(child),
-            ForkResult::Child => inside(writer.as_fd(), &filters, number),
+            ForkResult::Child => inside(writer.as_fd(), &filters),
         }
     });
     let child = forked.map_err(ProbeError::Try)?;
@@ -64,14 +66,16 @@ pub fn probe() -> Result<Seen, ProbeError> {
     seen
 }
 
+/// Of its threads.
+const STACK: usize = 128 << 10;
+
 /// What it says first when it is where it should be.
 const FINE: u8 = b'+';
 
-fn inside(writer: std::os::fd::BorrowedFd, filters: &Filters, number: u32) -> ! {
-    let walled = walls::close_all_but(&[writer]).and_then(|()| walls::enter(number, 0));
-    let held = walled
-        .map_err(|error: WallError| super::super::chain(&error))
-        .and_then(|()| filters.hold(Kind::Main).map_err(|error| super::super::chain(&error)));
+fn inside(writer: std::os::fd::BorrowedFd, filters: &Filters) -> ! {
+    let walled = walls::close_all_but(&[writer]).and_then(|()| walls::enter(0));
+    let held =
+        walled.map_err(|error: WallError| super::super::chain(&error)).and_then(|()| hold_all(filters));
     let say = |words: &[u8]| {
         // Who hears nothing says so.
         let _ = writer.try_clone_to_owned().map(File::from).and_then(|mut out| out.write_all(words));
@@ -82,8 +86,28 @@ fn inside(writer: std::os::fd::BorrowedFd, filters: &Filters, number: u32) -> ! 
         super::inside::end();
     }
     say(&[FINE]);
+    stay()
+}
+
+/// A thread of each kind, as a machine has them; the calling one takes orders.
+fn hold_all(filters: &Filters) -> Result<(), String> {
+    let said = |error: &dyn std::error::Error| super::super::chain(error);
+    for kind in [Kind::Vcpu, Kind::Device] {
+        let (tell, told) = mpsc::channel();
+        let filters = filters.clone();
+        let hold = move || {
+            let _ = tell.send(filters.hold(kind));
+            stay()
+        };
+        thread::Builder::new().stack_size(STACK).spawn(hold).map_err(|error| said(&error))?;
+        told.recv().map_err(|error| said(&error))?.map_err(|error| said(&error))?;
+    }
+    filters.hold(Kind::Main).map_err(|error| said(&error))
+}
+
+fn stay() -> ! {
     loop {
         // Until it is killed; a pause(2) is on no list.
-        std::thread::sleep(std::time::Duration::from_secs(1));
+        thread::sleep(Duration::from_secs(1));
     }
 }
