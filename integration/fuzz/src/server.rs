@@ -12,7 +12,8 @@ use std::time::{Duration, SystemTime};
 
 use msb::name::Name;
 use msb::sandbox::{
-    Connection, Exec, Exit, Failure, Info, Key, Line, Logs, NamedVolume, Request, Since, State, Stream, Usage,
+    Connection, Exec, Exit, Failure, Files, Info, Key, Line, Logs, NamedVolume, Request, Since, State,
+    Stream, Usage,
 };
 use msb::server::auth::Access;
 use msb::server::{Engine, Limits, Running, ServerConfig};
@@ -222,6 +223,15 @@ impl Engine for Fake {
 
     fn remove_volume(&self, name: Name) -> Result<(), Failure> {
         if name.as_str() == "a" { Ok(()) } else { Err(Failure::NoVolume(name)) }
+    }
+
+    fn volume_used(&self, name: Name) -> Result<u64, Failure> {
+        if name.as_str() == "a" { Ok(5) } else { Err(Failure::NoVolume(name)) }
+    }
+
+    /// What is on the disk is not the server's to judge.
+    fn volume_files(&self, name: Name) -> Result<Files, Failure> {
+        Err(Failure::NoVolume(name))
     }
 
     fn exec(&self, key: &Key, exec: &Exec, stdio: [OwnedFd; 3]) -> Result<Arc<dyn Running>, Failure> {
