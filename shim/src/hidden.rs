@@ -16,5 +16,6 @@ pub fn run(words: &[String]) -> Option<ExitCode> {
     Some(ExitCode::from(code))
 }
 
-/// No log is given to a VMM that a shim starts.
-fn warn(_: &Log, _: &str) {}
+fn warn(log: &Log, text: &str) {
+    crate::log::Log::at(&log.path, false).line("warning", text);
+}

@@ -5,7 +5,7 @@ use std::{
     fs::{File, OpenOptions},
     io::Write,
     os::unix::fs::OpenOptionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -20,6 +20,7 @@ use serde_json::json;
 #[derive(Debug, Clone)]
 pub struct Log {
     fifo: Option<Arc<File>>,
+    path: PathBuf,
     debug: bool,
 }
 
@@ -27,9 +28,13 @@ impl Log {
     /// In `bundle`. It is opened both ways and never waited for: containerd may be away, and what it does not read then must
     /// not stop the shim.
     pub fn open(bundle: &Path, debug: bool) -> Self {
-        let fifo =
-            OpenOptions::new().read(true).write(true).custom_flags(O_NONBLOCK).open(bundle.join("log"));
-        Self { fifo: fifo.ok().map(Arc::new), debug }
+        Self::at(&bundle.join("log"), debug)
+    }
+
+    /// The fifo of that path.
+    pub fn at(path: &Path, debug: bool) -> Self {
+        let fifo = OpenOptions::new().read(true).write(true).custom_flags(O_NONBLOCK).open(path);
+        Self { fifo: fifo.ok().map(Arc::new), path: path.to_owned(), debug }
     }
 
     /// One line.
@@ -47,12 +52,35 @@ impl Tell for Log {
     }
 
     fn log(&self) -> Option<sandbox::Log> {
-        None
+        self.fifo.as_ref().map(|_| sandbox::Log { path: self.path.clone(), json: false })
     }
 
     fn moments(&self, moments: &Moments) {
         if self.debug {
             self.line("debug", &format!("{moments:?}"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use nix::{sys::stat::Mode, unistd::mkfifo};
+
+    use super::*;
+
+    #[test]
+    fn who_outlives_a_verb_tells_containerd_too() {
+        let bundle = tempfile::tempdir().unwrap();
+        assert!(Log::open(bundle.path(), false).log().is_none(), "containerd gave none");
+        mkfifo(&bundle.path().join("log"), Mode::S_IRWXU).unwrap();
+        let log = Log::open(bundle.path(), false);
+        let given = log.log().unwrap();
+        Log::at(&given.path, false).line("warning", "memory");
+        let mut line = [0; 200];
+        let length = log.fifo.as_deref().unwrap().read(&mut line).unwrap();
+        let line = String::from_utf8_lossy(&line[..length]);
+        assert!(line.ends_with("level=warning msg=\"memory\"\n"), "{line}");
     }
 }

@@ -74,6 +74,24 @@ pub enum Confinement {
     Off,
 }
 
+impl Confinement {
+    /// What is to be told whenever a VMM is not held back.
+    #[must_use]
+    pub fn warning(self) -> Option<&'static str> {
+        match self {
+            Self::Enforced => None,
+            Self::Logged => Some(
+                "WARNING: machine.confinement is \"logged\": the VMM may make any system call. Not for guests that you do not \
+                 trust",
+            ),
+            Self::Off => Some(
+                "WARNING: machine.confinement is \"off\": the VMM is root on this host, and a guest that breaks into it is too. \
+                 Not for guests that you do not trust",
+            ),
+        }
+    }
+}
+
 /// `[disk]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]

@@ -28,7 +28,7 @@ use super::{
     volumes::{self, Prepared, Volumes, VolumesError},
 };
 use crate::{
-    config::{Confinement, MachineConfig},
+    config::MachineConfig,
     host::netns::{self, NetnsError},
     machine::{Ended, monotonic_ns},
     process::{
@@ -141,25 +141,7 @@ pub fn run(fd: RawFd, warn: &dyn Fn(&Log, &str)) -> Result<u8, VmmError> {
             warn(log, text);
         }
     };
-    if let Some(unsafe_words) = relaxed(config.confinement) {
-        tell(unsafe_words);
-    }
     keep_exit(&config.dir, supervise(sandbox, session, &tell))
-}
-
-/// What is to be told of a VMM that is not held back.
-fn relaxed(confinement: Confinement) -> Option<&'static str> {
-    match confinement {
-        Confinement::Enforced => None,
-        Confinement::Logged => Some(
-            "WARNING: machine.confinement is \"logged\": the VMM may make any system call. Not for guests that you do not \
-             trust",
-        ),
-        Confinement::Off => Some(
-            "WARNING: machine.confinement is \"off\": the VMM is root on this host, and a guest that breaks into it is too. \
-             Not for guests that you do not trust",
-        ),
-    }
 }
 
 /// What lives as long as the container.

@@ -13,7 +13,7 @@ use nix::unistd::{gethostname, getuid};
 use super::{Announce, Context, Lent, VerbError, clock, hook_state, lent::Guard, pod, settings};
 use crate::{
     bundle::Spec,
-    config::{Assets, Config, Role, SPARE_DISKS},
+    config::{Assets, Config, Confinement, Role, SPARE_DISKS},
     host::{hooks, inherited, shm},
     image::{self, RootImage},
     sandbox::{
@@ -52,7 +52,14 @@ pub struct Created {
     pub record: Record,
     /// Who stands for it: its VMM, or in a pod another process.
     pub process: Released,
+    /// What holds its VMM back.
+    pub confinement: Confinement,
 }
+
+/// That nothing does, or not all that should.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Relaxed(&'static str);
 
 /// Makes it. What the caller has leaked to this process must be marked to be closed before ([`crate::host::fds`]): the VMM
 /// would hold it for the life of the container.
@@ -148,7 +155,9 @@ pub fn create(request: Request, context: &Context) -> Result<Created, VerbError>
         return Err(error);
     }
     guard.keep();
-    Ok(Created { entry: reservation.keep(), record, process: process.release() })
+    let confinement = settings.machine.confinement;
+    context.warn_all(confinement.warning().map(Relaxed));
+    Ok(Created { entry: reservation.keep(), record, process: process.release(), confinement })
 }
 
 fn record(spec: &Spec, id: Id, bundle: PathBuf, pid: u32, context: &Context) -> Result<Record, VerbError> {

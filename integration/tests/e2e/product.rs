@@ -104,6 +104,15 @@ fn by_hand(lab: &mut Lab) {
     )
     .out("125\nnewer\nweb\n")
     .err_has("mount");
+    lab.step(
+        "walls that are relaxed are told of, each time and for as long",
+        r#"printf '[machine]\nconfinement = "off"\n' > /tmp/off.toml; export MSB_CONFIG=/tmp/off.toml
+           msb run --rm --network none busybox true; msb run -d --name bare --network none busybox sleep 1000; unset MSB_CONFIG
+           msb inspect bare | jq -c .[0].confinement; msb stop -t 0 bare; msb start bare; msb inspect bare | jq -c .[0].confinement; msb rm -f bare"#,
+    )
+    .code(0)
+    .out("bare\n\"off\"\nbare\nbare\n\"enforced\"\nbare\n")
+    .err_is("twice, once for each that was started so", |err| err.matches("the VMM is root on this host").count() == 2);
     lab.step("its name is taken", "msb run --name web busybox true").code(125).err_has("already");
     lab.step(
         "it ends as it wants to",

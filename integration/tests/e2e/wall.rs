@@ -145,6 +145,20 @@ in_force() {
     lab.step("doctor warns of settings that relax it", "MSB_CONFIG=/root/off.toml $R doctor")
         .code(1)
         .out_has("is root here");
+    lab.must("the same for all", "mkdir -p /etc/msb; cp -a /opt/busybox/rootfs /root/tree");
+    for (word, told) in [("logged", "any system call"), ("off", "the VMM is root")] {
+        lab.step(
+            "each container's caller is warned, by msb-runtime in --log and by the shim in containerd's",
+            &format!(
+                r#"printf '[machine]\nconfinement = "{word}"\n' > /etc/msb/config.toml
+                id=$(docker run -d $N $D busybox sleep 1000); grep -c '{told}' /run/containerd/io.containerd.runtime.v2.task/moby/$id/log.json; docker rm -f $id > /dev/null
+                ctr run --rm --runtime io.containerd.msb.v2 --env PATH=/bin --rootfs /root/tree relaxed echo ran
+                eventually 'journalctl -u containerd --no-pager | grep -q "{told}"' 0.2 && echo told"#
+            ),
+        )
+        .out("1\nran\ntold\n");
+    }
+    lab.must("they are as before", "rm -r /etc/msb /root/tree");
 }
 
 /// A guest whose kernel is the attacker's from its first instruction: what it does is in `integration/guests/hostile`. Behind

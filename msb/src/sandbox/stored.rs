@@ -21,7 +21,10 @@ use std::{
     time::SystemTime,
 };
 
-use msb_runtime::state::{self, Id};
+use msb_runtime::{
+    config::Confinement,
+    state::{self, Id},
+};
 use nix::{
     errno::Errno,
     fcntl::{FcntlArg, Flock, FlockArg, fcntl},
@@ -56,6 +59,9 @@ pub struct Stored {
     pub started: Option<SystemTime>,
     /// How and when it ended since.
     pub ended: Option<Ended>,
+    /// What held its VMM back then.
+    #[serde(default)]
+    pub confinement: Option<Confinement>,
 }
 
 /// The end of a sandbox.
@@ -259,6 +265,7 @@ impl Stored {
             created,
             started: None,
             ended: None,
+            confinement: None,
         })
     }
 
@@ -266,6 +273,12 @@ impl Stored {
     #[must_use]
     pub fn stop_signal(&self) -> i32 {
         super::signal::parse(&self.defaults.stop_signal).unwrap_or(SIGTERM)
+    }
+
+    /// What is to be told of it since it was started.
+    #[must_use]
+    pub fn warning(&self) -> Option<&'static str> {
+        self.confinement.and_then(Confinement::warning)
     }
 
     /// What the runtime calls it.
@@ -309,6 +322,15 @@ mod tests {
         .unwrap();
         place.save(&stored).unwrap();
         assert_eq!(place.load().unwrap(), Some(stored.clone()));
+        for (confinement, word) in [
+            (Confinement::Enforced, None),
+            (Confinement::Logged, Some("any")),
+            (Confinement::Off, Some("root")),
+        ] {
+            let told = Stored { confinement: Some(confinement), ..stored.clone() }.warning();
+            assert_eq!(told.is_some(), word.is_some());
+            assert!(word.is_none_or(|word| told.unwrap().contains(word)), "{told:?}");
+        }
         stored.id().unwrap();
     }
 

@@ -113,7 +113,7 @@ impl Shim {
             stdin: has_stdin,
             announce: Announce::default(),
         };
-        let Created { entry, process, record } =
+        let Created { entry, process, record, .. } =
             create::create(request, &context).map_err(Failure::oci("create"))?;
         // For a shim that may have to take it over; without, it has its container all the same.
         let _ = entry.save(take_over::STREAMS, &paths);

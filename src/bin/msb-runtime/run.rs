@@ -29,7 +29,7 @@ pub struct Run {
 impl Run {
     /// Runs it.
     pub fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
-        let (Created { entry, record, process }, master) =
+        let (Created { entry, record, process, .. }, master) =
             launch::launch(&self.options, self.detach, context)?;
         if let Err(error) = start::start(&entry, record.clone(), context) {
             // It was made for this start only. The start's error is the one to tell.

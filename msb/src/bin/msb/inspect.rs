@@ -42,9 +42,10 @@ impl Inspect {
 fn sandbox(scope: &Scope, name: &str) -> anyhow::Result<Value> {
     let key = scope.key(name)?;
     let (place, stored) = scope.sandboxes.find(&key)?;
-    let (digest, layers) = (stored.digest.clone(), stored.layers.len());
+    let (digest, layers, confinement) = (stored.digest.clone(), stored.layers.len(), stored.confinement);
     let mut told = ps::told(&scope.sandboxes.info_of(&place, stored)?);
     told["digest"] = digest.into();
     told["layers"] = layers.into();
+    told["confinement"] = serde_json::to_value(confinement)?;
     Ok(told)
 }

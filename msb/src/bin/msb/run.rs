@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 use clap::Args;
 use msb::sandbox::{
-    Failure, Key, Request, Restart,
+    Failure, Key, Request, Restart, Stored,
     keep::{self, Front},
 };
 use msb_runtime::host::fds;
@@ -112,13 +112,14 @@ impl Run {
         create(scope, &key, request, doubt)?;
         let done = if detach {
             sandboxes.start(&key).map(|()| {
+                warn(sandboxes, &key);
                 println!("{}", key.name);
                 0
             })
         } else {
             keep::hold_signals().context("Signals can't be forwarded")?;
             sandboxes
-                .keep(&sandboxes.place(&key), Front::Own, |_| ())
+                .keep(&sandboxes.place(&key), Front::Own, warn_of)
                 .map(|(_, ended)| ended.code.unwrap_or(u8::MAX))
         };
         match done {
@@ -131,6 +132,20 @@ impl Run {
                 told(failure)
             }
         }
+    }
+}
+
+/// Tells how the walls of one that was started are relaxed.
+pub fn warn(sandboxes: &msb::sandbox::Sandboxes, key: &Key) {
+    // It may be gone again.
+    if let Ok((_, stored)) = sandboxes.find(key) {
+        warn_of(&stored);
+    }
+}
+
+fn warn_of(stored: &Stored) {
+    if let Some(words) = stored.warning() {
+        eprintln!("msb: {words}");
     }
 }
 

@@ -125,6 +125,7 @@ impl Sandboxes {
         let created = create_and_start(place, id.clone(), stdio, &context)?;
         stored.started = Some(SystemTime::now());
         stored.ended = None;
+        stored.confinement = Some(created.confinement);
         place.save(&stored).map_err(Failure::other)?;
         drop(lock);
 
