@@ -293,9 +293,28 @@ fn the_threat_model_names_tests_that_exist() {
     let known = ["no_new_privs"];
     let missing: Vec<&&str> = names
         .iter()
-        .filter(|name| {
-            !known.contains(name) && !texts.iter().any(|text| text.contains(&format!("fn {name}(")))
-        })
+        .filter(|name| !known.contains(name) && !texts.iter().any(|text| is_test(text, name)))
         .collect();
     assert!(missing.is_empty(), "{missing:?}");
+    assert!(is_test("#[test]\n#[ignore]\nfn one() {}", "one") && is_test("ours: [one, two]);", "two"));
+    assert!(!is_test("fn one() {}\n#[test]\nfn two() {}", "one") && !is_test("ours: [one_more]);", "one"));
+}
+
+/// Whether `text` has a test of that name: a function with the attribute, or one of a list that `conformance!` runs.
+fn is_test(text: &str, name: &str) -> bool {
+    let declared = format!("fn {name}(");
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let attributed = |at: usize| {
+        let above = lines[..at].iter().rev();
+        above
+            .take_while(|line| line.starts_with("#[") || line.starts_with("//"))
+            .any(|line| *line == "#[test]")
+    };
+    if (0..lines.len()).any(|at| lines[at].starts_with(&declared) && attributed(at)) {
+        return true;
+    }
+    ["both: [", "ours: ["]
+        .iter()
+        .flat_map(|list| text.split(list).skip(1))
+        .any(|rest| rest.split(']').next().unwrap_or_default().split(',').any(|listed| listed.trim() == name))
 }

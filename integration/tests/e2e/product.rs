@@ -141,6 +141,15 @@ fn by_hand(lab: &mut Lab) {
     lab.define(r#"
         echoes() { msb run -d --name echo --network $1 -p 5300:53/udp -v /tmp/echo:/e:ro busybox sh -c '/e/ld-linux-x86-64.so.2 --library-path /e /e/socat UDP-RECVFROM:53,fork EXEC:cat' > /dev/null; eventually '[ "$(say one)" = one ]' 0.3; }
         say() { echo $1 | socat -t 2 - UDP:127.0.0.1:5300; }"#);
+    lab.step(
+        "what joins a sandbox with the host's network has few rights, a filter, and sees nothing",
+        "msb run -d --name net --network public busybox sleep 1000 > /dev/null; p=$(pgrep -x 'pasta.*' | head -n 1)
+         grep -h -e ^NoNewPrivs -e ^Seccomp: /proc/$p/status; ls -A /proc/$p/root | wc -l
+         [ $((0x$(sed -n 's/^CapEff:\\t//p' /proc/$p/status) & ~0x281400)) = 0 ] && echo few
+         for n in mnt pid ipc uts; do [ $(readlink /proc/$p/ns/$n) != $(readlink /proc/self/ns/$n) ] && echo own $n; done; msb rm -f net",
+    )
+    // To enter the namespace, to make an interface there, and to send from low ports.
+    .out("NoNewPrivs:\t1\nSeccomp:\t2\n0\nfew\nown mnt\nown pid\nown ipc\nown uts\nnet\n");
     for network in ["none", "public"] {
         lab.step(
             "datagrams find their way, and each sender its answers",

@@ -57,7 +57,8 @@ pub(crate) fn say(message: &str, more: Value) {
     if let Value::Object(more) = more {
         line.extend(more);
     }
-    let mut text = Value::Object(line).to_string();
+    // A person follows it.
+    let mut text = msb_runtime::plain::json(&Value::Object(line).to_string());
     text.push('\n');
     let _ = io::stderr().write_all(text.as_bytes());
 }

@@ -10,6 +10,7 @@ use std::{
 use clap::Args;
 use msb_runtime::{
     host::cgroup::Cgroup,
+    plain,
     sandbox::control::{Control, ControlError},
     state::{Id, StateError, Status},
     verbs::{Context, Lent},
@@ -85,7 +86,7 @@ fn event(id: &Id, kind: &str, data: Option<Value>) -> Value {
 /// One a line, at once: somebody reads along.
 fn print(event: &Value) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{event}")?;
+    writeln!(out, "{}", plain::json(&event.to_string()))?;
     out.flush()
 }
 

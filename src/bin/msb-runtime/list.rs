@@ -47,7 +47,7 @@ impl List {
         if self.quiet {
             records.iter().for_each(|record| println!("{}", record.id));
         } else if self.format == Format::Json {
-            println!("{}", Value::from_iter(records.iter().map(show::state)));
+            println!("{}", plain::json(&Value::from_iter(records.iter().map(show::state)).to_string()));
         } else {
             print!("{}", table(&records));
         }

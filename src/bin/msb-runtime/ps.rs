@@ -46,7 +46,7 @@ impl Ps {
             }
             let processes = Control::of(entry.directory()).processes()?;
             match self.format {
-                Format::Json => println!("{}", Value::from_iter(processes.iter().map(object))),
+                Format::Json => println!("{}", objects(&processes)),
                 Format::Table => print!("{}", guests(&processes)),
             }
             return Ok(ExitCode::SUCCESS);
@@ -78,6 +78,11 @@ fn table(pids: &[i32], args: &[String]) -> anyhow::Result<String> {
     };
     let lines = std::iter::once(heading).chain(text.lines().skip(1).filter(ours));
     Ok(lines.flat_map(|line| [line, "\n"]).collect())
+}
+
+/// All processes, for programs, or for a person who looks at what those get.
+fn objects(processes: &[ProcessInfo]) -> String {
+    plain::json(&Value::from_iter(processes.iter().map(object)).to_string())
 }
 
 /// One process, for programs.
@@ -136,5 +141,7 @@ mod tests {
         );
         assert!(lines[1].ends_with("sh -c a?[2J?b") && lines[2].ends_with("[sh]"), "{table}");
         assert_eq!(object(&process)["ppid"], 1);
+        let c1 = ProcessInfo { name: "\u{9b}2J".into(), ..process };
+        assert!(objects(&[c1]).contains(r#""name":"\u009b2J""#));
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{fs, path::Path};
 
-use msb_runtime::state::{Record, Status};
+use msb_runtime::{
+    plain,
+    state::{Record, Status},
+};
 use serde_json::{Value, json};
 
 /// A container as runc's `list` has it.
@@ -41,7 +44,7 @@ fn named(users: &str, uid: u32) -> Option<String> {
 
 /// JSON as a person reads it.
 pub fn pretty(value: &Value) -> String {
-    format!("{value:#}")
+    plain::json(&format!("{value:#}"))
 }
 
 /// A path in a table.

@@ -57,9 +57,8 @@ fn lined_up(headings: &[&str], rows: &[Vec<String>]) -> String {
 /// # Errors
 /// Of stdout.
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, value)?;
-    Ok(writeln!(out)?)
+    let text = plain::json(&serde_json::to_string_pretty(value)?);
+    Ok(writeln!(io::stdout().lock(), "{text}")?)
 }
 
 /// Does something to each, prints the name of each where that went well, and tells what did not at the end of each.
