@@ -18,7 +18,7 @@ use crate::machine::events::{Watcher, decode};
 #[test]
 fn a_ring_that_the_kernel_can_not_read_breaks_the_device() {
     let Some(vhost) = open_vhost() else {
-        return eprintln!("skipped: needs root and /dev/vhost-net");
+        return test_skips::skip("it needs root and /dev/vhost-net");
     };
     // Instead of a tap: of no interface, so that nothing is sent.
     let tap = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_NONBLOCK, None).unwrap();
