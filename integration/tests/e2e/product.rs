@@ -441,8 +441,9 @@ fn unprivileged(lab: &mut Lab) {
     lab.write("/root/registry.py", REGISTRY.into());
     lab.step_with(
         "an image with a directory that was made anew, from a registry",
-        "printf 'FROM busybox\nRUN rm -r /var/spool && mkdir /var/spool\n' | docker build -q -t again - > /dev/null && mkdir /root/again && docker save again | tar -C /root/again -x &&
-         python3 /root/registry.py /root/again > /tmp/registry.log 2>&1 < /dev/null & eventually 'busybox wget -qO- http://127.0.0.1:5000/v2/ 2> /dev/null' 0.3
+        "printf 'FROM busybox\nRUN mkdir /d && touch /d/file\nRUN rm -r /d && mkdir /d\n' | docker build -q -t again - > /dev/null &&
+         mkdir /root/again && docker save again | tar -C /root/again -x || exit 9
+         python3 /root/registry.py /root/again > /tmp/registry.log 2>&1 < /dev/null & eventually 'busybox wget -qO /dev/null http://127.0.0.1:5000/v2/ 2> /dev/null' 0.3
          try() { docker run --rm --network host -e MICROSANDBOX_HOME=/tmp/home -e MICROSANDBOX_SHIPPED= microsandbox:latest pull \"$@\" 127.0.0.1:5000/again; echo $?; }
          try; try --no-unpack",
         patient,
