@@ -176,8 +176,8 @@ impl Place {
         match fcntl(&file, FcntlArg::F_OFD_SETLK(&lock_of(F_WRLCK))) {
             Ok(_) => {
                 let mut held = file;
-                held.set_len(0)?;
-                held.write_all(processes()?.as_bytes())?;
+                // A disk that is full keeps nobody from bringing it to rest; then it is taken for one of here.
+                let _ = held.set_len(0).and_then(|()| held.write_all(processes()?.as_bytes()));
                 Ok(Some(Kept { _held: held }))
             }
             Err(Errno::EACCES | Errno::EAGAIN) => Ok(None),
