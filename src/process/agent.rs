@@ -11,7 +11,7 @@ use std::{
 };
 
 use msb_agent::protocol::{
-    self, Event, Failure, FrameError, FromAgent, Hello, Reply, Request, ToAgent, VERSION,
+    self, Event, Failure, FrameError, FromAgent, Hello, MAX_FROM_AGENT, Reply, Request, ToAgent, VERSION,
 };
 
 use super::timely::Timely;
@@ -72,6 +72,8 @@ pub struct Agent {
     /// For each message.
     patience: Option<Duration>,
     last_id: u32,
+    /// The agent knows which version this side speaks.
+    greeted: bool,
     events: VecDeque<Event>,
 }
 
@@ -81,7 +83,8 @@ impl Agent {
     /// # Errors
     /// [`AgentError::NoHello`], [`AgentError::Version`], or the channel's own failure.
     pub fn greet(stream: UnixStream, patience: Duration) -> Result<Self, AgentError> {
-        let agent = Self { stream, patience: Some(patience), last_id: 0, events: VecDeque::new() };
+        let agent =
+            Self { stream, patience: Some(patience), last_id: 0, greeted: false, events: VecDeque::new() };
         match agent.read()? {
             FromAgent::Hello(Hello { version: VERSION }) => {}
             FromAgent::Hello(Hello { version: theirs }) => return Err(AgentError::Version { theirs }),
@@ -91,7 +94,8 @@ impl Agent {
     }
 
     fn read(&self) -> Result<FromAgent, AgentError> {
-        protocol::read(&mut Timely::new(&self.stream, self.patience)).map_err(AgentError::Channel)
+        let mut stream = Timely::new(&self.stream, self.patience);
+        protocol::read_within(&mut stream, MAX_FROM_AGENT).map_err(AgentError::Channel)
     }
 
     /// Waits for answers as long as it takes: a container that is paused gives them when it is resumed. The machine's end
@@ -119,10 +123,20 @@ impl Agent {
         self.last_id = self.last_id.wrapping_add(1);
         let asked = self.last_id;
         let mut stream = Timely::new(&self.stream, self.patience);
-        protocol::write(&mut stream, &ToAgent { id: asked, request }).map_err(AgentError::Channel)?;
+        let message = ToAgent { id: asked, request };
+        let written = if std::mem::replace(&mut self.greeted, true) {
+            protocol::write(&mut stream, &message)
+        } else {
+            protocol::write_first(&mut stream, &message)
+        };
+        written.map_err(AgentError::Channel)?;
         loop {
             match self.read()? {
-                FromAgent::Reply { id, result } if id == asked => return Ok(result?),
+                FromAgent::Reply { id, result } if id == asked => {
+                    return Some(result?)
+                        .filter(|reply| message.request.takes(reply))
+                        .ok_or(AgentError::Unexpected);
+                }
                 FromAgent::Event(_) if self.events.len() >= MAX_EVENTS => return Err(AgentError::Flood),
                 FromAgent::Event(event) => self.events.push_back(event),
                 FromAgent::Reply { .. } | FromAgent::Hello(_) => return Err(AgentError::Unexpected),
@@ -222,6 +236,39 @@ mod tests {
         let error = Agent::greet(host, Duration::from_millis(10)).unwrap_err();
         assert!(!error.is_closed(), "{error:?}");
         drop(guest);
+    }
+
+    #[test]
+    fn an_answer_of_another_kind_is_refused() {
+        let flood = vec![String::new(); protocol::ProcessInfo::MAX_ALL_ARGS + 1];
+        let process = protocol::ProcessInfo {
+            pid: 1,
+            parent: 0,
+            uid: 0,
+            state: 'S',
+            name: String::new(),
+            args: flood,
+            started: 0,
+            cpu: 0,
+            resident: 0,
+        };
+        for (request, reply) in [
+            (Request::Statistics, Reply::Processes(Vec::new())),
+            (Request::Sync, Reply::Statistics(Box::default())),
+            (Request::Processes, Reply::Processes(vec![process])),
+        ] {
+            let hello = FromAgent::Hello(Hello { version: VERSION });
+            let (host, mut guest) = said(&[hello]);
+            // More than a socket takes unread.
+            let saying = thread::spawn(move || {
+                let _ = protocol::write(&mut guest, &FromAgent::Reply { id: 1, result: Ok(reply) });
+                guest
+            });
+            let mut agent = Agent::greet(host, PATIENCE).unwrap();
+            assert!(matches!(agent.call(request), Err(AgentError::Unexpected)));
+            drop(agent);
+            drop(saying.join().unwrap());
+        }
     }
 
     #[test]

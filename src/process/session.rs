@@ -227,8 +227,9 @@ mod tests {
         let thread = thread::spawn(move || {
             protocol::write(&mut guest, &FromAgent::Hello(Hello { version: VERSION })).unwrap();
             let mut asked = Vec::new();
-            for _ in 0..answers {
-                let ToAgent { id, request } = protocol::read(&mut guest).unwrap();
+            for number in 0..answers {
+                let read = if number == 0 { protocol::read_first } else { protocol::read };
+                let ToAgent { id, request } = read(&mut guest).unwrap();
                 asked.push(request);
                 protocol::write(&mut guest, &FromAgent::Reply { id, result: Ok(Reply::Done) }).unwrap();
             }

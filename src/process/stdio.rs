@@ -160,7 +160,7 @@ impl Relays {
 
 fn open(door: Door, process: ProcessId, stream: Stream) -> Result<UnixStream, StdioError> {
     let mut opened = door(STREAM_PORT).map_err(|source| StdioError::Open { stream, source })?;
-    protocol::write(&mut opened, &StreamHello::Stdio { process, stream })
+    protocol::write_first(&mut opened, &StreamHello::Stdio { process, stream })
         .map_err(|source| StdioError::Hello { stream, source })?;
     Ok(opened)
 }

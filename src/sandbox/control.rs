@@ -17,7 +17,7 @@ use std::{
 };
 
 use msb_agent::protocol::{
-    self, Failure, FrameError, GuestLimits, ProcessId, ProcessInfo, Statistics, TerminalSize,
+    self, Failure, FrameError, GuestLimits, ProcessId, ProcessInfo, Statistics, TerminalSize, VERSION,
 };
 use serde::{Deserialize, Serialize};
 
@@ -128,6 +128,15 @@ pub enum ControlError {
     /// It ended or went silent meanwhile.
     #[error("The sandbox does not answer")]
     Silent(#[source] FrameError),
+    /// It was started by another version of this program.
+    #[error(
+        "This sandbox was started by another version of this program, which speaks {theirs} where this one speaks {VERSION}: use \
+         that version until it has ended, or kill it, and start it again"
+    )]
+    Version {
+        /// The sandbox's.
+        theirs: u32,
+    },
     /// The guest's agent says no.
     #[error(transparent)]
     Guest(Failure),
@@ -319,8 +328,12 @@ impl Control {
             at(&self.dir, SOCKET, |path| UnixStream::connect(path)).map_err(ControlError::Gone)?;
         let patience = if *question == (Question::Start { hooks: true }) { None } else { Some(PATIENCE) };
         stream.set_read_timeout(patience).map_err(ControlError::Gone)?;
-        protocol::write(&mut stream, question).map_err(ControlError::Silent)?;
-        match protocol::read(&mut stream).map_err(ControlError::Silent)? {
+        protocol::write_first(&mut stream, question).map_err(ControlError::Silent)?;
+        let answer = protocol::read_first(&mut stream).map_err(|error| match error {
+            FrameError::Version { theirs } => ControlError::Version { theirs },
+            error => ControlError::Silent(error),
+        });
+        match answer? {
             Answer::Guest(failure) => Err(ControlError::Guest(failure)),
             Answer::Failed(reason) => Err(ControlError::Failed { reason }),
             answer => Ok((answer, stream)),
@@ -348,6 +361,8 @@ pub(super) fn at<T>(dir: &Path, name: &str, call: impl FnOnce(&Path) -> io::Resu
 mod tests {
     use std::thread;
 
+    use msb_agent::protocol::Hello;
+
     use super::*;
 
     fn deep() -> (tempfile::TempDir, PathBuf) {
@@ -363,8 +378,8 @@ mod tests {
         let listener = listen(&dir).unwrap();
         let vmm = thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            let question: Question = protocol::read(&mut stream).unwrap();
-            protocol::write(&mut stream, &Answer::Failed("no".into())).unwrap();
+            let question: Question = protocol::read_first(&mut stream).unwrap();
+            protocol::write_first(&mut stream, &Answer::Failed("no".into())).unwrap();
             question
         });
         let error = Control::of(&dir).signal(15, true).unwrap_err();
@@ -383,6 +398,22 @@ mod tests {
             drop(stream);
         });
         Control::of(&dir).dismiss("a").unwrap();
+        vmm.join().unwrap();
+    }
+
+    #[test]
+    fn a_sandbox_of_another_version_is_told_of() {
+        let (_guard, dir) = deep();
+        let listener = listen(&dir).unwrap();
+        let vmm = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let Hello { version } = protocol::read(&mut stream).unwrap();
+            assert_eq!(version, VERSION);
+            protocol::write(&mut stream, &Hello { version: 99 }).unwrap();
+        });
+        let error = Control::of(&dir).statistics().unwrap_err();
+        assert!(matches!(error, ControlError::Version { theirs: 99 }), "{error}");
+        assert!(error.to_string().contains("start it again"));
         vmm.join().unwrap();
     }
 

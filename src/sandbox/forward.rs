@@ -139,7 +139,7 @@ pub fn join(mut guest: UnixStream, client: &TcpStream, port: u16) -> Result<(), 
 /// # Errors
 /// [`Broken`].
 pub fn ask(guest: &mut UnixStream, hello: &StreamHello) -> Result<(), Broken> {
-    protocol::write(guest, hello)?;
+    protocol::write_first(guest, hello)?;
     guest.set_read_timeout(Some(PATIENCE))?;
     let mut listens = [0];
     guest.read_exact(&mut listens)?;

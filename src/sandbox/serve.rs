@@ -11,7 +11,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use msb_agent::protocol::{self, CHANNEL_PORT, ProcessId, Reply, Request, STREAM_PORT};
+use msb_agent::protocol::{
+    self, CHANNEL_PORT, FrameError, Hello, ProcessId, Reply, Request, STREAM_PORT, VERSION,
+};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -60,10 +62,18 @@ pub(super) fn one(listener: &UnixListener, served: &mut Served<'_>) -> Result<()
     let timeout = Some(SAY_SOMETHING);
     let prepared: io::Result<()> =
         stream.set_read_timeout(timeout).and_then(|()| stream.set_write_timeout(timeout));
-    let (Ok(()), Ok(question)) = (prepared, protocol::read(&mut stream)) else { return Ok(()) };
+    let question = match (prepared, protocol::read_first(&mut stream)) {
+        (Ok(()), Ok(question)) => question,
+        (Ok(()), Err(FrameError::Version { .. })) => {
+            // So that it can tell.
+            let _ = protocol::write(&mut stream, &Hello { version: VERSION });
+            return Ok(());
+        }
+        _ => return Ok(()),
+    };
     let answer = match question {
         Question::Open { port: port @ (CHANNEL_PORT | STREAM_PORT) } if served.machine.is_some() => {
-            if protocol::write(&mut stream, &Answer::Done).is_ok()
+            if protocol::write_first(&mut stream, &Answer::Done).is_ok()
                 && stream.set_read_timeout(None).and_then(|()| stream.set_write_timeout(None)).is_ok()
             {
                 // A machine that can't take it has ended: closing the stream says so.
@@ -122,7 +132,7 @@ pub(super) fn one(listener: &UnixListener, served: &mut Served<'_>) -> Result<()
         },
     };
     // A caller that has gone does not want its answer.
-    let _ = protocol::write(&mut stream, &answer);
+    let _ = protocol::write_first(&mut stream, &answer);
     Ok(())
 }
 

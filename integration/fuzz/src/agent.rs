@@ -7,7 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use msb_agent::protocol::{
-    FromAgent, Hello, ProcessId, Request, StreamHello, ToAgent, VERSION, decode, encode, read, write,
+    FromAgent, Hello, ProcessId, Request, StreamHello, ToAgent, VERSION, decode, encode, read, read_first,
+    write,
 };
 use msb_runtime::process::agent::{Agent, AgentError};
 use msb_runtime::process::session::{Session, Turn};
@@ -51,6 +52,7 @@ pub(crate) fn to_agent(bytes: &[u8]) {
         assert_eq!(decode::<ToAgent>(&again[4..]).expect("and read again"), message);
     }
     let _ = decode::<ToAgent>(bytes);
-    let _ = read::<StreamHello>(&mut &*bytes);
+    let _ = read_first::<StreamHello>(&mut &*bytes);
+    let _ = read_first::<ToAgent>(&mut &*bytes);
     let _ = msb_agent::protocol::names::read(&mut &*bytes);
 }

@@ -21,17 +21,23 @@ const USER_HZ: u64 = 100;
 pub fn describe(pids: &[u32]) -> Vec<ProcessInfo> {
     let boot = boot_time();
     let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| u64::try_from(size).ok());
-    let one = |(number, pid): (usize, &u32)| {
+    let mut room = ProcessInfo::MAX_ALL_ARGS;
+    let one = |pid: &u32| {
         let stat = read(*pid, "stat", STAT)?;
         let mut info = parse(*pid, &String::from_utf8_lossy(&stat), boot, page.unwrap_or(4096))?;
         info.uid = std::fs::metadata(format!("/proc/{pid}")).ok()?.uid();
-        if number < ProcessInfo::MAX_WITH_ARGS {
+        if room > 0 {
             let limit = u64::try_from(ProcessInfo::MAX_ARGS).unwrap_or(u64::MAX);
-            info.args = arguments(&read(*pid, "cmdline", limit).unwrap_or_default());
+            let args = arguments(&read(*pid, "cmdline", limit).unwrap_or_default());
+            let bytes = args.iter().map(|word| word.len() + 1).sum();
+            match room.checked_sub(bytes) {
+                Some(rest) => (room, info.args) = (rest, args),
+                None => room = 0,
+            }
         }
         Some(info)
     };
-    pids.iter().enumerate().filter_map(one).collect()
+    pids.iter().filter_map(one).take(ProcessInfo::MAX).collect()
 }
 
 fn read(pid: u32, name: &str, limit: u64) -> Option<Vec<u8>> {

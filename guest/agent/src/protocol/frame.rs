@@ -4,9 +4,14 @@ use std::io::{self, Read, Write};
 
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::{Hello, VERSION};
+
 /// Largest message in bytes. A container with hundreds of mounts stays well below; what claims more is refused
 /// before a byte of it is read.
 pub const MAX_FRAME: usize = 8 << 20;
+/// Largest message that a host takes from an agent. The longest honest one is an answer with [`super::ProcessInfo::MAX`] processes; what
+/// is decoded of a hostile one takes ten to twenty times as much memory.
+pub const MAX_FROM_AGENT: usize = 2 << 20;
 
 /// Why a frame could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -17,11 +22,19 @@ pub enum FrameError {
     /// The stream ended between two frames.
     #[error("The other side closed the stream")]
     Closed,
-    /// Longer than [`MAX_FRAME`].
-    #[error("A message of {length} bytes is longer than the {MAX_FRAME} allowed")]
+    /// Longer than [`MAX_FRAME`], or than what this side takes.
+    #[error("A message of {length} bytes is longer than the {limit} allowed")]
     TooLong {
         /// What was claimed or would be needed, in bytes.
         length: usize,
+        /// What is allowed.
+        limit: usize,
+    },
+    /// The other side speaks of other messages.
+    #[error("The other side speaks version {theirs}, and this one {VERSION}")]
+    Version {
+        /// Its version.
+        theirs: u32,
     },
     /// Not a message of this protocol.
     #[error("The message can't be understood")]
@@ -37,7 +50,7 @@ pub fn encode<M: Serialize>(message: &M) -> Result<Vec<u8>, FrameError> {
     let length = frame.len() - 4;
     match u32::try_from(length) {
         Ok(prefix) if length <= MAX_FRAME => frame[..4].copy_from_slice(&prefix.to_le_bytes()),
-        _ => return Err(FrameError::TooLong { length }),
+        _ => return Err(FrameError::TooLong { length, limit: MAX_FRAME }),
     }
     Ok(frame)
 }
@@ -61,11 +74,39 @@ pub fn write<M: Serialize>(stream: &mut impl Write, message: &M) -> Result<(), F
     stream.write_all(&encode(message)?).map_err(FrameError::Stream)
 }
 
+/// Writes the first message to who does not know yet which version this side speaks.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_first<M: Serialize>(stream: &mut impl Write, message: &M) -> Result<(), FrameError> {
+    let frames = [encode(&Hello { version: VERSION })?, encode(message)?].concat();
+    stream.write_all(&frames).map_err(FrameError::Stream)
+}
+
+/// Reads what [`write_first`] wrote.
+///
+/// # Errors
+/// As [`read`]; [`FrameError::Version`], and then the message was not read.
+pub fn read_first<M: DeserializeOwned>(stream: &mut impl Read) -> Result<M, FrameError> {
+    match read(stream)? {
+        Hello { version: VERSION } => read(stream),
+        Hello { version: theirs } => Err(FrameError::Version { theirs }),
+    }
+}
+
 /// Reads one message.
 ///
 /// # Errors
 /// [`FrameError::Closed`] at the end of the stream; every other error leaves the stream unusable.
 pub fn read<M: DeserializeOwned>(stream: &mut impl Read) -> Result<M, FrameError> {
+    read_within(stream, MAX_FRAME)
+}
+
+/// Reads one message of at most `limit` bytes.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_within<M: DeserializeOwned>(stream: &mut impl Read, limit: usize) -> Result<M, FrameError> {
     let mut prefix = [0; 4];
     let mut filled = 0;
     while filled < prefix.len() {
@@ -78,8 +119,8 @@ pub fn read<M: DeserializeOwned>(stream: &mut impl Read) -> Result<M, FrameError
         }
     }
     let length = usize::try_from(u32::from_le_bytes(prefix)).unwrap_or(usize::MAX);
-    if length > MAX_FRAME {
-        return Err(FrameError::TooLong { length });
+    if length > limit {
+        return Err(FrameError::TooLong { length, limit });
     }
     // Grown while bytes arrive: a claimed length alone must not cost memory.
     let mut body = Vec::with_capacity(length.min(64 << 10));
@@ -115,6 +156,41 @@ mod tests {
     fn a_length_beyond_the_limit_is_refused_unread() {
         let wire = u32::MAX.to_le_bytes();
         assert!(matches!(read::<FromAgent>(&mut wire.as_slice()), Err(FrameError::TooLong { .. })));
+    }
+
+    #[test]
+    fn another_version_is_told_before_anything_else_is_read() {
+        let mut wire = Vec::new();
+        write_first(&mut wire, &7_u16).unwrap();
+        assert_eq!(read_first::<u16>(&mut &*wire).unwrap(), 7);
+        let mut wire = encode(&Hello { version: VERSION + 1 }).unwrap();
+        // Whatever it is: it may mean something else there.
+        wire.extend([0xff; 9]);
+        let error = read_first::<u16>(&mut &*wire).unwrap_err();
+        assert!(matches!(error, FrameError::Version { theirs } if theirs == VERSION + 1), "{error}");
+    }
+
+    #[test]
+    fn the_longest_honest_answer_is_taken_from_an_agent() {
+        use crate::protocol::{ProcessInfo, Reply, Request};
+        let one = ProcessInfo {
+            pid: u32::MAX,
+            parent: u32::MAX,
+            uid: u32::MAX,
+            state: 'S',
+            name: "n".repeat(45),
+            args: Vec::new(),
+            started: 1 << 34,
+            cpu: 1 << 40,
+            resident: 1 << 40,
+        };
+        let mut all = vec![one; ProcessInfo::MAX];
+        all[0].args = vec![String::new(); ProcessInfo::MAX_ALL_ARGS];
+        assert!(Request::Processes.takes(&Reply::Processes(all.clone())));
+        let reply = encode(&FromAgent::Reply { id: u32::MAX, result: Ok(Reply::Processes(all)) }).unwrap();
+        assert!(reply.len() <= MAX_FROM_AGENT, "{}", reply.len());
+        let short = read_within::<FromAgent>(&mut &*reply, reply.len() - 5).unwrap_err();
+        assert!(matches!(short, FrameError::TooLong { .. }));
     }
 
     #[test]

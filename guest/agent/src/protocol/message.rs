@@ -5,10 +5,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Addressing, Container, Failure, GuestLimits, Interface, Process, ProcessInfo, Statistics, TerminalSize,
+    Addressing, Container, Failure, GuestLimits, Interface, MemoryStatistics, Process, ProcessInfo,
+    Statistics, TerminalSize,
 };
 
-/// The agent's first message on every channel.
+/// First on every channel, from the agent in [`FromAgent::Hello`], and from the host on every channel and stream before its
+/// first message ([`super::write_first`]).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// [`super::VERSION`] of the agent.
@@ -104,6 +106,30 @@ pub enum Request {
         /// [`Interface::device`].
         device: String,
     },
+}
+
+impl Request {
+    /// Whether this is an answer to it, of the kind and the size that an honest agent's has.
+    #[must_use]
+    pub fn takes(&self, reply: &Reply) -> bool {
+        match (self, reply) {
+            (Self::Create(_) | Self::Exec(_), Reply::Created { .. }) => true,
+            (Self::Create(_) | Self::Exec(_), _) | (_, Reply::Created { .. }) => false,
+            (Self::Processes, Reply::Processes(all)) => {
+                let bytes = all.iter().flat_map(|one| &one.args).map(|word| word.len() + 1);
+                all.len() <= ProcessInfo::MAX && bytes.sum::<usize>() <= ProcessInfo::MAX_ALL_ARGS
+            }
+            (Self::Processes, _) | (_, Reply::Processes(_)) => false,
+            (Self::Statistics, Reply::Statistics(found)) => {
+                let lines = found.memory.as_ref().map_or(0, |memory| memory.stat.len());
+                lines <= MemoryStatistics::MAX_STAT
+                    && found.io.len() <= Statistics::MAX_DEVICES
+                    && found.huge_pages.len() <= Statistics::MAX_DEVICES
+            }
+            (Self::Statistics, _) | (_, Reply::Statistics(_)) => false,
+            (_, Reply::Done) => true,
+        }
+    }
 }
 
 /// A process the host asked for. The first is [`ProcessId::INIT`], each further one gets the next number.
@@ -233,4 +259,43 @@ pub enum Stream {
     Stderr,
     /// The terminal's other side, both ways.
     Terminal,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_of_its_questions_kind_and_size() {
+        let created = || Reply::Created { process: ProcessId(1), pid: 1 };
+        let replies =
+            [created(), Reply::Done, Reply::Processes(Vec::new()), Reply::Statistics(Box::default())];
+        for (request, only) in
+            [(Request::Start, 1), (Request::Freeze, 1), (Request::Processes, 2), (Request::Statistics, 3)]
+        {
+            let taken: Vec<usize> = (0..4).filter(|at| request.takes(&replies[*at])).collect();
+            assert_eq!(taken, [only], "{request:?}");
+        }
+        let one = |args| ProcessInfo {
+            pid: 1,
+            parent: 0,
+            uid: 0,
+            state: 'S',
+            name: String::new(),
+            args,
+            started: 0,
+            cpu: 0,
+            resident: 0,
+        };
+        let takes = |all| Request::Processes.takes(&Reply::Processes(all));
+        assert!(
+            takes(vec![one(vec![]); ProcessInfo::MAX]) && !takes(vec![one(vec![]); ProcessInfo::MAX + 1])
+        );
+        let empty = |count| vec![one(vec![String::new(); count])];
+        assert!(takes(empty(ProcessInfo::MAX_ALL_ARGS)) && !takes(empty(ProcessInfo::MAX_ALL_ARGS + 1)));
+        let io = vec![Default::default(); Statistics::MAX_DEVICES + 1];
+        assert!(
+            !Request::Statistics.takes(&Reply::Statistics(Box::new(Statistics { io, ..Default::default() })))
+        );
+    }
 }

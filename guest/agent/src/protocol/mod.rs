@@ -16,7 +16,8 @@
 //!
 //! A channel speaks of one container: the one that was made on it, else the one that was entered, else the guest's first.
 //!
-//! The two sides are shipped together, so there is one [`VERSION`] and no negotiation: a different one is refused.
+//! The two sides are shipped together, so there is one [`VERSION`] and no negotiation: a different one is refused. Each side's
+//! first frame on a channel is its [`Hello`], and so is the host's on a stream.
 //! Neither side trusts the other: the host because the guest is hostile, the agent because a bug is one.
 
 mod container;
@@ -39,7 +40,9 @@ pub use container::{
 pub use datagram::{MAX_DATAGRAM, read_datagram, write_datagram};
 pub use devices::{Device, DeviceAccess, DeviceKind, DeviceRule, allow_all};
 pub use failure::{CommandProblem, Failure};
-pub use frame::{FrameError, MAX_FRAME, decode, encode, read, write};
+pub use frame::{
+    FrameError, MAX_FRAME, MAX_FROM_AGENT, decode, encode, read, read_first, read_within, write, write_first,
+};
 pub use hooks::{StartHook, StartHooks};
 pub use limits::{Amount, GuestLimits, HugePages};
 pub use message::{
@@ -52,8 +55,9 @@ pub use statistics::{
     Pressure, PressureShares, ProcessInfo, Statistics,
 };
 
-/// Version of everything in this module; raised by each release that changes a message.
-pub const VERSION: u32 = 2;
+/// Version of everything in this module, and of what the host's own programs say to each other about it; raised by each change
+/// of a message.
+pub const VERSION: u32 = 3;
 
 /// The virtiofs tag under which the host shares the container's volumes, each at a number of its own.
 pub const VOLUMES_TAG: &str = "volumes";

@@ -23,6 +23,11 @@ pub struct Statistics {
     pub huge_pages: Vec<HugePagesStatistics>,
 }
 
+impl Statistics {
+    /// Most devices, and most sizes of pages, that are told.
+    pub const MAX_DEVICES: usize = 1024;
+}
+
 /// Of the processors.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CpuStatistics {
@@ -180,6 +185,8 @@ pub struct ProcessInfo {
 impl ProcessInfo {
     /// Most bytes of arguments that are told of one process.
     pub const MAX_ARGS: usize = 4096;
-    /// Most processes that are told with more than their pid, name and parent: of those beyond, `args` is empty.
-    pub const MAX_WITH_ARGS: usize = 1024;
+    /// Most bytes of all arguments of one answer, with one for the end of each: of processes beyond, `args` is empty.
+    pub const MAX_ALL_ARGS: usize = 512 << 10;
+    /// Most processes that are told.
+    pub const MAX: usize = 16_384;
 }

@@ -85,7 +85,8 @@ impl Talk {
 /// Serves a channel until the host closes it or breaks the protocol, and ends what was made on it.
 pub fn serve(agent: &Arc<Agent>, channel: &Arc<Channel>, mut connection: File) {
     let mut talk = Talk::default();
-    while let Ok(ToAgent { id, request }) = protocol::read(&mut connection) {
+    let mut next: Result<ToAgent, _> = protocol::read_first(&mut connection);
+    while let Ok(ToAgent { id, request }) = next {
         match answer(agent, channel, &mut talk, request) {
             Ok((reply, made)) => {
                 channel.send(&FromAgent::Reply { id, result: Ok(reply) });
@@ -95,6 +96,7 @@ pub fn serve(agent: &Arc<Agent>, channel: &Arc<Channel>, mut connection: File) {
             }
             Err(failure) => channel.send(&FromAgent::Reply { id, result: Err(failure) }),
         }
+        next = protocol::read(&mut connection);
     }
     transport::hang_up(&connection);
     agent.registry().abandon(channel);
@@ -168,7 +170,7 @@ fn stream(agent: &Agent, mut connection: File) {
         return;
     }
     // Without a hello, or for a process that is gone, the stream is closed.
-    let Ok(hello) = protocol::read::<StreamHello>(&mut connection) else { return };
+    let Ok(hello) = protocol::read_first::<StreamHello>(&mut connection) else { return };
     match hello {
         StreamHello::Stdio { process, stream } => {
             let record = agent.registry().find(process).map(Arc::clone);

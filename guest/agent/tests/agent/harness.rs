@@ -113,7 +113,8 @@ impl Channel {
 
     pub fn call(&mut self, request: Request) -> Result<Reply, Failure> {
         self.last += 1;
-        protocol::write(&mut self.stream, &ToAgent { id: self.last, request }).unwrap();
+        let write = if self.last == 1 { protocol::write_first } else { protocol::write };
+        write(&mut self.stream, &ToAgent { id: self.last, request }).unwrap();
         loop {
             match protocol::read(&mut self.stream).unwrap() {
                 FromAgent::Reply { id, result } => {
@@ -248,7 +249,7 @@ impl Sandbox {
 
     pub fn stream(&self, process: ProcessId, stream: Stream) -> UnixStream {
         let mut connection = self.connect("1025");
-        protocol::write(&mut connection, &StreamHello::Stdio { process, stream }).unwrap();
+        protocol::write_first(&mut connection, &StreamHello::Stdio { process, stream }).unwrap();
         connection
     }
 
