@@ -12,14 +12,14 @@ use serde_json::{Map, Value};
 use crate::place::Place;
 
 /// What callers write.
-const GIVEN: [&str; 4] = [
+pub(crate) const GIVEN: [&str; 4] = [
     include_str!("../../../src/config/fixtures/docker.json"),
     include_str!("../../../src/config/fixtures/podman.json"),
     include_str!("../../../src/config/fixtures/ctr.json"),
     include_str!("../../../src/config/fixtures/runc.json"),
 ];
 /// Values that a configuration may have somewhere, and keys that not every caller's has.
-const WORDS: [&str; 40] = [
+pub(crate) const WORDS: [&str; 40] = [
     "",
     "/",
     "..",
@@ -94,27 +94,52 @@ fn check(bundle: &Path, text: &[u8]) {
     let Ok(config) = Config::new(&spec, &Settings::default(), true, |_| None) else { return };
     let size = config.size;
     assert!((1..=32).contains(&size.vcpus) && size.memory_mib >= 64, "{size:?}");
-    let disk = |path: &str, read_only| DiskConfig::Raw { path: path.into(), read_only };
-    let disks = RootDisks {
-        layers: vec![(disk("root", true), FileSystem::Erofs)],
-        scratch: disk("scratch", false),
-        read_only: false,
-    };
-    let (container, _, _) = config.plan.complete(Some(&disks), |_| None);
+    let container = completed(config);
     // What is too long to be sent is refused then.
     if let Ok(frame) = encode(&container) {
         assert_eq!(decode::<Container>(&frame[4..]).expect("what was written can be read"), container);
     }
 }
 
-fn changed(from: &mut Unstructured<'_>) -> Result<Value> {
-    let mut value: Value = serde_json::from_str(from.choose(&GIVEN)?).expect("the examples are JSON");
-    // The callers' filters have hundreds of system calls: most of the time would go there.
-    if u8::arbitrary(from)? < 192
-        && let Some(linux) = value.get_mut("linux").and_then(Value::as_object_mut)
-    {
+/// What the agent is told.
+fn completed(config: Config) -> Container {
+    let disk = |path: &str, read_only| DiskConfig::Raw { path: path.into(), read_only };
+    let disks = RootDisks {
+        layers: vec![(disk("root", true), FileSystem::Erofs)],
+        scratch: disk("scratch", false),
+        read_only: false,
+    };
+    config.plan.complete(Some(&disks), |_| None).0
+}
+
+/// What callers write, with a root that there is, and with or without their filters of system calls.
+pub(crate) fn given(text: &str, filtered: bool) -> Value {
+    let mut value: Value = serde_json::from_str(text).expect("the examples are JSON");
+    value["root"]["path"] = "rootfs".into();
+    if !filtered && let Some(linux) = value.get_mut("linux").and_then(Value::as_object_mut) {
         linux.remove("seccomp");
     }
+    value
+}
+
+/// The containers of these, as the agent is told.
+pub(crate) fn containers() -> Vec<Container> {
+    BUNDLE.with(|(_, bundle)| {
+        let one = |text| {
+            let text = given(text, false).to_string();
+            fs::write(bundle.join("config.json"), text).expect("a file can be written");
+            let spec = Spec::load(bundle).ok()?;
+            Some(completed(Config::new(&spec, &Settings::default(), true, |_| None).ok()?))
+        };
+        GIVEN.into_iter().filter_map(one).collect()
+    })
+}
+
+fn changed(from: &mut Unstructured<'_>) -> Result<Value> {
+    let text = from.choose(&GIVEN)?;
+    // The callers' filters have hundreds of system calls: most of the time would go there.
+    let filtered = u8::arbitrary(from)? >= 192;
+    let mut value = given(text, filtered);
     for _ in 0..CHANGES {
         if from.is_empty() {
             break;

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::place::Place;
 
 /// One block of a tar archive, and where its header has the size, the checksum.
-const BLOCK: usize = 512;
+pub(crate) const BLOCK: usize = 512;
 const SIZE: std::ops::Range<usize> = 124..136;
 const CHECKSUM: std::ops::Range<usize> = 148..156;
 /// Of a layer that a fuzzer makes up.
@@ -86,7 +86,7 @@ fn remove(path: &Path) {
 }
 
 /// One entry of an archive.
-fn header(name: &str, kind: u8, target: &str, size: usize) -> [u8; BLOCK] {
+pub(crate) fn header(name: &str, kind: u8, target: &str, size: usize) -> [u8; BLOCK] {
     let mut block = [0; BLOCK];
     block[..name.len()].copy_from_slice(name.as_bytes());
     block[100..107].copy_from_slice(b"0000755");

@@ -19,7 +19,7 @@ use msb::server::auth::Access;
 use msb::server::{Engine, Limits, Running, ServerConfig};
 
 /// A request's first line, but for its version. Those that have a body come first.
-const ROUTES: [&str; 24] = [
+pub(crate) const ROUTES: [&str; 24] = [
     "POST /api/v1/rpc",
     "POST /api/v1/rpc",
     "POST /api/v1/rpc",
@@ -27,19 +27,19 @@ const ROUTES: [&str; 24] = [
     "POST /mcp",
     "POST /v1/sandboxes",
     "POST /v1/sandboxes",
-    "POST /v1/sandboxes/a/stop",
-    "POST /v1/sandboxes/a/start",
-    "DELETE /v1/sandboxes/a",
+    "POST /v1/sandboxes/default.a/stop",
+    "POST /v1/sandboxes/by-name/a/start",
+    "DELETE /v1/sandboxes/by-name/a",
     "GET /v1/sandboxes",
     "GET /v1/sandboxes/by-name/a",
-    "GET /v1/sandboxes/a",
-    "GET /v1/sandboxes/a/logs",
+    "GET /v1/sandboxes/default.a",
+    "GET /v1/sandboxes/default.a/logs",
     "GET /page/logs?sandbox=a&namespace=default",
     "GET /metrics",
     "GET /api/v1/health",
     "GET /",
     "OPTIONS /mcp",
-    "GET /v1/sandboxes/a/metrics",
+    "GET /v1/sandboxes/default.a/metrics",
     "PATCH /v1/sandboxes/default.a",
     "POST /v1/volumes",
     "GET /v1/volumes",
@@ -71,22 +71,65 @@ pub(crate) fn requests(bytes: &[u8]) {
     finish(&mut stream, &message);
 }
 
+/// One binary message, then the end.
 pub(crate) fn stream(bytes: &[u8]) {
+    web_socket("/v1/sandboxes/default.a/agent", bytes, |rest| {
+        [frame(Said::Bytes as u8, rest), frame(Said::Close as u8, &[])].concat()
+    });
+}
+
+/// A page's terminal: messages, each behind its kind and its length; then the end.
+pub(crate) fn terminal(bytes: &[u8]) {
+    web_socket("/page/terminal", bytes, |mut rest| {
+        let mut frames = Vec::new();
+        while let [kind, low, high, behind @ ..] = rest {
+            let length = usize::from(u16::from_le_bytes([*low, *high])).min(behind.len());
+            let (message, behind) = behind.split_at(length);
+            frames.extend(frame(*kind, message));
+            rest = behind;
+        }
+        [frames, frame(Said::Close as u8, &[])].concat()
+    });
+}
+
+/// Kinds of frames (RFC 6455, section 5.2).
+#[derive(Clone, Copy)]
+pub(crate) enum Said {
+    Piece = 0,
+    Text = 1,
+    Bytes = 2,
+    Close = 8,
+    Ping = 9,
+    Pong = 10,
+}
+
+/// A frame that is whole, masked by zeros. Of the kind, the highest bit says otherwise: that more of its message comes.
+fn frame(kind: u8, content: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(content.len()).unwrap_or(u16::MAX);
+    let mut frame = vec![kind ^ 0x80];
+    // Of a few bytes as those have it that count: others are refused.
+    match u8::try_from(length) {
+        Ok(few @ ..126) => frame.push(0x80 | few),
+        _ => {
+            frame.push(0x80 | 126);
+            frame.extend(length.to_be_bytes());
+        }
+    }
+    frame.extend([0; 4]);
+    frame.extend(&content[..usize::from(length)]);
+    frame
+}
+
+fn web_socket(path: &str, bytes: &[u8], frames: fn(&[u8]) -> Vec<u8>) {
     let [split, rest @ ..] = bytes else { return };
     let (said, rest) = rest.split_at((usize::from(*split) * 4).min(rest.len()));
     say(said);
     let mut stream = connect();
-    let head = "GET /v1/sandboxes/a/agent HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    // One binary message (RFC 6455, section 5.2), masked by zeros; then the end.
-    let mut message = head.as_bytes().to_vec();
-    message.extend([0x82, 0x80 | 126]);
-    let length = u16::try_from(rest.len()).unwrap_or(u16::MAX);
-    message.extend(length.to_be_bytes());
-    message.extend([0; 4]);
-    message.extend(&rest[..usize::from(length)]);
-    message.extend([0x88, 0x80, 0, 0, 0, 0]);
-    finish(&mut stream, &message);
+    let head = format!(
+        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    finish(&mut stream, &[head.into_bytes(), frames(rest)].concat());
 }
 
 fn say(what: &[u8]) {

@@ -35,6 +35,11 @@ fn blocks() -> &'static [(u32, Vec<u8>)] {
     })
 }
 
+/// How many blocks there are to be changed.
+pub(crate) fn count() -> u16 {
+    blocks().len().try_into().expect("a small disk")
+}
+
 thread_local! {
     static PLACE: Place = Place::new();
 }

@@ -31,4 +31,6 @@ pub use compose::{ComposeError, Composed, Kind, compose};
 pub use file::{Checked, OpenError};
 pub use read::{Composition, CompositionError, FileId, Layer, Piece};
 pub use spec::VERSION;
+#[cfg(feature = "fuzzing")]
+pub use spec::seal;
 pub use write::{LayerRoot, write};

@@ -99,23 +99,22 @@ impl Lender {
     /// Answers in a thread of its own, until the other process ends.
     pub(super) fn serve(self: &Arc<Self>, asked: Wire) -> io::Result<()> {
         let lender = Arc::clone(self);
-        let serve = move || {
-            loop {
-                let wanted = match asked.receive::<Wanted>() {
-                    Ok((wanted, _)) => wanted,
-                    Err(WireError::Nonsense(_)) => continue,
-                    Err(_) => return,
-                };
-                let sent = match lender.file(wanted) {
-                    Ok(file) => asked.send(&Ok::<(), String>(()), &[file.as_fd()], true),
-                    Err(error) => asked.send(&Err::<(), String>(super::super::chain(&error)), &[], true),
-                };
-                if sent.is_err() {
-                    return;
-                }
-            }
-        };
+        let serve = move || while lender.answer(&asked) {};
         thread::Builder::new().name("layers".into()).stack_size(STACK).spawn(serve).map(drop)
+    }
+
+    /// Answers one question; whether there may be another.
+    pub(super) fn answer(&self, asked: &Wire) -> bool {
+        let wanted = match asked.receive::<Wanted>() {
+            Ok((wanted, _)) => wanted,
+            Err(WireError::Nonsense(_)) => return true,
+            Err(_) => return false,
+        };
+        let sent = match self.file(wanted) {
+            Ok(file) => asked.send(&Ok::<(), String>(()), &[file.as_fd()], true),
+            Err(error) => asked.send(&Err::<(), String>(super::super::chain(&error)), &[], true),
+        };
+        sent.is_ok()
     }
 
     fn file(&self, Wanted { disk, file }: Wanted) -> io::Result<File> {

@@ -22,6 +22,8 @@
 
 #[cfg(test)]
 mod breakout;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 mod handle;
 mod inside;
 mod lender;

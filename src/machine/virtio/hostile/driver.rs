@@ -1,17 +1,18 @@
 //! A driver that does as it is told, over the registers and the rings, with a device of another kind beside its own.
 
+use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 
 use virtio_bindings::virtio_mmio as register;
-use virtio_bindings::virtio_ring::{
-    VIRTIO_RING_F_EVENT_IDX, VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT, VRING_DESC_F_WRITE,
-};
-use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap};
+use virtio_bindings::virtio_ring::{VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::epoll::{Epoll, EpollEvent};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::steps::{DATA, MEMORY, MOST, Part, Step};
+use super::Make;
+use super::memory::Memory;
+use super::steps::{DATA, MEMORY, MOST, NO_EVENT_INDEX, Part, Step};
 use super::subjects::{Subject, file};
 use crate::machine::bus::BusDevice;
 use crate::machine::events::{Watcher, decode};
@@ -39,8 +40,9 @@ pub(super) const NEEDS_RESET: u32 = 64;
 const STEPS: [u32; 4] = [1, 3, 11, 15];
 
 pub(super) struct Driver {
+    /// Makes another device of the kind.
+    make: Make,
     subject: Subject,
-    memory: GuestMemoryMmap,
     epoll: Arc<Epoll>,
     /// The device, and one that must not notice.
     devices: [Transport; 2],
@@ -55,6 +57,8 @@ pub(super) struct Driver {
     wild: bool,
     /// Memory as the driver left it.
     before: Vec<u8>,
+    /// Behind the devices, which are gone before it.
+    memory: Memory,
 }
 
 fn transport(
@@ -75,19 +79,18 @@ fn transport(
 }
 
 impl Driver {
-    pub(super) fn new(mut subject: Subject) -> Self {
-        let file = file();
-        file.set_len(MEMORY).unwrap();
-        let range = (GuestAddress(0), usize::try_from(MEMORY).unwrap(), Some(FileOffset::new(file, 0)));
-        let memory = GuestMemoryMmap::from_ranges_with_files([range]).unwrap();
+    pub(super) fn new(make: Make) -> Self {
+        let mut subject = make();
+        let memory = Memory::new();
         let epoll = Arc::new(Epoll::new().unwrap());
         let device = subject.device.take().unwrap();
+        let beside = Box::new(Rng::default());
         let devices =
-            [transport(&memory, &epoll, 0, device), transport(&memory, &epoll, 1, Box::new(Rng::default()))];
+            [transport(&memory.guest, &epoll, 0, device), transport(&memory.guest, &epoll, 1, beside)];
         let before = vec![0; usize::try_from(MEMORY).unwrap()];
         let mut driver = Self {
+            make,
             subject,
-            memory,
             epoll,
             devices,
             queues: [(0, 0); 4],
@@ -96,14 +99,15 @@ impl Driver {
             writable: Vec::new(),
             wild: false,
             before,
+            memory,
         };
-        driver.start(1, [4; 3], true);
+        driver.start(1, [4; 3], u32::MAX);
         driver
     }
 
     pub(super) fn take(&mut self, step: &Step) -> Result<(), String> {
         match step {
-            Step::Start { sizes, event_index } => self.start(0, *sizes, *event_index),
+            Step::Start { sizes, features } => self.start(0, *sizes, *features),
             Step::Chain { queue, parts, indirect, seed, bytes } => {
                 let made;
                 let content = if bytes.is_empty() {
@@ -131,13 +135,15 @@ impl Driver {
             Step::Kick { queue } => self.write(0, register::VIRTIO_MMIO_QUEUE_NOTIFY, u32::from(*queue)),
             Step::Register { offset, value, width } => {
                 let bytes = u64::from(*value).to_le_bytes();
-                let width = usize::from(*width);
+                let (offset, width) = (*offset, usize::from(*width));
                 // A queue may be anywhere now.
-                self.wild |= (0x80..0xa8).contains(offset);
-                self.devices[0].write((*offset).into(), &bytes[..width]);
-                self.devices[0].read((*offset).into(), &mut [0; 8][..width]);
+                self.wild |= (0x80..0xa8).contains(&offset);
+                self.devices[0].write(offset.into(), &bytes[..width]);
+                self.devices[0].read(offset.into(), &mut [0; 8][..width]);
             }
             Step::Host { seed } => (self.subject.host)(*seed),
+            Step::Plug => self.plug()?,
+            Step::Unplug => self.devices[0].unplug(),
         }
         self.rest()
     }
@@ -160,6 +166,7 @@ impl Driver {
 
     /// The driver comes to its senses.
     pub(super) fn end(mut self) -> Result<(), String> {
+        self.plug()?;
         self.write(0, register::VIRTIO_MMIO_STATUS, 0);
         let status = self.status(0);
         if self.subject.writes_where_it_may && !self.wild {
@@ -168,7 +175,7 @@ impl Driver {
         (self.subject.check)()?;
         if !self.subject.heals {
             // It may not have come as far as to be started; then it still can be.
-            self.start(0, [3; 3], true);
+            self.start(0, [3; 3], u32::MAX);
             self.rest()?;
         }
         if self.subject.heals {
@@ -176,27 +183,29 @@ impl Driver {
                 return Err(format!("a reset leaves the status {status:#x}"));
             }
             self.put(0, &vec![0; usize::try_from(TABLES).unwrap()]);
-            self.start(0, [3; 3], true);
+            self.start(0, [3; 3], u32::MAX);
             (0..3).for_each(|queue| self.write(0, register::VIRTIO_MMIO_QUEUE_NOTIFY, queue));
             self.rest()?;
             if self.status(0) != STEPS[3] {
                 return Err(format!("a driver that is good finds the status {:#x}", self.status(0)));
             }
         }
-        self.bystander()
+        self.bystander()?;
+        self.devices.iter().for_each(Transport::close);
+        Ok(())
     }
 
     /// The other device fills a buffer as ever.
     fn bystander(&mut self) -> Result<(), String> {
         let at = MEMORY - 64;
-        self.start(1, [4; 3], false);
+        self.start(1, [4; 3], NO_EVENT_INDEX);
         self.put(at, &[0; 64]);
         self.descriptor(BYSTANDER * QUEUES, at, 64, VRING_DESC_F_WRITE.try_into().unwrap(), 0);
         self.put(BYSTANDER * QUEUES + AVAILABLE, &[0, 0, 1, 0, 0, 0]);
         self.write(1, register::VIRTIO_MMIO_QUEUE_NOTIFY, 0);
         self.rest()?;
         let mut buffer = [0; 64];
-        self.memory.read_slice(&mut buffer, GuestAddress(at)).unwrap();
+        self.memory.guest.read_slice(&mut buffer, GuestAddress(at)).unwrap();
         if buffer.iter().any(|byte| *byte != 0) {
             Ok(())
         } else {
@@ -209,7 +218,7 @@ impl Driver {
     #[cfg(test)]
     pub(super) fn scribbler(&mut self) -> impl Fn(u64) + Send + use<> {
         self.wild = true;
-        let memory = self.memory.clone();
+        let memory = self.memory.guest.clone();
         move |number| {
             let place = [
                 number >> 20 & 0x3f,
@@ -224,17 +233,24 @@ impl Driver {
         }
     }
 
-    fn start(&mut self, device: usize, sizes: [u8; 3], event_index: bool) {
+    /// The device that comes has a host's side of its own; that of the one before it is at its end.
+    fn plug(&mut self) -> Result<(), String> {
+        if !self.devices[0].is_empty() {
+            return Ok(());
+        }
+        let mut before = mem::replace(&mut self.subject, (self.make)());
+        let device = self.subject.device.take().unwrap();
+        self.devices[0].plug(device).map_err(|error| error.to_string())?;
+        (before.check)()
+    }
+
+    fn start(&mut self, device: usize, sizes: [u8; 3], features: u32) {
         self.write(device, register::VIRTIO_MMIO_STATUS, 0);
         for status in STEPS {
             if status == STEPS[2] {
                 self.write(device, register::VIRTIO_MMIO_DEVICE_FEATURES_SEL, 0);
-                let mut offered =
-                    self.read(device, register::VIRTIO_MMIO_DEVICE_FEATURES) & self.subject.features;
-                if !event_index {
-                    offered &= !(1 << VIRTIO_RING_F_EVENT_IDX);
-                }
-                for (select, value) in [(0, offered), (1, 1)] {
+                let offered = self.read(device, register::VIRTIO_MMIO_DEVICE_FEATURES);
+                for (select, value) in [(0, offered & self.subject.features & features), (1, 1)] {
                     self.write(device, register::VIRTIO_MMIO_DRIVER_FEATURES_SEL, select);
                     self.write(device, register::VIRTIO_MMIO_DRIVER_FEATURES, value);
                 }
@@ -332,7 +348,7 @@ impl Driver {
 
     /// The driver writes into its memory.
     fn put(&mut self, at: u64, bytes: &[u8]) {
-        self.memory.write_slice(bytes, GuestAddress(at)).unwrap();
+        self.memory.guest.write_slice(bytes, GuestAddress(at)).unwrap();
         let at = usize::try_from(at).unwrap();
         self.before[at..at + bytes.len()].copy_from_slice(bytes);
     }
@@ -346,7 +362,7 @@ impl Driver {
         };
         let mut page = [0; PAGE];
         for (start, before) in (0..MEMORY).step_by(PAGE).zip(self.before.chunks(PAGE)) {
-            self.memory.read_slice(&mut page, GuestAddress(start)).unwrap();
+            self.memory.guest.read_slice(&mut page, GuestAddress(start)).unwrap();
             if page[..] == *before {
                 continue;
             }

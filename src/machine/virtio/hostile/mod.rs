@@ -1,18 +1,22 @@
 //! A hostile guest on every queue: each device, behind its real registers and event loop, against random drivers.
 //!
 //! `steps.rs` says what a driver may do, `subjects.rs` has a device of each kind and what stirs it on the host's side,
-//! `driver.rs` does it. Whatever that is, of each device:
+//! `driver.rs` does it, in `memory.rs` between pages that nobody may touch. What a fuzzer begins with is in `seeds.rs`. Whatever a
+//! driver does, of each device:
 //!
 //! - It does not panic, and its thread comes to rest: nothing spins, whether it serves or has given up.
 //! - It writes into guest memory only where a descriptor lets it, and into its used rings.
+//! - It leaves no descriptor open.
 //! - It alone is broken: a device beside it, on the same thread, answers as ever.
 //! - A driver that resets it and then keeps to the protocol has its device again (the file system: has none).
 
 #![allow(clippy::unwrap_used, reason = "all of it is a test, which a fuzzer runs too")]
 
 mod driver;
+mod memory;
 #[cfg(test)]
 mod random;
+mod seeds;
 mod steps;
 mod subjects;
 
@@ -24,11 +28,13 @@ use self::subjects::Subject;
 type Make = fn() -> Subject;
 
 /// The devices, by the names of their fuzz targets.
-const SUBJECTS: [(&str, Make); 7] = [
+const SUBJECTS: [(&str, Make); 9] = [
     ("rng", subjects::rng),
     ("block", subjects::block),
     ("block-read-only", subjects::read_only),
+    ("block-throttled", subjects::throttled_block),
     ("net", subjects::net),
+    ("net-throttled", subjects::throttled_net),
     ("vsock", subjects::vsock),
     ("balloon", subjects::balloon),
     ("fs", subjects::fs),
@@ -45,11 +51,27 @@ fn bytes_as_a_driver(device: &str, bytes: &[u8]) -> Result<(), String> {
 }
 
 fn drive(subject: Make, steps: &[Step]) -> Result<(), String> {
-    let mut driver = Driver::new(subject());
+    let before = descriptors();
+    let mut driver = Driver::new(subject);
     for step in steps {
         driver.take(step)?;
     }
-    driver.end()
+    driver.end()?;
+    let after = descriptors();
+    if before == after { Ok(()) } else { Err(format!("descriptors: {before:?} before, {after:?} after")) }
+}
+
+/// How many this process has open; none where other tests run in it, which open and close some.
+fn descriptors() -> Option<usize> {
+    let alone = cfg!(feature = "fuzzing") || std::env::var_os("NEXTEST").is_some();
+    alone.then(|| std::fs::read_dir("/proc/self/fd").unwrap().count())
+}
+
+/// What the fuzz target of that device begins with.
+#[cfg(feature = "fuzzing")]
+#[must_use]
+pub fn seeds(device: &str) -> Vec<Vec<u8>> {
+    seeds::of(device).iter().map(|steps| steps::to_bytes(steps)).collect()
 }
 
 /// For the fuzz target of that device.
@@ -99,6 +121,16 @@ mod tests {
     }
 
     #[test]
+    fn a_hostile_guest_on_a_disk_that_is_held_to_a_rate() {
+        survives(subjects::throttled_block);
+    }
+
+    #[test]
+    fn a_hostile_guest_on_an_interface_that_is_held_to_a_rate() {
+        survives(subjects::throttled_net);
+    }
+
+    #[test]
     fn a_hostile_guest_on_an_interface() {
         survives(subjects::net);
     }
@@ -124,7 +156,7 @@ mod tests {
 
     /// Kicks every queue with the first descriptor made available in each.
     fn offered(mut table: Vec<Step>) -> Vec<Step> {
-        let mut steps = vec![Step::Start { sizes: [4; 3], event_index: false }];
+        let mut steps = vec![Step::Start { sizes: [4; 3], features: steps::NO_EVENT_INDEX }];
         for queue in 0..3 {
             for step in &mut table {
                 if let Step::Descriptor { queue: of, .. } = step {
@@ -173,8 +205,8 @@ mod tests {
                 // Its queues are its daemon's.
                 continue;
             }
-            let mut driver = Driver::new(subject());
-            let mut steps = vec![Step::Start { sizes: [2; 3], event_index: false }];
+            let mut driver = Driver::new(subject);
+            let mut steps = vec![Step::Start { sizes: [2; 3], features: steps::NO_EVENT_INDEX }];
             for queue in 0..3 {
                 // More chains than the queue has room for.
                 steps.extend([Step::Available { queue, more: 5 }, Step::Kick { queue }]);
@@ -193,7 +225,7 @@ mod tests {
     fn a_guest_that_writes_while_it_is_served_is_survived() {
         use std::sync::atomic::{AtomicBool, Ordering};
         for (device, subject) in SUBJECTS {
-            let mut driver = Driver::new(subject());
+            let mut driver = Driver::new(subject);
             let scribble = driver.scribbler();
             let end = AtomicBool::new(false);
             std::thread::scope(|scope| {
@@ -213,7 +245,7 @@ mod tests {
                         (0..).zip(writable).map(part).collect()
                     };
                     // It may not come to rest while it is written to, which is its driver's fault.
-                    let _ = driver.take(&Step::Start { sizes: [4; 3], event_index: true });
+                    let _ = driver.take(&Step::Start { sizes: [4; 3], features: u32::MAX });
                     for queue in 0..3 {
                         let parts = parts(if queue == 0 { [false, true, true] } else { [false; 3] });
                         let indirect = seed % 2 == 0;
@@ -225,6 +257,18 @@ mod tests {
                 end.store(true, Ordering::Relaxed);
             });
             driver.end().unwrap_or_else(|wrong| panic!("{device}: {wrong}"));
+        }
+    }
+
+    /// They say in bytes what they are to say, and a device is as whole after them as after any driver.
+    #[test]
+    fn what_a_fuzzer_begins_with_is_driven() {
+        for (device, subject) in SUBJECTS {
+            for steps in seeds::of(device) {
+                let again = steps::of_bytes(&steps::to_bytes(&steps));
+                assert_eq!(again[1..], steps[..steps.len().min(again.len() - 1)], "{device}");
+                drive(subject, &again).unwrap_or_else(|wrong| panic!("{device}: {wrong}: {steps:?}"));
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::steps::{DATA, MEMORY, Part, Step};
+use super::steps::{DATA, MEMORY, NO_EVENT_INDEX, Part, Step};
 
 /// A queue: mostly one that there is.
 fn queue() -> impl Strategy<Value = u8> {
@@ -36,6 +36,11 @@ fn chain() -> impl Strategy<Value = Vec<Part>> {
     })
 }
 
+/// What a driver takes of the features: all, or only some.
+fn features() -> impl Strategy<Value = u32> {
+    prop_oneof![2 => Just(u32::MAX), 2 => Just(NO_EVENT_INDEX), 1 => any::<u32>()]
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let small = || prop_oneof![8 => 0_u16..16, 1 => any::<u16>()];
     let register = prop_oneof![4 => (0_u16..0x40).prop_map(|word| word * 4), 1 => 0_u16..0x220];
@@ -54,15 +59,16 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (queue(), small(), small()).prop_map(|(queue, at, head)| Step::Entry { queue, at, head }),
         1 => (queue(), small()).prop_map(|(queue, index)| Step::Used { queue, index }),
         1 => (register, value, 1_u8..9).prop_map(|(offset, value, width)| Step::Register { offset, value, width }),
-        1 => ([0_u8..12, 0_u8..12, 0_u8..12], any::<bool>())
-            .prop_map(|(sizes, event_index)| Step::Start { sizes, event_index }),
+        1 => ([0_u8..12, 0_u8..12, 0_u8..12], features())
+            .prop_map(|(sizes, features)| Step::Start { sizes, features }),
+        1 => any::<bool>().prop_map(|plug| if plug { Step::Plug } else { Step::Unplug }),
     ]
 }
 
 /// A driver, from a start that works mostly.
 pub(super) fn drivers() -> impl Strategy<Value = Vec<Step>> {
-    let start = ([3_u8..6, 3_u8..6, 3_u8..4], any::<bool>())
-        .prop_map(|(sizes, event_index)| Step::Start { sizes, event_index });
+    let start = ([3_u8..6, 3_u8..6, 3_u8..4], features())
+        .prop_map(|(sizes, features)| Step::Start { sizes, features });
     (start, vec(step(), 0..60)).prop_map(|(start, mut steps)| {
         steps.insert(0, start);
         steps

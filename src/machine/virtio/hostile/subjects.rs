@@ -12,6 +12,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use virtio_bindings::virtio_net::VIRTIO_NET_F_MRG_RXBUF;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 
+use crate::config::Throttle;
 use crate::machine::virtio::VirtioDevice;
 use crate::machine::virtio::balloon::Balloon;
 use crate::machine::virtio::block::{Block, disk::RawFile};
@@ -102,12 +103,31 @@ pub(super) fn read_only() -> Subject {
     subject(Block::without_ring(Box::new(disk(true)), true, "disk0"), request, |_| {})
 }
 
+/// What a limit lets through at once, and how soon it lets through more: before the driver's next steps, or not.
+fn rate() -> Throttle {
+    "bytes=32m,bytes-burst=4k,operations=50000,operations-burst=2".parse().unwrap()
+}
+
+pub(super) fn throttled_block() -> Subject {
+    let device = Block::new(Box::new(disk(false)), false, "disk0").limited(rate()).unwrap();
+    subject(device, request, |_| {})
+}
+
 pub(super) fn net() -> Subject {
+    interface(|device| device)
+}
+
+pub(super) fn throttled_net() -> Subject {
+    interface(|device| device.limited(rate()).unwrap())
+}
+
+fn interface(limited: fn(Net) -> Net) -> Subject {
     let (tap, network) = UnixDatagram::pair().unwrap();
     for end in [&tap, &network] {
         end.set_nonblocking(true).unwrap();
     }
-    let device = Net::new(Nic { tap: tap.into(), mac: [2, 0, 0, 0, 0, 1], mtu: 1500, vhost: None }).unwrap();
+    let nic = Nic { tap: tap.into(), mac: [2, 0, 0, 0, 0, 1], mtu: 1500, vhost: None };
+    let device = limited(Net::new(nic).unwrap());
     let host = move |seed: u8| {
         // A frame, and what came is taken away. Both may fail: it is a network.
         let _ = network.send(&vec![seed; 12 + usize::from(seed) * 40]);
