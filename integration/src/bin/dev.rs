@@ -38,6 +38,8 @@ enum Verb {
         #[arg(long, value_enum, default_value_t = Arch::host())]
         arch: Arch,
     },
+    /// Show on an emulated Arm computer with KVM that all of it works there
+    Arm(dev::arm::Arm),
     /// Say what this machine can do
     Doctor,
     /// Remove everything that was built, but for cargo's own output
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         Verb::Advisories(arguments) => dev::advisories::run(&project, arguments),
         Verb::Reproduce(reproduce) => dev::reproduce::run(&project, reproduce),
         Verb::Kernel { arch } => dev::kernel::run(&project, *arch),
+        Verb::Arm(arm) => dev::arm::run(&project, arm),
         Verb::Doctor => dev::doctor::run(&project),
         Verb::Clean => dev::clean::run(&project),
         Verb::Host(Host::Up) => dev::shell::up(&project),

@@ -1,6 +1,7 @@
 //! The verbs of `cargo dev`, one per file, over one [`Project`]: a checkout and its cache of products.
 
 pub mod advisories;
+pub mod arm;
 pub mod bench;
 pub mod cache;
 pub mod clean;

@@ -13,6 +13,17 @@ pub type Package = (&'static str, &'static str);
 /// For the virtual host's disk; its emulator comes with it.
 pub const HOST: [Package; 2] = [("mmdebstrap", "mmdebstrap"), ("e2fsprogs", "mkfs.ext4")];
 
+/// For the Arm host: its disk, its emulator, and the compiler of its guests' kernel.
+pub const ARM: [Package; 7] = [
+    ("cpio", "cpio"),
+    ("e2fsprogs", "mkfs.ext4"),
+    ("gcc-aarch64-linux-gnu", "aarch64-linux-gnu-gcc"),
+    ("kmod", "depmod"),
+    ("mmdebstrap", "mmdebstrap"),
+    ("qemu-system-arm", "qemu-system-aarch64"),
+    ("xz-utils", "xz"),
+];
+
 /// Sees to it that all of `packages` are installed.
 pub fn require(packages: &[Package]) -> Result<()> {
     let missing: Vec<&str> =

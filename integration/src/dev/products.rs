@@ -257,7 +257,7 @@ impl Project {
         Ok(self.cargo(name, inputs, &arguments, Link::Static)?.join(name))
     }
 
-    fn host_agent_sources(&self) -> [PathBuf; 3] {
+    pub(super) fn host_agent_sources(&self) -> [PathBuf; 3] {
         let folder = self.root.join("integration/src");
         ["host/agent.rs", "host/protocol.rs", "bin/host-agent.rs"].map(|name| folder.join(name))
     }
@@ -272,7 +272,7 @@ impl Project {
     }
 
     /// A guest's first file system whose `/init` is `program`; the product is called `name`.
-    fn initramfs(&self, name: &str, program: &Path) -> Result<PathBuf> {
+    pub(super) fn initramfs(&self, name: &str, program: &Path) -> Result<PathBuf> {
         let inputs =
             Inputs::default().tree(program)?.tree(&self.root.join("rootfs-builder/src/initramfs.rs"))?;
         let folder = self.cache.product(name, inputs, |folder, _| {
@@ -290,14 +290,14 @@ impl Project {
     }
 
     /// The folders `also` and those that all of our programs are built from.
-    fn sources(&self, also: &[&str]) -> Result<Inputs> {
+    pub(super) fn sources(&self, also: &[&str]) -> Result<Inputs> {
         let common = ["Cargo.toml", "guest/agent", "rootfs-builder/Cargo.toml", "rootfs-builder/src"];
         let all = common.iter().chain(also);
         all.map(|folder| self.root.join(folder)).try_fold(self.tools()?, |inputs, path| inputs.tree(&path))
     }
 
     /// Compiler, the flags and profile that the environment gives it, and every dependency.
-    fn tools(&self) -> Result<Inputs> {
+    pub(super) fn tools(&self) -> Result<Inputs> {
         let version = Command::new("rustc").arg("-vV").output().context("Cannot run rustc")?;
         let flags = std::env::vars_os()
             .filter(|(name, _)| name == "RUSTFLAGS" || name.to_string_lossy().starts_with("CARGO_PROFILE_"))

@@ -43,7 +43,7 @@ impl Output {
 }
 
 impl<'a> HostCommand<'a> {
-    pub(super) fn new(channel: &'a Channel, script: &str) -> Self {
+    pub(crate) fn new(channel: &'a Channel, script: &str) -> Self {
         let start = Start { script: script.to_owned(), terminal: None, env: Vec::new() };
         Self { channel, start, stdin: None, timeout: Some(TIMEOUT) }
     }

@@ -92,7 +92,7 @@ pub fn build(folder: &Path) -> Result<(), ImageError> {
 }
 
 /// A list of this machine's own package sources, with the virtual host's release in place of theirs.
-pub(super) fn package_sources(folder: &Path) -> Result<PathBuf, ImageError> {
+pub(crate) fn package_sources(folder: &Path) -> Result<PathBuf, ImageError> {
     let file = |path: &Path| {
         let path = path.to_owned();
         move |source| ImageError::File { path, source }
@@ -105,7 +105,7 @@ pub(super) fn package_sources(folder: &Path) -> Result<PathBuf, ImageError> {
 }
 
 /// With the end of the log.
-pub(super) fn failed(log: PathBuf) -> ImageError {
+pub(crate) fn failed(log: PathBuf) -> ImageError {
     let text = fs::read_to_string(&log).unwrap_or_default();
     let last: Vec<&str> = text.lines().rev().take(15).collect();
     ImageError::Mmdebstrap { tail: last.into_iter().rev().collect::<Vec<_>>().join("\n"), log }

@@ -35,7 +35,7 @@ use payload::PayloadError;
 use qemu::{Machine, Qemu, QemuError};
 
 /// Run in the host each time it has been restored.
-const PLACE: &str = include_str!("files/place.sh");
+pub(crate) const PLACE: &str = include_str!("files/place.sh");
 
 /// Where the parts of a virtual host are; `dev::products` makes them.
 #[derive(Clone, Debug)]

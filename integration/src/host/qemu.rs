@@ -267,7 +267,7 @@ pub fn arguments(machine: &Machine<'_>) -> Vec<OsString> {
 }
 
 /// A comma in a QEMU option's value is written twice.
-fn escaped(value: &OsStr) -> OsString {
+pub(crate) fn escaped(value: &OsStr) -> OsString {
     value.to_string_lossy().replace(',', ",,").into()
 }
 
