@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use super::{network::Net, problem::Problem};
 use crate::{
     image::Credentials,
-    sandbox::{Network, Pull, Request, Volume, Where, request},
+    sandbox::{Network, Pull, Request, Tmpfs, Ulimit, Volume, Where, request},
     server::auth::Caller,
 };
 
@@ -36,7 +36,7 @@ pub(super) struct Create {
     #[serde(default)]
     labels: BTreeMap<String, String>,
     #[serde(default)]
-    rlimits: Vec<Value>,
+    rlimits: Vec<Limit>,
     #[serde(default)]
     mounts: Vec<Mount>,
     #[serde(default)]
@@ -151,6 +151,12 @@ enum Mount {
         #[serde(default)]
         options: Options,
     },
+    Tmpfs {
+        guest: String,
+        size_mib: Option<u32>,
+        #[serde(default)]
+        options: Memory,
+    },
     #[serde(other)]
     Other,
 }
@@ -161,6 +167,25 @@ struct Options {
     readonly: bool,
     #[serde(flatten)]
     more: More,
+}
+
+/// Options of a directory in memory.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+#[allow(clippy::struct_excessive_bools, reason = "as mount(8) has them, and the protocol")]
+struct Memory {
+    readonly: bool,
+    noexec: bool,
+    nosuid: bool,
+    nodev: bool,
+}
+
+/// A limit of setrlimit(2).
+#[derive(Debug, Deserialize)]
+struct Limit {
+    resource: String,
+    soft: u64,
+    hard: u64,
 }
 
 /// Who asks for the image.
@@ -257,13 +282,11 @@ impl Create {
         };
         let profile = self.security_profile.as_deref();
         for (there, what) in [
-            (!self.rlimits.is_empty(), "rlimits of their own"),
             (!self.patches.is_empty(), "patches"),
             (asks(&self.init), "init of their own"),
             (!self.runtime.scripts.is_empty(), "scripts"),
             (self.slug.is_some_and(|slug| slug != self.name), "handle but their name"),
             (profile.is_some_and(|profile| profile != "default"), "security profile but the default"),
-            (self.resources.disk_size_mib.is_some_and(|mib| mib > 0), "disk of a size of its own"),
         ] {
             if there {
                 return Err(none(what));
@@ -280,6 +303,11 @@ impl Create {
         };
         request.cpus = self.resources.vcpus.filter(|&cpus| cpus > 0).map(f64::from);
         request.memory = self.resources.memory_mib.filter(|&mib| mib > 0).map(|mib| u64::from(mib) << 20);
+        request.setup.disk =
+            self.resources.disk_size_mib.filter(|&mib| mib > 0).map(|mib| u64::from(mib) << 20);
+        for Limit { resource, soft, hard } in self.rlimits {
+            request.setup.ulimits.push(Ulimit::parse(&format!("{resource}={soft}:{hard}"))?);
+        }
         request.workdir = self.runtime.workdir;
         request.entrypoint = self.runtime.entrypoint;
         request.command = self.runtime.cmd;
@@ -303,7 +331,12 @@ impl Create {
             request.env.extend(request::env(&text, |_| None)?);
         }
         for mount in self.mounts {
-            request.volumes.push(volume(mount)?);
+            match mount {
+                Mount::Tmpfs { guest, size_mib, options } => {
+                    request.setup.tmpfs.push(memory(&guest, size_mib, &options)?);
+                }
+                mount => request.volumes.push(volume(mount)?),
+            }
         }
         caller.mounts(&request.volumes).map_err(|refused| Problem::Config(refused.to_string()))?;
         request.network = self.network.map_or(Ok(Network::Public), Net::network)?;
@@ -311,11 +344,22 @@ impl Create {
     }
 }
 
+fn memory(guest: &str, size: Option<u32>, options: &Memory) -> Result<Tmpfs, Problem> {
+    let word = |no: bool, word: &str| format!("{}{word}", if no { "no" } else { "" });
+    let mut words =
+        vec![word(options.noexec, "exec"), word(options.nosuid, "suid"), word(options.nodev, "dev")];
+    words.extend(options.readonly.then(|| "ro".to_owned()));
+    words.extend(size.filter(|&mib| mib > 0).map(|mib| format!("size={mib}m")));
+    Ok(Tmpfs::parse(&format!("{guest}:{}", words.join(",")))?)
+}
+
 fn volume(mount: Mount) -> Result<Volume, Problem> {
     let (source, target, options) = match mount {
         Mount::Bind { host, guest, options } => (host.to_string_lossy().into_owned(), guest, options),
         Mount::Named { name, guest, options } => (name, guest, options),
-        Mount::Other => return Err(none("mounts but of directories and named volumes")),
+        Mount::Tmpfs { .. } | Mount::Other => {
+            return Err(none("mounts but of directories, named volumes and memory"));
+        }
     };
     known(&options.more, "mounts.options")?;
     let text = format!("{source}:{}", target.display());
@@ -342,7 +386,6 @@ mod tests {
     #[test]
     fn what_can_not_be_had_is_refused_by_its_name() {
         for (more, named) in [
-            (json!({ "resources": { "disk_size_mib": 9000 } }), "disk"),
             (json!({ "resources": { "gpus": 1 } }), "resources.gpus"),
             (json!({ "security_profile": "restricted" }), "security profile"),
             (json!({ "slug": "b" }), "handle"),
@@ -351,7 +394,12 @@ mod tests {
             (json!({ "network": { "dns": { "block": ["x"] } } }), "network.dns"),
             (json!({ "runtime": { "hostname": "x" } }), "runtime.hostname"),
             (json!({ "runtime": { "scripts": { "a": "b" } } }), "scripts"),
-            (json!({ "rlimits": [{ "resource": "nofile", "soft": 1, "hard": 1 }] }), "rlimits"),
+            (json!({ "rlimits": [{ "resource": "wishes", "soft": 1, "hard": 1 }] }), "wishes"),
+            (
+                json!({ "mounts": [{ "type": "disk_image", "host": "/x", "guest": "/y", "format": "raw" }] }),
+                "mounts",
+            ),
+            (json!({ "mounts": [{ "type": "tmpfs", "guest": "y" }] }), "y:"),
             (
                 json!({ "mounts": [{ "type": "bind", "host": "/x", "guest": "/y", "options": { "noexec": true } }] }),
                 "noexec",
@@ -363,6 +411,20 @@ mod tests {
             let refused = request(&more).unwrap_err();
             assert!(refused.contains(named), "{more}: {refused}");
         }
+    }
+
+    #[test]
+    fn sizes_limits_and_directories_in_memory_are_ours() {
+        let more = json!({
+            "resources": { "disk_size_mib": 9000 },
+            "rlimits": [{ "resource": "nofile", "soft": 64, "hard": 128 }],
+            "mounts": [{ "type": "tmpfs", "guest": "/scratch", "size_mib": 16, "options": { "noexec": true } }],
+        });
+        let setup = request(&more).unwrap().setup;
+        assert_eq!(setup.disk, Some(9000 << 20));
+        assert_eq!(setup.ulimits, [Ulimit { name: "nofile".into(), soft: 64, hard: 128 }]);
+        assert_eq!(setup.tmpfs[0].target, Path::new("/scratch"));
+        assert_eq!(setup.tmpfs[0].options, ["noexec", "suid", "dev", "size=16m"]);
     }
 
     #[test]
