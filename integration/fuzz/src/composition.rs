@@ -14,6 +14,10 @@ const LOOKED_AT: u32 = 300;
 /// A block of an image.
 const BLOCK: u64 = 4096;
 
+#[cfg_attr(
+    not(feature = "engine"),
+    allow(dead_code, reason = "the cell, which a fuzzer alone has, is lent them")
+)]
 struct Made {
     place: Place,
     layers: Vec<PathBuf>,

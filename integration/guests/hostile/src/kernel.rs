@@ -117,6 +117,7 @@ fn map_devices(machine: &mut Machine) {
 struct Machine;
 
 impl Memory for Machine {
+    #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one of four widths")]
     fn read(&mut self, address: u64, width: u8) -> u64 {
         let value: u64;
         // SAFETY: the address is mapped, or this kernel ends by a fault, which is its own; nothing of Rust's is there but the
@@ -132,6 +133,7 @@ impl Memory for Machine {
         value
     }
 
+    #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one of four widths")]
     fn write(&mut self, address: u64, width: u8, value: u64) {
         // SAFETY: as for reading.
         unsafe {
