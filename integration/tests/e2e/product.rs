@@ -350,7 +350,9 @@ ask = urllib.request.Request("http://127.0.0.1:5577/api/v1/rpc", body, {"Content
 try: answer = json.load(urllib.request.urlopen(ask))
 except urllib.error.HTTPError as error: answer = {"result": error.code}
 print(json.dumps(answer.get("result", answer.get("error"))))' "$@"; }
-inside() { docker compose exec -T microsandbox "$@"; }"#);
+inside() { docker compose exec -T microsandbox "$@"; }
+# Beside another container of the service compose does not say which of them it means.
+server() { docker exec $(cat /root/id) "$@"; }"#);
     lab.step_with(
         "its parts, and Debian",
         "mkdir -p /root/parts/out; tar -C / -c usr/local/bin/msb usr/local/bin/msb-runtime usr/lib/msb | tar -C /root/parts/out -x
@@ -422,8 +424,8 @@ inside() { docker compose exec -T microsandbox "$@"; }"#);
         "one in another container at the same time, whose port can be reached",
         r#"docker compose run -d --name held microsandbox run --name held --network none -p 8080:80 'perl -MIO::Socket::INET -e "\$s = IO::Socket::INET->new(Listen => 1, LocalPort => 80); while (\$c = \$s->accept) { print \$c qq(reached\n); close \$c }"' > /dev/null
            to=$(docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' held)
-           eventually '[ "$(socat -u TCP:$to:8080 - 2> /dev/null)" = reached ]' 0.5 && inside msb ps -q
-           inside msb exec held true; echo $?; inside msb stop held; echo $?"#,
+           eventually '[ "$(socat -u TCP:$to:8080 - 2> /dev/null)" = reached ]' 0.5 && server msb ps -q
+           server msb exec held true; echo $?; server msb stop held; echo $?"#,
         patient,
     )
     .out("held\n125\n1\n")
