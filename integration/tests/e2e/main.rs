@@ -66,6 +66,7 @@ mod sizing;
 mod soak;
 mod states;
 mod update;
+mod verbs;
 mod volumes;
 mod wall;
 mod work;

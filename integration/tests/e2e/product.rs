@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use integration::{check::Lab, host::command::HostCommand};
 
-use super::newest;
+use super::{newest, verbs};
 
 crate::conformance!(both: [], ours: [by_hand, served, by_its_client, composed]);
 
@@ -165,6 +165,7 @@ fn by_hand(lab: &mut Lab) {
     )
     .out(" 6 seen\nseen\n");
     lab.step("without any way out", "msb run --rm busybox echo offline").code(0).out("offline\n");
+    verbs::all(lab);
     lab.must("the Internet", INTERNET);
     lab.step(
         "the Internet and nothing private",
@@ -177,6 +178,7 @@ fn by_hand(lab: &mut Lab) {
         "msb run --rm --network open busybox wget -qO- http://10.9.0.5/; settled",
     )
     .out("page\n0\n");
+    verbs::names(lab);
     lab.step("images go and come back", "msb save busybox > /tmp/saved && msb rmi busybox && msb images -q; docker rmi -f busybox > /dev/null; docker load -qi /tmp/saved; msb load -i /tmp/saved")
         .code(0)
         .out_is("names of one image", |out| out.lines().all(|line| line.contains("busybox")) && out.contains("Loaded"));

@@ -370,6 +370,7 @@ mod tests {
         assert_eq!(of("run --rm -e A=b -- ls -l"), (None, words("ls -l")));
         assert_eq!(of("run busybox -- ls -l"), (Some("busybox".into()), words("ls -l")));
         assert_eq!(of("run -i busybox sh -c x -- y"), (Some("busybox".into()), words("sh -c x -- y")));
+        assert_eq!(of("run --entrypoint python app -c 1 -u"), (Some("app".into()), words("-c 1 -u")));
         assert_eq!(of("run --namespace a -- -v"), (None, words("-v")));
     }
 }

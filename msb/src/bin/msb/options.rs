@@ -114,11 +114,14 @@ pub struct Options {
     /// Something to know it by.
     #[arg(short, long, value_name = "KEY=VALUE")]
     label: Vec<String>,
-    /// The image; or, as one word with spaces, a line for the shell of the default image; or a program of that.
-    pub image: Option<String>,
-    /// What to run, if not what the image says.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub command: Vec<String>,
+    /// The image, or as one word with spaces a line for the shell of the default image, or a program of that; and behind an
+    /// image what to run, if not what it says.
+    // One argument: all that follows the first word is the command's, whatever it looks like.
+    #[arg(trailing_var_arg = true, value_name = "IMAGE [COMMAND]")]
+    words: Vec<String>,
+    /// A command for the default image.
+    #[arg(skip)]
+    command: Vec<String>,
 }
 
 fn network(text: &str) -> Result<Network, String> {
@@ -188,7 +191,10 @@ impl Options {
     /// As the library takes it, and what to say where its image can't be had.
     pub fn request(self, scope: &Scope, remove: bool) -> anyhow::Result<(Request, Option<String>)> {
         let current = std::env::current_dir().context("The current directory can't be read")?;
-        let Meant { image, command, by_default, doubt } = meant(self.image, self.command, &Here(scope))?;
+        let Meant { image, command, by_default, doubt } = {
+            let (first, rest) = split(self.words, self.command);
+            meant(first, rest, &Here(scope))?
+        };
         let label = |text: &String| {
             let (key, value) = text.split_once('=').unwrap_or((text, ""));
             (key.to_owned(), value.to_owned())
@@ -243,7 +249,18 @@ impl Options {
 
     /// Whether nothing says yet of which image, or what to run.
     pub fn is_bare(&self) -> bool {
-        self.image.is_none() && self.command.is_empty()
+        self.words.is_empty()
+    }
+
+    /// A command for the default image, and no image before it.
+    pub fn set_command(&mut self, command: &[String]) {
+        self.command = command.to_vec();
+    }
+
+    /// The image and the command, as they were read.
+    #[cfg(test)]
+    pub fn read(self) -> (Option<String>, Vec<String>) {
+        split(self.words, self.command)
     }
 
     /// What it is called.
@@ -253,6 +270,14 @@ impl Options {
             None => scope.key(&format!("sandbox-{}", &random_id()?[..8]))?,
         })
     }
+}
+
+/// The first word, and what follows it, with dashes between them or without; or the command alone.
+fn split(words: Vec<String>, command: Vec<String>) -> (Option<String>, Vec<String>) {
+    let mut words = words.into_iter().peekable();
+    let Some(first) = words.next() else { return (None, command) };
+    words.next_if(|word| word == "--");
+    (Some(first), words.collect())
 }
 
 /// As with Docker, a path of the host where nothing is becomes a directory.

@@ -47,7 +47,7 @@ impl Create {
 
     /// As for [`Run`].
     pub fn set_command(&mut self, command: &[String]) {
-        self.options.command = command.to_vec();
+        self.options.set_command(command);
     }
 
     /// Makes it.
@@ -81,13 +81,13 @@ impl Run {
 
     /// A command for the default image, and no image before it.
     pub fn set_command(&mut self, command: &[String]) {
-        self.options.command = command.to_vec();
+        self.options.set_command(command);
     }
 
     /// The image and the command, as they were read.
     #[cfg(test)]
     pub fn words(self) -> (Option<String>, Vec<String>) {
-        (self.options.image, self.options.command)
+        self.options.read()
     }
 
     /// Runs it.
