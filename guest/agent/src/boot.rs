@@ -46,6 +46,16 @@ pub fn first() -> Result<(), BootError> {
     chdir("/").map_err(step("enter the root"))
 }
 
+/// Files that the agent may have open. A process that it begins costs it some ten while it is begun, and four or so as long as it
+/// runs; each process gets the limits of its caller on the host.
+const OPEN_FILES: u64 = 1 << 16;
+
+/// The agent's own limits: the kernel's are for a process that has one thing to do.
+pub fn make_room() -> Result<(), BootError> {
+    sys::set_limit(libc::RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES)
+        .map_err(|errno| BootError { step: "allow open files", errno })
+}
+
 /// The usual file systems and the loopback interface.
 pub fn rest() -> Result<(), BootError> {
     for (filesystem, target, flags, data) in MOUNTS {

@@ -98,6 +98,7 @@ fn start(endpoint: &Endpoint) -> Result<std::convert::Infallible, Box<dyn std::e
     boot::rest()?;
     if machine {
         boot::seal()?;
+        boot::make_room()?;
         if let Err(error) = clock::begin() {
             log::failure("set the clock", &error);
         }

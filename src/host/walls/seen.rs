@@ -20,8 +20,9 @@ pub struct Seen {
     pub filtered: usize,
     /// How many mounts it sees.
     pub mounts: usize,
-    /// Which of [`NAMESPACES`] are others than the caller's.
-    pub namespaces: Vec<&'static str>,
+    /// Which of [`NAMESPACES`] are others than the caller's. None: the caller may not look at those of another user, which takes
+    /// CAP_SYS_PTRACE.
+    pub namespaces: Option<Vec<&'static str>>,
     /// How many descriptors it can have at most.
     pub descriptors: u64,
     /// How many processes and threads its user can have.
@@ -45,13 +46,11 @@ impl Seen {
             threads += 1;
             filtered += usize::from(field(&status, "Seccomp:") == "2");
         }
-        let mut namespaces = Vec::new();
-        for name in NAMESPACES {
-            let of = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/{name}"));
-            if of(&pid.to_string())? != of("self")? {
-                namespaces.push(name);
-            }
-        }
+        let namespaces = match namespaces(pid) {
+            Ok(others) => Some(others),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
+            Err(error) => return Err(error),
+        };
         Ok(Self {
             uid: field(&status, "Uid:").parse().map_err(|_| io::ErrorKind::InvalidData)?,
             powerless: sets.iter().all(|set| u64::from_str_radix(field(&status, set), 16) == Ok(0)),
@@ -65,6 +64,18 @@ impl Seen {
             core: hard(&limits, "Max core file size")?,
         })
     }
+}
+
+/// Those that are others than the caller's.
+fn namespaces(pid: u32) -> io::Result<Vec<&'static str>> {
+    let of = |pid: &str, name| fs::read_link(format!("/proc/{pid}/ns/{name}"));
+    let mut others = Vec::new();
+    for name in NAMESPACES {
+        if of(&pid.to_string(), name)? != of("self", name)? {
+            others.push(name);
+        }
+    }
+    Ok(others)
 }
 
 /// The first word behind a name.
@@ -100,7 +111,7 @@ mod tests {
     #[test]
     fn this_process_is_not_within_walls() {
         let seen = Seen::of(std::process::id()).unwrap();
-        assert_eq!((seen.filtered, seen.namespaces.len()), (0, 0), "{seen:?}");
+        assert_eq!((seen.filtered, seen.namespaces.as_deref()), (0, Some([].as_slice())), "{seen:?}");
         assert!(seen.threads >= 1 && seen.mounts > 1);
     }
 }

@@ -232,7 +232,7 @@ fn others_see_a_nobody_who_ends_with_its_parent() {
         threads: 1,
         filtered: seen.filtered,
         mounts: 1,
-        namespaces: NAMESPACES.to_vec(),
+        namespaces: Some(NAMESPACES.to_vec()),
         descriptors: DESCRIPTORS.min(most),
         processes: THREADS,
         core: 0,
