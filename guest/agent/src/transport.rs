@@ -16,8 +16,9 @@ use nix::sys::socket::{
 
 use crate::sys;
 
-/// Connections not yet accepted; a container has few streams at a time.
-const BACKLOG: i32 = 64;
+/// Connections not yet accepted: as many as the host's device has. Two hundred commands at once bring eight hundred, and one that
+/// finds no room is refused.
+const BACKLOG: i32 = 1024;
 
 /// How the host is reached.
 #[derive(Debug)]
