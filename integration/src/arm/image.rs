@@ -4,12 +4,9 @@
 //! Must never know what is done with the host. Nothing of it runs here: no package is set up, and what a script of one would
 //! have made and is needed, `customize.sh` makes.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::debian;
-use crate::host::image::{ImageError, SUITE};
+use crate::host::debian::{self, DebianError, SUITE};
 
 /// What is unpacked, one package a line.
 pub const PACKAGES: &str = include_str!("files/host.txt");
@@ -26,12 +23,8 @@ pub fn inputs() -> [&'static str; 5] {
 }
 
 /// Builds the image in `folder`; takes about two minutes.
-pub fn build(folder: &Path) -> Result<(), ImageError> {
-    for (name, text) in [("customize.sh", CUSTOMIZE), ("find.sh", FIND), ("init.sh", INIT)] {
-        let path = folder.join(name);
-        let file = |source| ImageError::File { path: path.clone(), source };
-        fs::write(&path, text).map_err(file)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(file)?;
-    }
-    debian::unpack(folder, "arm64", PACKAGES, Some("customize.sh"), Path::new("/dev/null"))
+pub fn build(folder: &Path) -> Result<(), DebianError> {
+    debian::scripts(folder, &[("customize.sh", CUSTOMIZE), ("find.sh", FIND), ("init.sh", INIT)])?;
+    let options = super::unpacked("arm64").into_iter().chain([debian::hook("extract", "customize.sh")]);
+    debian::bootstrap(folder, PACKAGES, Path::new("/dev/null"), options)
 }

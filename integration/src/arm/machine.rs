@@ -19,7 +19,7 @@ use crate::host::channel::{Channel, ChannelError};
 use crate::host::command::HostCommand;
 use crate::host::payload::{self, Item, PayloadError};
 use crate::host::qemu::escaped;
-use crate::host::{HostError, PLACE};
+use crate::host::{HostError, PLACE, last_lines};
 
 /// The program, from Debian's qemu-system-arm.
 const PROGRAM: &str = "qemu-system-aarch64";
@@ -196,10 +196,7 @@ fn connect(qemu: &mut Qemu, run: &Path) -> Result<UnixStream, ArmError> {
 
 /// The last lines of a log; what can't be read has none.
 fn tail(run: &Path, name: &str) -> String {
-    let bytes = fs::read(run.join(name)).unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    let last: Vec<&str> = text.lines().rev().take(SHOWN).collect();
-    last.into_iter().rev().map(|line| format!("{line}\n")).collect()
+    last_lines(&run.join(name), SHOWN).lines().map(|line| format!("{line}\n")).collect()
 }
 
 #[cfg(test)]

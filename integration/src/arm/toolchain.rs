@@ -9,8 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::debian;
-use crate::host::image::ImageError;
+use crate::host::debian::{self, DebianError, SUITE, file};
 
 /// What is compiled for.
 pub const TARGET: &str = "aarch64-unknown-linux-gnu";
@@ -29,17 +28,13 @@ exec unshare --root "$tree" --wd /src "$@"
 
 /// What decides which tree comes out.
 pub fn inputs() -> Vec<&'static str> {
-    [PACKAGES, crate::host::image::SUITE].into_iter().chain(WITHOUT).chain(PLACES).collect()
+    [PACKAGES, SUITE].into_iter().chain(WITHOUT).chain(PLACES).collect()
 }
 
 /// Makes the tree in `folder`; some minutes and 1.2 GB.
-pub fn build(folder: &Path) -> Result<(), ImageError> {
-    let file = |path: &Path| {
-        let path = path.to_owned();
-        move |source| ImageError::File { path, source }
-    };
+pub fn build(folder: &Path) -> Result<(), DebianError> {
     let (archive, tree) = (folder.join("tree.tar"), tree(folder));
-    debian::unpack(folder, "amd64,arm64", PACKAGES, None, &archive)?;
+    debian::bootstrap(folder, PACKAGES, &archive, super::unpacked("amd64,arm64"))?;
     fs::create_dir(&tree).map_err(file(&tree))?;
     // By us, for whom the owners of files are of no account.
     let mut tar = Command::new("tar");
@@ -48,7 +43,7 @@ pub fn build(folder: &Path) -> Result<(), ImageError> {
     let status = tar.status().map_err(file(Path::new("tar")))?;
     if !status.success() {
         let source = std::io::Error::other(format!("tar: {status}"));
-        return Err(ImageError::File { path: archive, source });
+        return Err(DebianError::File { path: archive, source });
     }
     fs::remove_file(&archive).map_err(file(&archive))?;
     for place in PLACES {

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use super::Project;
 use super::cache::Inputs;
 use super::packages;
-use crate::host::{Fixture, Item, Setup, VirtualHost, base, fixture, image};
+use crate::host::{Fixture, Item, Setup, VirtualHost, base, debian, fixture, image};
 use crate::kernel;
 
 /// Set, `msb` is what its own tests are built with, which costs nothing more.
@@ -156,7 +156,7 @@ impl Project {
     /// Debian as the product's image is built on it, in an archive.
     pub fn debian(&self) -> Result<PathBuf> {
         packages::require(&packages::HOST)?;
-        let inputs = Inputs::default().text(image::SUITE).text(base::PACKAGES);
+        let inputs = Inputs::default().text(debian::SUITE).text(base::PACKAGES);
         let folder = self.cache.product("debian-base", inputs, |folder, step| {
             step.phase("Debian's packages");
             Ok(base::build(folder)?)

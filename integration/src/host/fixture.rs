@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::channel::{Channel, ChannelError, Sinks};
 use super::image::EMULATOR;
+use super::last_lines;
 use super::monitor::MonitorError;
 use super::payload::{self, PayloadError};
 use super::protocol::Start;
@@ -157,10 +158,7 @@ pub fn build(
 
 fn boot(folder: &Path, source: ChannelError) -> FixtureError {
     let console = folder.join(qemu::files::CONSOLE);
-    let text =
-        fs::read(&console).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-    let last: Vec<&str> = text.lines().rev().take(15).collect();
-    FixtureError::Boot { tail: last.into_iter().rev().collect::<Vec<_>>().join("\n"), console, source }
+    FixtureError::Boot { tail: last_lines(&console, 15), console, source }
 }
 
 /// A copy that stays sparse, which `std::fs::copy` does not promise.

@@ -10,6 +10,7 @@ pub mod agent;
 pub mod base;
 pub mod channel;
 pub mod command;
+pub mod debian;
 pub mod fixture;
 pub mod image;
 mod keep;
@@ -36,6 +37,13 @@ use qemu::{Machine, Qemu, QemuError};
 
 /// Run in the host each time it has been restored.
 pub(crate) const PLACE: &str = include_str!("files/place.sh");
+
+/// The last lines of a log, at most so many; what can't be read has none.
+pub(crate) fn last_lines(log: &Path, most: usize) -> String {
+    let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let last: Vec<&str> = text.lines().rev().take(most).collect();
+    last.into_iter().rev().collect::<Vec<_>>().join("\n")
+}
 
 /// Where the parts of a virtual host are; `dev::products` makes them.
 #[derive(Clone, Debug)]

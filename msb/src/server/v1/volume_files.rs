@@ -33,6 +33,9 @@ const RECURSIVE: &str = "x-msb-file-recursive";
 /// Bytes of a file that are read at once.
 const PIECE: usize = 64 << 10;
 
+/// Whose volume is meant, and what is said of it before the body.
+type Of = (State<Arc<App>>, Extension<Caller>, Path<String>, HeaderMap);
+
 type Answer = Result<Json<Value>, Problem>;
 
 /// The path that the headers say.
@@ -81,12 +84,7 @@ fn told(path: &str, file: &FileInfo) -> Value {
     })
 }
 
-pub(super) async fn list(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    Path(which): Path<String>,
-    headers: HeaderMap,
-) -> Answer {
+pub(super) async fn list((State(app), Extension(caller), Path(which), headers): Of) -> Answer {
     let path = path(&headers)?;
     let asked = path.clone();
     let found = with(&app, &caller, &which, move |files| files.list(&asked)).await?;
@@ -98,24 +96,14 @@ pub(super) async fn list(
     Ok(Json(json!({ "entries": found.iter().map(one).collect::<Vec<_>>() })))
 }
 
-pub(super) async fn stat(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    Path(which): Path<String>,
-    headers: HeaderMap,
-) -> Answer {
+pub(super) async fn stat((State(app), Extension(caller), Path(which), headers): Of) -> Answer {
     let path = path(&headers)?;
     let asked = path.clone();
     let found = with(&app, &caller, &which, move |files| files.stat(&asked)).await?;
     Ok(Json(json!({ "metadata": told(&path, &found) })))
 }
 
-pub(super) async fn exists(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    Path(which): Path<String>,
-    headers: HeaderMap,
-) -> Answer {
+pub(super) async fn exists((State(app), Extension(caller), Path(which), headers): Of) -> Answer {
     let path = path(&headers)?;
     match with(&app, &caller, &which, move |files| files.stat(&path)).await {
         Ok(_) => Ok(Json(json!({ "exists": true }))),
@@ -124,12 +112,7 @@ pub(super) async fn exists(
     }
 }
 
-pub(super) async fn remove(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    Path(which): Path<String>,
-    headers: HeaderMap,
-) -> Answer {
+pub(super) async fn remove((State(app), Extension(caller), Path(which), headers): Of) -> Answer {
     let path = path(&headers)?;
     let all = headers.get(RECURSIVE).is_some_and(|value| value == "true");
     with(&app, &caller, &which, move |files| files.remove(&path, all)).await?;
@@ -138,10 +121,7 @@ pub(super) async fn remove(
 
 /// The file, as it is when it is opened and as long as it is read.
 pub(super) async fn read(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    Path(which): Path<String>,
-    headers: HeaderMap,
+    (State(app), Extension(caller), Path(which), headers): Of,
 ) -> Result<Response, Problem> {
     let path = path(&headers)?;
     let file = with(&app, &caller, &which, move |files| files.read(&path)).await?;
@@ -159,13 +139,7 @@ pub(super) async fn read(
 }
 
 /// A file as large as its disk has room for; each piece of it has its time to come.
-pub(super) async fn write(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    Path(which): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Answer {
+pub(super) async fn write((State(app), Extension(caller), Path(which), headers): Of, body: Body) -> Answer {
     let path = path(&headers)?;
     let mut file = with(&app, &caller, &which, move |files| files.write(&path)).await?;
     let mut pieces = body.into_data_stream();
@@ -193,10 +167,7 @@ struct Two {
 }
 
 pub(super) async fn make_directory(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    Path(which): Path<String>,
-    headers: HeaderMap,
+    (State(app), Extension(caller), Path(which), headers): Of,
     body: Body,
 ) -> Response {
     match asked::<One>(&app, &headers, body, "This is no path").await {
@@ -205,30 +176,21 @@ pub(super) async fn make_directory(
     }
 }
 
-pub(super) async fn copy(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    Path(which): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    match asked::<Two>(&app, &headers, body, "These are no two paths").await {
-        Ok(Two { from, to }) => done(with(&app, &caller, &which, move |files| files.copy(&from, &to)).await),
-        Err(refused) => refused,
-    }
+pub(super) async fn copy(of: Of, body: Body) -> Response {
+    from_one_to_another(of, body, Files::copy).await
 }
 
-pub(super) async fn rename(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    Path(which): Path<String>,
-    headers: HeaderMap,
+pub(super) async fn rename(of: Of, body: Body) -> Response {
+    from_one_to_another(of, body, Files::rename).await
+}
+
+async fn from_one_to_another(
+    (State(app), Extension(caller), Path(which), headers): Of,
     body: Body,
+    what: fn(&Files, &str, &str) -> io::Result<()>,
 ) -> Response {
     match asked::<Two>(&app, &headers, body, "These are no two paths").await {
-        Ok(Two { from, to }) => {
-            done(with(&app, &caller, &which, move |files| files.rename(&from, &to)).await)
-        }
+        Ok(Two { from, to }) => done(with(&app, &caller, &which, move |files| what(files, &from, &to)).await),
         Err(refused) => refused,
     }
 }
