@@ -126,9 +126,11 @@ impl Place<'_> {
     fn old_file(&self) -> Option<File> {
         // A fifo would be waited for without `NONBLOCK`.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let is_file = kind(self.directory, self.name).ok()? == Some(FileType::RegularFile);
-        let file = openat(self.directory, self.name, flags, Mode::empty()).ok().filter(|_| is_file)?;
-        Some(File::from(file))
+        // Looked at first: to open a device does something.
+        if kind(self.directory, self.name).ok()? != Some(FileType::RegularFile) {
+            return None;
+        }
+        openat(self.directory, self.name, flags, Mode::empty()).ok().map(File::from)
     }
 
     /// Whether the host has this device under that name.
@@ -155,5 +157,36 @@ impl Place<'_> {
     pub(super) fn clean_up(&self) {
         // What cannot be removed now is removed by the next run.
         let _swept = sweep(self.directory, self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_file_is_not_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::open(folder.path(), 8).unwrap();
+        let directory = File::open(folder.path()).unwrap();
+        mknodat(&directory, "fifo", FileType::Fifo, Mode::from(0o600), 0).unwrap();
+        fs::write(folder.path().join("file"), "x").unwrap();
+        let opened = inotify::init(CreateFlags::NONBLOCK).unwrap();
+        for name in ["fifo", "file"] {
+            inotify::add_watch(&opened, folder.path().join(name), WatchFlags::OPEN).unwrap();
+        }
+        let old_file = |name: &str| {
+            let (name, path) = (name.as_bytes(), Path::new(name));
+            Place { root: &root, directory: directory.as_fd(), name, path }.old_file()
+        };
+        let mut events = [0; 512];
+        assert!(old_file("fifo").is_none());
+        assert_eq!(rustix::io::read(&opened, &mut events), Err(Errno::AGAIN));
+        assert!(old_file("file").is_some());
+        assert!(rustix::io::read(&opened, &mut events).unwrap() > 0);
     }
 }
