@@ -6,7 +6,7 @@ use msb_agent::protocol::{StartHook, StartHooks};
 use oci_spec::runtime::{Hook as OciHook, Hooks as OciHooks, Linux};
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, ConfigError, Limits, Reach, Rights, Role, Room, Size, isolation, nodes::nodes};
+use super::{Bytes, ConfigError, Limits, Reach, Rights, Role, Room, Size};
 use crate::bundle::Spec;
 
 /// The network namespace of the VMM.
@@ -87,7 +87,7 @@ pub(super) fn host(
         network,
         reach,
         hooks: spec.hooks().map(hooks).unwrap_or_default(),
-        rights: Rights::new(nodes(spec.linux()), isolation::user_map(spec.linux())?, spec.process()),
+        rights: Rights::of(spec)?,
         room: Room::of(size, overhead, spec.linux().resources().as_ref()),
     })
 }

@@ -12,8 +12,8 @@ use msb_agent::protocol::{IdRange, UserMap};
 use oci_spec::runtime::Capability;
 use serde::{Deserialize, Serialize};
 
-use super::NodeRule;
-use crate::bundle::Process;
+use super::{ConfigError, NodeRule, isolation, nodes::nodes};
+use crate::bundle::{Process, Spec};
 
 /// With which a file can become anybody's, or anybody's can be made set-user-ID.
 const OF_OTHERS: [Capability; 6] = [
@@ -101,6 +101,14 @@ impl Powers {
 }
 
 impl Rights {
+    /// Of the container that `spec` describes.
+    ///
+    /// # Errors
+    /// [`ConfigError`], for its user namespace.
+    pub fn of(spec: &Spec) -> Result<Self, ConfigError> {
+        Ok(Self::new(nodes(spec.linux()), isolation::user_map(spec.linux())?, spec.process()))
+    }
+
     /// Of a container of which `process` is the first.
     pub(crate) fn new(nodes: Vec<NodeRule>, users: UserMap, process: &Process) -> Self {
         // Without capabilities named it has none, as with runc; what its programs can be is another thing.

@@ -209,7 +209,8 @@ impl Control {
         self.order(&Question::Signal { process, signal, all: false })
     }
 
-    /// Kills a process that was begun in the container, and all that came of it; they are gone when it returns.
+    /// Kills a process that was begun in the container, and all that came of it; when it returns they are gone,
+    /// unless they would not end for a second or so.
     ///
     /// # Errors
     /// [`ControlError`].

@@ -52,7 +52,7 @@ pub struct Created {
     pub record: Record,
     /// Who stands for it: its VMM, or in a pod another process.
     pub process: Released,
-    /// What holds its VMM back.
+    /// What the settings say that holds a VMM back; a pod's has what they said when it was made.
     pub confinement: Confinement,
 }
 
@@ -181,7 +181,7 @@ fn record(spec: &Spec, id: Id, bundle: PathBuf, pid: u32, context: &Context) -> 
 }
 
 /// What a process has of its caller, here and with runc, where its configuration says nothing.
-pub fn inherit(process: &mut agent::Process) {
+pub(super) fn inherit(process: &mut agent::Process) {
     let limits = inherited::limits().into_iter();
     process.inherited_rlimits = limits
         .map(|limit| agent::Rlimit { kind: limit.name.into(), soft: limit.soft, hard: limit.hard })

@@ -2,8 +2,14 @@
 
 use std::{thread, time::Duration};
 
-use super::VerbError;
-use crate::state::{Entry, Record, Status};
+use msb_agent::protocol as agent;
+
+use super::{Lent, VerbError, create};
+use crate::{
+    bundle::Process,
+    config,
+    state::{Entry, Record, Status},
+};
 
 /// How often a paused container is looked at.
 const LOOK: Duration = Duration::from_millis(20);
@@ -22,4 +28,16 @@ pub fn ready(entry: &Entry, wait: bool) -> Result<Record, VerbError> {
             Status::Creating | Status::Created | Status::Running => return Ok(record),
         }
     }
+}
+
+/// One more process of the container of `entry`, as its agent begins it. From now on the container may do to its files what this
+/// process may.
+///
+/// # Errors
+/// [`VerbError`]: what can't be begun, and the record.
+pub fn prepare(entry: &Entry, process: &Process, has_stdin: bool) -> Result<agent::Process, VerbError> {
+    let mut made = config::process(process, has_stdin, None)?;
+    Lent::admit(entry, process)?;
+    create::inherit(&mut made);
+    Ok(made)
 }

@@ -130,7 +130,7 @@ impl Lent {
     ///
     /// # Errors
     /// [`StateError`].
-    pub fn admit(entry: &Entry, process: &Process) -> Result<(), StateError> {
+    pub(super) fn admit(entry: &Entry, process: &Process) -> Result<(), StateError> {
         let wider = |lent: Option<Self>| {
             lent.and_then(|lent| Some(Self { rights: lent.rights.with(process)?, ..lent }))
         };

@@ -3,10 +3,10 @@
 //! A container that is killed alone is brought to rest by its delete. Where all around it went too (the host, or the container
 //! that its caller ran in), its disk is left, and is found again by the id alone.
 
-use super::{Context, Lent, VerbError, lent, settings};
+use super::{Context, Lent, VerbError, lent};
 use crate::{
     bundle::Spec,
-    config::Config,
+    config::Rights,
     image::{self, Root},
     state::Id,
 };
@@ -22,12 +22,10 @@ pub fn is_left(id: &Id, context: &Context) -> bool {
 /// # Errors
 /// [`VerbError::BringBack`], also while a machine still writes to the disk.
 pub fn rescue(id: &Id, spec: &Spec, context: &Context) -> Result<(), VerbError> {
-    let settings = context.settings.as_deref().map_or_else(settings::load, settings::load_from)?;
-    let config = Config::new(spec, &settings, false, |_| None)?;
     let root =
         Root::of(spec.root()).map_err(|source| VerbError::Root { path: spec.root().to_owned(), source })?;
     // The record knows of more, if it is there: of what was begun in the container with other rights.
     let record = context.store.look(id).ok().and_then(|entry| Lent::load(&entry).ok()?);
-    let rights = record.map_or(config.host.rights, |lent| lent.rights);
+    let rights = record.map_or_else(|| Rights::of(spec), |lent| Ok(lent.rights))?;
     Ok(image::rescue(&lent::disks(&context.store.directory(id)), &root, &rights)?)
 }

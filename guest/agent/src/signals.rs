@@ -52,7 +52,8 @@ pub fn send(agent: &Agent, process: ProcessId, signal: i32, all: bool) -> Result
     Ok(Reply::Done)
 }
 
-/// Sends a signal to the process `pid` of a container, and to all that came of it. When it returns from SIGKILL, none is left.
+/// Sends a signal to the process `pid` of a container, and to all that came of it. When it returns from SIGKILL,
+/// none is left, or so many rounds have passed.
 fn family(made: &Made, pid: i32, signal: i32) {
     let Ok(leader) = u32::try_from(pid) else { return };
     let mut tree = Tree::of(leader);

@@ -10,10 +10,9 @@ use std::{
 use msb_agent::protocol::{ExitStatus, ProcessId, TerminalSize};
 use msb_runtime::{
     bundle::{Process, Spec},
-    config,
     process::attach::{self, Attached},
     sandbox::control::Control,
-    verbs::{Lent, VerbError, create, exec, pod},
+    verbs::{VerbError, exec, pod},
 };
 
 use super::{
@@ -89,12 +88,10 @@ impl Sandboxes {
         let in_use = InUse::begin(&place).map_err(Failure::other)?;
         let record = exec::ready(&entry, false).map_err(|error| not_running(error, key))?;
         let process = process(&place, &stored, wanted)?;
-        Lent::admit(&entry, &process).map_err(VerbError::from)?;
-        let mut process = config::process(&process, has_input, None).map_err(VerbError::from)?;
+        let mut process = exec::prepare(&entry, &process, has_input)?;
         if wanted.terminal {
             process.terminal = Some(size.unwrap_or(SIZE));
         }
-        create::inherit(&mut process);
         let guest = pod::guest(&entry, &record);
         let control = Control::of(guest.control.directory());
         let door = |port| guest.control.open(port);

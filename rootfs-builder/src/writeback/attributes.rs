@@ -5,7 +5,7 @@
 //! by which the host's own overlayfs, security module or integrity checks would take orders from a guest.
 //! It must never know where the file is in the root.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{
     AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown, fgetxattr,
@@ -159,9 +159,7 @@ impl Target<'_> {
         if !present.split(|byte| *byte == 0).any(|name| name == xattr.name) {
             return false;
         }
-        let mut value = vec![0; xattr.value.len() + 1];
-        let length = fgetxattr(file, &*xattr.name, &mut value[..]);
-        length.is_ok_and(|length| value[..length] == xattr.value)
+        has(file, xattr)
     }
 
     fn set(&self, xattr: &Xattr) -> Result<(), Errno> {
@@ -182,6 +180,13 @@ impl Target<'_> {
             other => other,
         }
     }
+}
+
+/// Whether a file has the very same.
+pub(super) fn has(file: impl AsFd, xattr: &Xattr) -> bool {
+    let mut value = vec![0; xattr.value.len() + 1];
+    let length = fgetxattr(file, &*xattr.name, &mut value[..]);
+    length.is_ok_and(|length| value[..length] == xattr.value)
 }
 
 fn time(time: Time) -> Timespec {

@@ -6,10 +6,10 @@
 
 use std::{fs::File, ops::RangeInclusive};
 
-use rustix::fs::{Mode, fgetxattr, fstat};
+use rustix::fs::{Mode, fstat};
 use rustix::io::Errno;
 
-use super::attributes::Attributes;
+use super::attributes::{Attributes, has};
 use super::copy::Copier;
 use super::{DeviceKind, DeviceRule};
 use crate::tree::{Device, Xattr};
@@ -133,12 +133,6 @@ impl Rights {
         attributes.xattrs.retain(|xattr| self.has_attribute(xattr) || kept(xattr));
         attributes.dropped += u64::try_from(before - attributes.xattrs.len()).expect("a count fits");
     }
-}
-
-fn has(file: impl std::os::fd::AsFd, xattr: &Xattr) -> bool {
-    let mut value = vec![0; xattr.value.len() + 1];
-    let length = fgetxattr(file, &*xattr.name, &mut value[..]);
-    length.is_ok_and(|length| value[..length] == xattr.value)
 }
 
 /// Who is root where a file's capabilities hold.

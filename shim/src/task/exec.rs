@@ -8,11 +8,11 @@ use std::{
 use containerd_shim_protos::events::task::{TaskExecAdded, TaskExecStarted, TaskExit};
 use msb_agent::protocol::{Failure as GuestFailure, ProcessId, TerminalSize};
 use msb_runtime::{
-    bundle, config,
+    bundle,
     process::attach::{self, Attached},
     sandbox::control::ControlError,
     state::Store,
-    verbs::{Lent, VerbError, create, exec, pod},
+    verbs::{VerbError, exec, pod},
 };
 
 use super::{Exit, Phase, Process, Shim, Task, init::number, lock, stand_by::StandBy};
@@ -123,10 +123,8 @@ impl Shim {
         descriptors: [OwnedFd; 3],
         has_stdin: bool,
     ) -> Result<Attached, VerbError> {
-        let mut process = config::process(&exec.spec, has_stdin, None)?;
-        create::inherit(&mut process);
         let entry = Store::new(self.root.clone()).look(&task.id)?;
-        Lent::admit(&entry, &exec.spec)?;
+        let process = exec::prepare(&entry, &exec.spec, has_stdin)?;
         let guest = pod::guest(&entry, &entry.record()?);
         let door = |port| guest.control.open(port);
         Ok(attach::create(&door, guest.container, process, descriptors, None)?)

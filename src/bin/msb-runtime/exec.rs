@@ -6,11 +6,10 @@ use anyhow::Context as _;
 use clap::Args;
 use msb_runtime::{
     bundle::{Process, Spec},
-    config,
     host::fds,
     sandbox::child::{Starting, Word},
     state::{Id, Record},
-    verbs::{Announce, Context, Lent, create, exec, pod},
+    verbs::{Announce, Context, Lent, exec, pod},
 };
 use oci_spec::runtime as oci;
 
@@ -99,9 +98,7 @@ impl Exec {
         let record = exec::ready(&entry, self.ignore_paused)?;
         let process = self.process(&record)?;
         let console = console::prepare(process.terminal(), self.detach, self.console_socket.as_deref())?;
-        Lent::admit(&entry, &process)?;
-        let mut process = config::process(&process, console.stdin, None)?;
-        create::inherit(&mut process);
+        let process = exec::prepare(&entry, &process, console.stdin)?;
         let guest = pod::guest(&entry, &record);
         let dir = guest.control.directory().to_owned();
         let order = Order { dir, container: guest.container, process };

@@ -27,7 +27,6 @@ use std::{
 use nix::{
     errno::Errno,
     fcntl::{FcntlArg, FdFlag, fcntl},
-    sched::{CloneFlags, unshare},
     sys::{
         prctl,
         resource::{Resource, setrlimit},
@@ -87,9 +86,6 @@ pub enum DaemonError {
     /// It would not end with its parent.
     #[error("The process for the volumes can't be bound to the life of the VMM")]
     Life(#[source] Errno),
-    /// It would have the host's.
-    #[error("The process for the volumes can't be given namespaces of its own")]
-    Namespaces(#[source] Errno),
     /// It would dump a core.
     #[error("The process for the volumes can't be limited")]
     Limits(#[source] Errno),
@@ -154,7 +150,6 @@ fn prepare(share: &Share) -> Result<(), DaemonError> {
         return Err(DaemonError::Life(Errno::ESRCH));
     }
     tree::make(share)?;
-    unshare(CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS).map_err(DaemonError::Namespaces)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(DaemonError::Limits)?;
     // The sources' descriptors lead out of the tree: of all, only the socket is kept.
     fds::forget_inherited().map_err(DaemonError::Descriptors)?;

@@ -45,8 +45,8 @@ pub enum TreeError {
         #[source]
         source: Errno,
     },
-    /// The namespace.
-    #[error("A mount namespace for the volumes can't be made")]
+    /// The namespaces.
+    #[error("Namespaces for the volumes can't be made")]
     Namespace(#[source] Errno),
     /// The tree itself.
     #[error("The tree of volumes can't be made at {}", path.display())]
@@ -59,7 +59,7 @@ pub enum TreeError {
     },
 }
 
-/// Makes the tree at `share.place`, for this process alone.
+/// Makes the tree at `share.place`, for this process alone, which has ipc and uts of its own from then on, too.
 ///
 /// # Errors
 /// [`TreeError`]
@@ -67,7 +67,8 @@ pub fn make(share: &Share) -> Result<(), TreeError> {
     let clones = (0..).zip(&share.entries).map(|(number, entry)| clone(number, entry));
     // In the caller's namespace: mounts of another can't be cloned.
     let clones = clones.collect::<Result<Vec<_>, _>>()?;
-    unshare(CloneFlags::CLONE_NEWNS).map_err(TreeError::Namespace)?;
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS)
+        .map_err(TreeError::Namespace)?;
     // Nothing made here is seen by the host; what the host unmounts is not kept busy here.
     mount(NONE, "/", NONE, MsFlags::MS_SLAVE | MsFlags::MS_REC, NONE).map_err(TreeError::Namespace)?;
     let harmless = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;

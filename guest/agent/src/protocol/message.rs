@@ -13,7 +13,7 @@ use super::{
 /// first message ([`super::write_first`]).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
-    /// [`super::VERSION`] of the agent.
+    /// [`super::VERSION`] of who says it.
     pub version: u32,
 }
 

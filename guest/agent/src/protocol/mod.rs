@@ -16,8 +16,9 @@
 //!
 //! A channel speaks of one container: the one that was made on it, else the one that was entered, else the guest's first.
 //!
-//! The two sides are shipped together, so there is one [`VERSION`] and no negotiation: a different one is refused. Each side's
-//! first frame on a channel is its [`Hello`], and so is the host's on a stream.
+//! The two sides are shipped together, so there is one [`VERSION`] and no negotiation: a different one is refused. On a
+//! channel the agent begins with [`FromAgent::Hello`], and the host with its [`Hello`] before the first message; on a stream the
+//! host does before the [`StreamHello`].
 //! Neither side trusts the other: the host because the guest is hostile, the agent because a bug is one.
 
 mod container;

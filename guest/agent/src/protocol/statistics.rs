@@ -25,7 +25,7 @@ pub struct Statistics {
 
 impl Statistics {
     /// Most devices, and most sizes of pages, that are told.
-    pub const MAX_DEVICES: usize = 1024;
+    pub const MAX_DEVICES: usize = 256;
 }
 
 /// Of the processors.

@@ -130,11 +130,12 @@ impl Block {
     fn serve<'m>(&mut self, memory: &'m GuestMemoryMmap, chain: Chain<'m>) -> Result<Served, DeviceError> {
         let head = chain.head_index();
         let Request { action, status, writable } = Request::parse(memory, chain, self.limits)?;
-        self.turn = self.turn.saturating_add(action.bytes());
+        let bytes = action.bytes();
+        self.turn = self.turn.saturating_add(bytes);
         let may = match &mut self.limiter {
             None => true,
             Some(limiter) => {
-                limiter.took(action.bytes());
+                limiter.took(bytes);
                 limiter.may().map_err(timer)?
             }
         };

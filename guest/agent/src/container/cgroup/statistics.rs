@@ -9,8 +9,6 @@ use super::files::{Files, amount, flat_keyed, value};
 
 /// Huge pages that the guest's processors have.
 const PAGE_SIZES: [&str; 5] = ["64KB", "2MB", "32MB", "1GB", "16GB"];
-/// Most devices told.
-const DEVICES: usize = 256;
 
 /// All of it. What the kernel has no file for is left out.
 pub fn read_all(files: &Files) -> Statistics {
@@ -113,7 +111,7 @@ fn io(stat: &str) -> Vec<IoStatistics> {
         }
         Some(device)
     };
-    stat.lines().filter_map(line).take(DEVICES).collect()
+    stat.lines().filter_map(line).take(Statistics::MAX_DEVICES).collect()
 }
 
 /// None where the kernel was not told to measure it.
