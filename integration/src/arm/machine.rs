@@ -5,13 +5,13 @@
 //! Must never know what is run in it.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -19,7 +19,7 @@ use crate::host::channel::{Channel, ChannelError};
 use crate::host::command::HostCommand;
 use crate::host::payload::{self, Item, PayloadError};
 use crate::host::qemu::escaped;
-use crate::host::{HostError, PLACE, last_lines};
+use crate::host::{self, HostError, last_lines};
 
 /// The program, from Debian's qemu-system-arm.
 const PROGRAM: &str = "qemu-system-aarch64";
@@ -62,12 +62,6 @@ pub enum ArmError {
     /// The files under test could not be put into place.
     #[error("The files under test could not be put into the Arm host")]
     Host(#[from] HostError),
-    /// The same, as the host says it.
-    #[error("The files under test could not be put into the Arm host:\n{said}")]
-    Place {
-        /// What the script said.
-        said: String,
-    },
 }
 
 /// A running Arm host.
@@ -97,21 +91,13 @@ impl ArmHost {
         let temporary = std::env::temp_dir();
         let run = tempfile::Builder::new().prefix("msb-arm-").tempdir_in(&temporary);
         let run = run.map_err(|source| ArmError::File { path: temporary, source })?;
-        let (disk, work) = (run.path().join(PAYLOAD), run.path().join("payload"));
-        fs::create_dir(&work).map_err(|source| ArmError::File { path: work.clone(), source })?;
-        payload::build(&disk, &work, Some(agent), items)?;
-        fs::remove_dir_all(&work).map_err(|source| ArmError::File { path: work, source })?;
+        payload::build(&run.path().join(PAYLOAD), Some(agent), items)?;
         let mut qemu = spawn(image, run.path())?;
         let socket = connect(&mut qemu, run.path())?;
         let channel = Channel::open(socket, BOOT)
             .map_err(|source| ArmError::Boot { console: tail(run.path(), CONSOLE), source })?;
-        let host = Self { channel, _qemu: qemu, run };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let placed = host.sh(PLACE).env("MSB_NOW", &now.to_string()).run()?;
-        if placed.code != 0 {
-            return Err(ArmError::Place { said: placed.err() });
-        }
-        Ok(host)
+        host::place(&channel)?;
+        Ok(Self { channel, _qemu: qemu, run })
     }
 
     /// A shell command in the host, to be run.
@@ -201,6 +187,8 @@ fn tail(run: &Path, name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

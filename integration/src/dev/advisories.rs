@@ -16,8 +16,8 @@ use super::{Project, deny};
 const DATABASE: &str = "https://github.com/RustSec/advisory-db";
 /// The exit code when nobody looked.
 pub const SKIPPED: i32 = 3;
-/// Who answers later is out of reach, in seconds.
-const PATIENCE: &str = "20";
+/// Who is not done with answering by then is out of reach, in seconds.
+const PATIENCE: &str = "120";
 
 /// What `advisories` is told.
 #[derive(Debug, clap::Args)]
@@ -65,19 +65,26 @@ pub fn check(project: &Project, copy: Option<&Path>) -> Result<Advisories> {
     if !git.is_ok_and(|output| output.status.success()) {
         return Ok(Advisories::Skipped { reason: "there is no git, which fetches the database".into() });
     }
-    if let Some(copy) = copy {
-        let newest = newest(copy)?;
-        return look(project, &deny::program(project)?, Some(copy), &newest);
-    }
-    if let Err(reason) = reachable(DATABASE) {
-        let reason = format!("{DATABASE} is out of reach ({reason}); a copy can be named with --database");
-        return Ok(Advisories::Skipped { reason });
-    }
-    look(project, &deny::program(project)?, None, "today")
+    let folder = tempfile::tempdir().context("Cannot make a folder")?;
+    let fetched = folder.path().join("database");
+    let copy = match copy {
+        Some(copy) => copy,
+        // Here, and not by cargo-deny: who can't have it has found nothing.
+        None => {
+            if let Err(reason) = fetch(DATABASE, &fetched) {
+                let reason =
+                    format!("{DATABASE} is out of reach ({reason}); a copy can be named with --database");
+                return Ok(Advisories::Skipped { reason });
+            }
+            &fetched
+        }
+    };
+    let newest = newest(copy)?;
+    look(project, &deny::program(project)?, copy, &newest)
 }
 
 /// Runs cargo-deny over a clone of its own.
-fn look(project: &Project, program: &Path, copy: Option<&Path>, newest: &str) -> Result<Advisories> {
+fn look(project: &Project, program: &Path, copy: &Path, newest: &str) -> Result<Advisories> {
     let ours = project.root.join(deny::CONFIGURATION);
     let mut text = fs::read_to_string(&ours).with_context(|| format!("Cannot read {}", ours.display()))?;
     // `[advisories]` is the last section there. Copies have a clone apart: one that was old must not pass for the original.
@@ -87,16 +94,10 @@ fn look(project: &Project, program: &Path, copy: Option<&Path>, newest: &str) ->
     configuration.write_all(text.as_bytes()).context("Cannot write a file")?;
     let mut command = deny::command(program, &project.root, configuration.path());
     command.arg("advisories").env("GIT_TERMINAL_PROMPT", "0");
-    if let Some(copy) = copy {
-        // It takes no path for a database: git does for it.
-        let copy = fs::canonicalize(copy).with_context(|| format!("Cannot find {}", copy.display()))?;
-        let key = format!("url.file://{}.insteadOf", copy.display());
-        command.envs([
-            ("GIT_CONFIG_COUNT", "1"),
-            ("GIT_CONFIG_KEY_0", &key),
-            ("GIT_CONFIG_VALUE_0", DATABASE),
-        ]);
-    }
+    // It takes no path for a database: git does for it.
+    let copy = fs::canonicalize(copy).with_context(|| format!("Cannot find {}", copy.display()))?;
+    let key = format!("url.file://{}.insteadOf", copy.display());
+    command.envs([("GIT_CONFIG_COUNT", "1"), ("GIT_CONFIG_KEY_0", &key), ("GIT_CONFIG_VALUE_0", DATABASE)]);
     let clean = command.status().context("Cannot run cargo-deny")?.success();
     Ok(if clean { Advisories::Clean { newest: newest.to_owned() } } else { Advisories::Found })
 }
@@ -110,10 +111,10 @@ fn newest(copy: &Path) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Whether a repository answers; else what git says.
-fn reachable(repository: &str) -> Result<(), String> {
+/// The newest of a repository; else what git says.
+fn fetch(repository: &str, to: &Path) -> Result<(), String> {
     let mut command = Command::new("timeout");
-    command.args([PATIENCE, "git", "ls-remote", "--exit-code", repository, "main"]);
+    command.args([PATIENCE, "git", "clone", "--quiet", "--depth=1", "--branch=main", repository]).arg(to);
     let output = command.env("GIT_TERMINAL_PROMPT", "0").stdin(Stdio::null()).output();
     let output = output.map_err(|error| error.to_string())?;
     if output.status.success() {
@@ -157,7 +158,7 @@ mod tests {
             let at = folder.path().join(name);
             database(&at, name);
             let newest = newest(&at).unwrap();
-            let looked = look(&project, &program, Some(&at), &newest).unwrap();
+            let looked = look(&project, &program, &at, &newest).unwrap();
             let expected = if found { Advisories::Found } else { Advisories::Clean { newest } };
             assert_eq!(looked, expected, "{name}");
         }
@@ -169,6 +170,7 @@ mod tests {
         let error = check(&Project::here(), Some(folder.path())).unwrap_err();
         assert!(error.to_string().contains("no clone of"), "{error}");
         let nowhere = format!("file://{}", folder.path().display());
-        assert!(reachable(&nowhere).unwrap_err().contains("repository"), "not {nowhere}");
+        let fetched = fetch(&nowhere, &folder.path().join("database"));
+        assert!(fetched.unwrap_err().contains("repository"), "not {nowhere}");
     }
 }

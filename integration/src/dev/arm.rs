@@ -1,8 +1,8 @@
 //! `cargo dev arm`: from nothing, an emulated Arm computer with KVM in which this checkout's programs run a container, and a
 //! line for each thing that holds there.
 //!
-//! The first time takes twenty minutes or so (compilers, the guest kernel, our programs), the next one after a change what
-//! cargo needs, and a minute or two for the checks. Nothing of it needs an Arm machine, nor a Rust toolchain that knows one.
+//! The first time makes a tree of compilers, the guest kernel and our programs; the next one after a change takes what cargo
+//! needs, and a minute or two for the checks. Nothing of it needs an Arm machine, nor a Rust toolchain that knows one.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::Project;
 use super::cache::Inputs;
 use super::packages;
+use super::products::Build;
 use crate::arm::checks::{self, Verdict};
 use crate::arm::image;
 use crate::arm::machine::ArmHost;
@@ -84,12 +85,7 @@ impl Project {
         let initramfs = self.initramfs("initramfs-aarch64", &agent)?;
         // Last: somebody else may be making it.
         let kernel = self.kernel_for(Arch::Aarch64)?;
-        let item = |source, target: &str, mode| Item { source, target: target.into(), mode };
-        Ok(vec![
-            item(runtime, "/usr/local/bin/msb-runtime", 0o755),
-            item(initramfs, "/usr/lib/msb/initramfs", 0o644),
-            item(kernel, "/usr/lib/msb/vmlinux", 0o644),
-        ])
+        Ok(Build { runtime, kernel, initramfs }.payload())
     }
 
     /// The agent of the Arm host, as that of the virtual one, but without the rest of its package.

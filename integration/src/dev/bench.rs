@@ -100,6 +100,10 @@ pub fn run(project: &Project, bench: &Bench) -> Result<i32> {
     fs::write(&file, serde_json::to_string_pretty(&report)?)
         .with_context(|| format!("Cannot write {}", file.display()))?;
     println!("{report}\nAs JSON: {}", file.display());
+    // Briefly, it is not instructions that are counted.
+    if bench.has(Part::Start) && !bench.brief {
+        walls::Cost::of(&report)?.judge()?;
+    }
     Ok(0)
 }
 
@@ -150,10 +154,6 @@ fn by_instructions(project: &Project, build: &Build, bench: &Bench, report: &mut
         cases::prepare(&host)?;
         if bench.has(Part::Start) {
             cases::measure(&host, report, &progress)?;
-            // Briefly, it is not instructions that are counted.
-            if !bench.brief {
-                walls::Cost::of(report)?.judge()?;
-            }
         }
         if bench.has(Part::Callers) {
             callers::measure(&host, report, &progress)?;

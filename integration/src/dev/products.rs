@@ -252,7 +252,8 @@ impl Project {
 
     /// A program that needs nothing else in a guest.
     fn guest(&self, name: &str) -> Result<PathBuf> {
-        let inputs = self.tools()?.tree(&self.root.join("integration/guests"))?;
+        let guests = self.root.join("integration/guests");
+        let inputs = self.tools()?.tree(&guests.join("Cargo.toml"))?.tree(&guests.join("src"))?;
         let arguments = ["--profile=guest", "--package", "guests", "--bin", name];
         Ok(self.cargo(name, inputs, &arguments, Link::Static)?.join(name))
     }

@@ -121,9 +121,8 @@ pub fn build(
     for name in ["vmlinuz", "initrd.img", "root.img"] {
         copy(&image.join(name), &folder.join(name))?;
     }
-    let (payload, work) = (folder.join("payload.img"), folder.join("payload"));
-    fs::create_dir(&work).map_err(file(&work))?;
-    payload::build(&payload, &work, Some(agent), &[])?;
+    let payload = folder.join("payload.img");
+    payload::build(&payload, Some(agent), &[])?;
     phase("booting Debian");
     let mut qemu = Qemu::start(&Machine {
         emulator: &image.join(EMULATOR),
@@ -152,7 +151,6 @@ pub fn build(
     qemu.save().map_err(FixtureError::Save)?;
     drop(channel);
     drop(qemu);
-    fs::remove_dir_all(&work).map_err(file(&work))?;
     fs::remove_file(&payload).map_err(file(&payload))
 }
 

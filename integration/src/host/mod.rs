@@ -35,8 +35,19 @@ pub use payload::Item;
 use payload::PayloadError;
 use qemu::{Machine, Qemu, QemuError};
 
-/// Run in the host each time it has been restored.
-pub(crate) const PLACE: &str = include_str!("files/place.sh");
+/// Run in a host each time it has come up.
+const PLACE: &str = include_str!("files/place.sh");
+
+/// Puts what the second disk has into its places, and the clock to what it is here.
+pub(crate) fn place(channel: &Channel) -> Result<(), HostError> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let placed = HostCommand::new(channel, PLACE).env("MSB_NOW", &now.to_string()).run()?;
+    if placed.code != 0 {
+        let output = String::from_utf8_lossy(&[placed.stdout, placed.stderr].concat()).into_owned();
+        return Err(HostError::Place { output });
+    }
+    Ok(())
+}
 
 /// The last lines of a log, at most so many; what can't be read has none.
 pub(crate) fn last_lines(log: &Path, most: usize) -> String {
@@ -140,10 +151,8 @@ impl VirtualHost {
     }
 
     fn start_in(run: Folder, fixture: Fixture, setup: &Setup, payload: &[Item]) -> Result<Self, HostError> {
-        let (disk, work) = (run.path().join("payload.img"), run.path().join("payload"));
-        fs::create_dir(&work).map_err(|source| HostError::File { path: work.clone(), source })?;
-        payload::build(&disk, &work, None, payload)?;
-        fs::remove_dir_all(&work).map_err(|source| HostError::File { path: work, source })?;
+        let disk = run.path().join("payload.img");
+        payload::build(&disk, None, payload)?;
         let mut qemu = Qemu::start(&Machine {
             emulator: &setup.emulator,
             disk: &setup.state,
@@ -155,14 +164,8 @@ impl VirtualHost {
             run: run.path(),
         })?;
         let channel = Channel::open(qemu.agent()?, Duration::from_secs(60))?;
-        let host = Self { channel, qemu, run, setup: setup.clone(), name: None };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let placed = host.sh(PLACE).env("MSB_NOW", &now.to_string()).run()?;
-        if placed.code != 0 {
-            let output = String::from_utf8_lossy(&[placed.stdout, placed.stderr].concat()).into_owned();
-            return Err(HostError::Place { output });
-        }
-        Ok(host)
+        place(&channel)?;
+        Ok(Self { channel, qemu, run, setup: setup.clone(), name: None })
     }
 
     /// A shell command in the host, to be run.

@@ -49,8 +49,15 @@ pub enum PayloadError {
     },
 }
 
-/// Writes the disk to `image`, and with `agent` beside the items, for a host that boots. `work` is an empty folder of its own.
-pub fn build(image: &Path, work: &Path, agent: Option<&Path>, items: &[Item]) -> Result<(), PayloadError> {
+/// Writes the disk to `image`, and with `agent` beside the items, for a host that boots.
+pub fn build(image: &Path, agent: Option<&Path>, items: &[Item]) -> Result<(), PayloadError> {
+    let own = |path: &Path| {
+        let path = path.to_owned();
+        move |source| PayloadError::Source { path, source }
+    };
+    let folder = image.parent().unwrap_or(Path::new("."));
+    let work = tempfile::Builder::new().prefix("payload-").tempdir_in(folder).map_err(own(folder))?;
+    let work = work.path();
     let mut list = String::new();
     if let Some(agent) = agent {
         take(agent, &work.join("host-agent"))?;
@@ -62,10 +69,6 @@ pub fn build(image: &Path, work: &Path, agent: Option<&Path>, items: &[Item]) ->
         take(&item.source, &work.join(index.to_string()))?;
         list.push_str(&format!("{index}\t{:o}\t{}\n", item.mode, item.target));
     }
-    let own = |path: &Path| {
-        let path = path.to_owned();
-        move |source| PayloadError::Source { path, source }
-    };
     fs::write(work.join("list"), list).map_err(own(work))?;
     File::create(image).and_then(|file| file.set_len(SIZE)).map_err(own(image))?;
     let made = Command::new("mkfs.ext4")
