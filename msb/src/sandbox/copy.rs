@@ -28,13 +28,7 @@ use nix::{
 };
 use tar::{Builder, EntryType, Header};
 
-use super::{
-    Exec, Failure, Key, Sandboxes,
-    beneath::Beneath,
-    root,
-    sandboxes::PATIENCE,
-    stored::{Place, Stored},
-};
+use super::{Exec, Failure, Key, Sandboxes, beneath::Beneath, root, sandboxes::PATIENCE};
 
 /// How deep directories are in directories.
 const DEEP: usize = 256;
@@ -103,7 +97,7 @@ impl Sandboxes {
     /// Does something with the root while nothing writes to it, and all that was written is in it.
     fn at_rest<T>(&self, key: &Key, act: impl FnOnce(&Beneath) -> Result<T, Failure>) -> Result<T, Failure> {
         let (place, stored) = self.find(key)?;
-        let Some(entry) = self.entry(&stored) else { return self.mounted(&place, &stored, act) };
+        let Some(entry) = self.entry(&stored) else { return self.mounted(key, act) };
         let entry = entry.locked().map_err(VerbError::from)?;
         let root = || Beneath::new(&place.root()).map_err(Failure::other);
         match standing(pause::pause(&entry), || entry.record().map(|record| record.status()))? {
@@ -119,30 +113,19 @@ impl Sandboxes {
                 if !self.await_rest(&place, &stored, PATIENCE)? {
                     return Err(Failure::Runs(key.clone()));
                 }
-                self.mounted(&place, &stored, act)
+                self.mounted(key, act)
             }
         }
     }
 
-    fn mounted<T>(
-        &self,
-        place: &Place,
-        stored: &Stored,
-        act: impl FnOnce(&Beneath) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
-        let _lock = place.lock().map_err(Failure::other)?;
-        let Some(_kept) = place.keep().map_err(Failure::other)? else {
-            return Err(match self.reach(place, stored) {
-                Err(elsewhere @ Failure::Elsewhere(_)) => elsewhere,
-                _ => Failure::Runs(stored.key.clone()),
-            });
-        };
-        // What it wrote may still be on its disk.
-        self.settle(place, stored)?;
-        root::mount_root(self.home().path(), place, &stored.layers).map_err(Failure::other)?;
-        let done = Beneath::new(&place.root()).map_err(Failure::other).and_then(|root| act(&root));
-        root::unmount_root(place).map_err(Failure::other)?;
-        done
+    /// With the root of one that does not run.
+    fn mounted<T>(&self, key: &Key, act: impl FnOnce(&Beneath) -> Result<T, Failure>) -> Result<T, Failure> {
+        self.while_at_rest(key, |place, stored| {
+            root::mount_root(self.home().path(), place, &stored.layers).map_err(Failure::other)?;
+            let done = Beneath::new(&place.root()).map_err(Failure::other).and_then(|root| act(&root));
+            root::unmount_root(place).map_err(Failure::other)?;
+            done
+        })
     }
 }
 

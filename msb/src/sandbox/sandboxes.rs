@@ -142,7 +142,10 @@ impl Sandboxes {
     /// # Errors
     /// [`Failure::NoSandbox`], [`Failure::Runs`]; it is as it was then.
     pub fn remake(&self, key: &Key, wanted: Prepared) -> Result<Stored, Failure> {
-        self.change_at_rest(key, |place| store_new(key, wanted, place))
+        self.while_at_rest(key, |place, before| {
+            store_new(key, wanted, place)?;
+            Ok(before)
+        })
     }
 
     /// Takes a [`Self::remake`] back.
@@ -150,20 +153,23 @@ impl Sandboxes {
     /// # Errors
     /// As there.
     pub fn put_back(&self, key: &Key, before: &Stored) -> Result<(), Failure> {
-        self.change_at_rest(key, |place| place.save(before).map_err(Failure::other)).map(drop)
+        self.while_at_rest(key, |place, _| place.save(before).map_err(Failure::other))
     }
 
-    /// Changes what is stored of one that does not run, and that nobody starts meanwhile: this program's server and its
-    /// command line are two processes.
-    fn change_at_rest(
+    /// Does something with one that does not run, and that nobody starts or changes meanwhile: this program's server and its
+    /// command line are two processes. What it wrote has been brought to rest by then.
+    pub(super) fn while_at_rest<T>(
         &self,
         key: &Key,
-        change: impl FnOnce(&Place) -> Result<(), Failure>,
-    ) -> Result<Stored, Failure> {
-        let (place, _) = self.find(key)?;
+        act: impl FnOnce(&Place, Stored) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let (place, stored) = self.find(key)?;
         let _lock = place.lock().map_err(Failure::other)?;
         let Some(_kept) = place.keep().map_err(Failure::other)? else {
-            return Err(Failure::Runs(key.clone()));
+            return Err(match self.reach(&place, &stored) {
+                Err(elsewhere @ Failure::Elsewhere(_)) => elsewhere,
+                _ => Failure::Runs(key.clone()),
+            });
         };
         // It may have become another one until it was locked.
         let (_, stored) = self.find(key)?;
@@ -172,8 +178,7 @@ impl Sandboxes {
         }
         // By its id alone is known what it left.
         self.settle(&place, &stored)?;
-        change(&place)?;
-        Ok(stored)
+        act(&place, stored)
     }
 
     /// All that is needed of an image for a sandbox that is asked for, and that can be found to be wrong before there is one.
@@ -375,29 +380,21 @@ impl Sandboxes {
     /// Gives one that does not run another name.
     ///
     /// # Errors
-    /// [`Failure::NoSandbox`], [`Failure::Runs`], [`Failure::Exists`].
+    /// [`Failure::NoSandbox`], [`Failure::Runs`], [`Failure::Elsewhere`], [`Failure::Exists`].
     pub fn rename(&self, key: &Key, name: Name) -> Result<(), Failure> {
-        let (place, mut stored) = self.find(key)?;
         let wanted = Key { name, ..key.clone() };
-        let _lock = place.lock().map_err(Failure::other)?;
-        let Some(_kept) = place.keep().map_err(Failure::other)? else {
-            return Err(Failure::Runs(key.clone()));
-        };
-        if self.entry(&stored).is_some_and(|entry| is_running(&entry)) {
-            return Err(Failure::Runs(key.clone()));
-        }
-        self.settle(&place, &stored)?;
-        let flags = RenameFlags::RENAME_NOREPLACE;
-        match renameat2(AT_FDCWD, &place.0, AT_FDCWD, &self.place(&wanted).0, flags) {
-            Err(Errno::EEXIST) if wanted == *key => Ok(()),
-            Err(Errno::EEXIST) => Err(Failure::Exists(wanted)),
-            done => {
-                done.map_err(Failure::other)?;
-                let place = self.place(&wanted);
-                stored.key = wanted;
-                place.save(&stored).map_err(Failure::other)
+        self.while_at_rest(key, |place, mut stored| {
+            let there = self.place(&wanted);
+            match renameat2(AT_FDCWD, &place.0, AT_FDCWD, &there.0, RenameFlags::RENAME_NOREPLACE) {
+                Err(Errno::EEXIST) if wanted == *key => Ok(()),
+                Err(Errno::EEXIST) => Err(Failure::Exists(wanted)),
+                done => {
+                    done.map_err(Failure::other)?;
+                    stored.key = wanted;
+                    there.save(&stored).map_err(Failure::other)
+                }
             }
-        }
+        })
     }
 
     /// All of them, or those of a namespace, by namespace and name.
@@ -563,11 +560,43 @@ mod tests {
         let kept = place.keep().unwrap().unwrap();
         assert!(matches!(sandboxes.put_back(&key, &stored("new")), Err(Failure::Runs(_))));
         assert_eq!(place.load().unwrap(), Some(old.clone()), "its id is what leads to its machine");
+        fs::write(place.0.join("kept"), "pid:[1]").unwrap();
+        assert!(matches!(sandboxes.put_back(&key, &stored("new")), Err(Failure::Elsewhere(_))));
+        assert!(matches!(sandboxes.rename(&key, "other".parse().unwrap()), Err(Failure::Elsewhere(_))));
         drop(kept);
         let new = stored("new");
-        let before = sandboxes.change_at_rest(&key, |place| place.save(&new).map_err(Failure::other));
+        let before = sandboxes.while_at_rest(&key, |place, before| {
+            place.save(&new).map_err(Failure::other)?;
+            Ok(before)
+        });
         assert_eq!(before.unwrap(), old);
         assert_eq!(place.load().unwrap(), Some(new));
+    }
+
+    #[test]
+    fn what_is_renamed_is_what_it_has_become_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        let sandboxes = Sandboxes::new(Home::at(dir.path().to_owned()).unwrap());
+        let [key, other] = ["web", "other"].map(|name| Key::of(name.parse().unwrap()));
+        let place = sandboxes.place(&key);
+        directories().create(&place.0).unwrap();
+        let stored = |image: &str| {
+            let request = Request::of(image);
+            Stored::new(key.clone(), request, "sha256:0".into(), Vec::new(), Defaults::default()).unwrap()
+        };
+        place.save(&stored("old")).unwrap();
+        // Who makes it anew meanwhile has it locked.
+        let lock = place.lock().unwrap();
+        thread::scope(|scope| {
+            let renamed = scope.spawn(|| sandboxes.rename(&key, other.name.clone()));
+            thread::sleep(LOOK * 20);
+            place.save(&stored("new")).unwrap();
+            drop(lock);
+            renamed.join().unwrap().unwrap();
+        });
+        let (_, found) = sandboxes.find(&other).unwrap();
+        assert_eq!((found.request.image.as_str(), &found.key), ("new", &other));
+        assert!(matches!(sandboxes.find(&key), Err(Failure::NoSandbox(_))));
     }
 
     #[test]

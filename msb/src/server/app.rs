@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use serde_json::json;
@@ -54,8 +54,9 @@ pub(crate) struct App {
     pub requests: Semaphore,
     sessions: Arc<Semaphore>,
     turns: Turns,
-    /// Why the last start of a sandbox that is there failed, as far as this server did it.
-    failures: Mutex<HashMap<Key, String>>,
+    /// When and why the last start of a sandbox failed, as far as this server did it. The command line may have started it, or
+    /// made another one of its name, since.
+    failures: Mutex<HashMap<Key, (SystemTime, String)>>,
     /// With their memory. A turn is theirs, so that each is there once.
     starting: Mutex<HashMap<Key, u64>>,
 }
@@ -81,12 +82,15 @@ impl App {
     }
 
     /// What is known of a sandbox's start beside what its engine says.
-    pub(crate) fn progress(&self, key: &Key) -> Progress {
-        if self.starting.lock().unwrap_or_else(PoisonError::into_inner).contains_key(key) {
+    pub(crate) fn progress(&self, info: &Info) -> Progress {
+        if self.starting.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&info.key) {
             return Progress::Starting;
         }
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.get(key).map_or(Progress::None, |text| Progress::Failed(text.clone()))
+        match failures.get(&info.key) {
+            Some((at, text)) if info.started.unwrap_or(info.created) <= *at => Progress::Failed(text.clone()),
+            _ => Progress::None,
+        }
     }
 
     /// Notes how the last start of one went; none: it went well, or there is no such sandbox any more.
@@ -99,7 +103,7 @@ impl App {
                 if failures.len() >= FAILURES {
                     failures.clear();
                 }
-                failures.insert(key.clone(), text);
+                failures.insert(key.clone(), (SystemTime::now(), text));
             }
         }
     }
@@ -156,22 +160,29 @@ impl App {
     }
 
     /// As the engine's, and what ran in it is forgotten.
-    pub(crate) async fn remove(&self, key: &Key) -> Result<(), Failure> {
+    pub(crate) async fn remove(self: &Arc<Self>, key: &Key) -> Result<(), Failure> {
         self.interpreters.forget(key);
-        self.note(key, None);
-        let engine = Arc::clone(&self.engine);
-        self.change("removed", key, move |key| engine.remove(key)).await
+        let app = Arc::clone(self);
+        self.change("removed", key, move |key| {
+            app.engine.remove(key)?;
+            app.note(key, None);
+            Ok(())
+        })
+        .await
     }
 
     /// As the engine's.
-    pub(crate) async fn rename(&self, key: &Key, name: Name) -> Result<(), Failure> {
-        self.note(key, None);
+    pub(crate) async fn rename(self: &Arc<Self>, key: &Key, name: Name) -> Result<(), Failure> {
         let other = Key { name: name.clone(), ..key.clone() };
         let turns = self.turns.of_both(key, &other).await;
-        let engine = Arc::clone(&self.engine);
-        self.on(key, move |_, key| {
+        let app = Arc::clone(self);
+        self.on(key, move |engine, key| {
             let _turns = turns;
-            engine.rename(key, name)
+            engine.rename(key, name)?;
+            // What failed by either name was another one.
+            app.note(key, None);
+            app.note(&other, None);
+            Ok(())
         })
         .await
     }

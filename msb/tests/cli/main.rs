@@ -217,3 +217,14 @@ fn words_that_make_no_sense_say_so() {
     home.fails(&["login", "-u", "me", "localhost:1"], "--password-stdin");
     assert!(home.ok(&["logout", "localhost:1"]).starts_with("Nothing"));
 }
+
+/// Docker asks every half a minute, and no image is to be looked for then.
+#[test]
+fn health_is_asked_for_without_a_home() {
+    let Some(home) = Home::new("health_is_asked_for_without_a_home") else { return };
+    home.fails(&["server", "health", "--port", "1"], "Nobody serves on 127.0.0.1:1");
+    assert!(!home.0.path().join("home").exists());
+    assert!(home.ok(&["server", "keygen"]).ends_with("Namespace: *\n"));
+    assert!(home.ok(&["--namespace", "team", "server", "keygen"]).ends_with("Namespace: team\n"));
+    home.fails(&["--namespace", "*", "server", "stop"], "for keys alone");
+}

@@ -143,6 +143,11 @@ fn how_a_start_goes_and_went_is_told() {
     );
     assert_eq!(ask(&server, "DELETE", "/v1/sandboxes/by-name/slow-bad", &Value::Null).0, 200);
     assert_eq!(ask(&server, "POST", "/v1/sandboxes", &create("slow-bad")).1["status"], "created");
+    assert_eq!(ask(&server, "POST", "/v1/sandboxes/by-name/slow-bad/start", &Value::Null).0, 502);
+    assert_eq!(told()["status"], "failed");
+    // As the command line does it, of which the server learns nothing.
+    server.engine.sandboxes.lock().unwrap().clear();
+    assert_eq!(ask(&server, "POST", "/v1/sandboxes", &create("slow-bad")).1["status"], "created");
 }
 
 #[test]

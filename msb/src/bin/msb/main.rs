@@ -55,7 +55,7 @@ use msb::{
     home::Home,
     image::Images,
     name::{BadName, Name},
-    sandbox::{Key, Sandboxes},
+    sandbox::{Failure, Key, Sandboxes},
 };
 
 /// Environment variable with a home whose images come with the program.
@@ -147,6 +147,16 @@ impl Scope {
     fn key(&self, name: &str) -> Result<Key, BadName> {
         Ok(Key { namespace: self.namespace.clone(), name: name.parse()? })
     }
+
+    /// Starts a sandbox in the background, and tells how its walls are relaxed.
+    fn start(&self, key: &Key) -> Result<(), Failure> {
+        self.sandboxes.start(key)?;
+        // It may be gone again.
+        if let Ok((_, stored)) = self.sandboxes.find(key) {
+            run::warn(&stored);
+        }
+        Ok(())
+    }
 }
 
 fn main() -> ExitCode {
@@ -199,10 +209,7 @@ fn act(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Doctor(doctor) => return doctor.run(),
         Verb::Completion(completion) => return completion.run(),
         Verb::Version(version) => return version.run(),
-        // Alone in what it does with the namespace: without one it is for all of them.
-        Verb::Server(server::Server::Keygen(keygen)) => {
-            return keygen.run(&Home::of_environment()?, cli.namespace);
-        }
+        Verb::Server(server) => return server.run(cli.namespace),
         Verb::Login(login) => return login.run(),
         Verb::Logout(logout) => return logout.run(),
         verb => verb,
@@ -237,11 +244,13 @@ fn act(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Prune(prune) => prune.run(&scope),
         Verb::Import(import) => import.run(&scope),
         Verb::Volume(volume) => volume.run(&scope),
-        Verb::Server(server) => server.run(&scope),
         Verb::Enter(enter) => enter.run(&scope),
-        Verb::Doctor(_) | Verb::Completion(_) | Verb::Version(_) | Verb::Login(_) | Verb::Logout(_) => {
-            Ok(ExitCode::SUCCESS)
-        }
+        Verb::Doctor(_)
+        | Verb::Completion(_)
+        | Verb::Version(_)
+        | Verb::Server(_)
+        | Verb::Login(_)
+        | Verb::Logout(_) => Ok(ExitCode::SUCCESS),
     }
 }
 

@@ -34,7 +34,7 @@ impl Restart {
         format::each(&self.sandboxes, |name| {
             let key = scope.key(name)?;
             scope.sandboxes.stop(&key, grace)?;
-            Ok(scope.sandboxes.start(&key)?)
+            Ok(scope.start(&key)?)
         })
     }
 }

@@ -111,15 +111,14 @@ impl Run {
         let (request, doubt) = self.options.request(scope, self.rm)?;
         create(scope, &key, request, doubt)?;
         let done = if detach {
-            sandboxes.start(&key).map(|()| {
-                warn(sandboxes, &key);
+            scope.start(&key).map(|()| {
                 println!("{}", key.name);
                 0
             })
         } else {
             keep::hold_signals().context("Signals can't be forwarded")?;
             sandboxes
-                .keep(&sandboxes.place(&key), Front::Own, warn_of)
+                .keep(&sandboxes.place(&key), Front::Own, warn)
                 .map(|(_, ended)| ended.code.unwrap_or(u8::MAX))
         };
         match done {
@@ -136,14 +135,7 @@ impl Run {
 }
 
 /// Tells how the walls of one that was started are relaxed.
-pub fn warn(sandboxes: &msb::sandbox::Sandboxes, key: &Key) {
-    // It may be gone again.
-    if let Ok((_, stored)) = sandboxes.find(key) {
-        warn_of(&stored);
-    }
-}
-
-fn warn_of(stored: &Stored) {
+pub fn warn(stored: &Stored) {
     if let Some(words) = stored.warning() {
         eprintln!("msb: {words}");
     }

@@ -91,13 +91,13 @@ pub struct Health {
 
 impl Server {
     /// Does it.
-    pub fn run(self, scope: &Scope) -> anyhow::Result<ExitCode> {
+    pub fn run(self, meant: Option<Meant>) -> anyhow::Result<ExitCode> {
         match self {
-            Self::Start(start) => start.run(scope),
-            Self::Stop => stop(scope),
-            Self::Keygen(keygen) => {
-                keygen.run(scope.sandboxes.home(), Some(Meant::One(scope.namespace.clone())))
-            }
+            Self::Start(start) => start.run(&Scope::of(meant)?),
+            Self::Stop => stop(&Scope::of(meant)?),
+            // Alone in what it does with the namespace: without one it is for all of them.
+            Self::Keygen(keygen) => keygen.run(&Home::of_environment()?, meant),
+            // Often: it touches nothing of the home.
             Self::Health(health) => health.run(),
         }
     }
@@ -207,7 +207,7 @@ fn stop(scope: &Scope) -> anyhow::Result<ExitCode> {
 
 impl Keygen {
     /// Prints it, until when it is valid, and for what.
-    pub fn run(self, home: &Home, meant: Option<Meant>) -> anyhow::Result<ExitCode> {
+    fn run(self, home: &Home, meant: Option<Meant>) -> anyhow::Result<ExitCode> {
         let lasts = auth::lasting(&self.expire)?;
         let namespace = match meant {
             Some(Meant::One(name)) => Some(name),

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::{Scope, run};
+use crate::Scope;
 
 /// Start sandboxes that were made or have ended.
 #[derive(Debug, Args)]
@@ -17,11 +17,6 @@ pub struct Start {
 impl Start {
     /// Starts them, and prints the name of each.
     pub fn run(self, scope: &Scope) -> anyhow::Result<ExitCode> {
-        super::format::each(&self.sandboxes, |name| {
-            let key = scope.key(name)?;
-            scope.sandboxes.start(&key)?;
-            run::warn(&scope.sandboxes, &key);
-            Ok(())
-        })
+        super::format::each(&self.sandboxes, |name| Ok(scope.start(&scope.key(name)?)?))
     }
 }

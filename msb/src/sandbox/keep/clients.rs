@@ -11,7 +11,7 @@ use std::{
         unix::net::{UnixListener, UnixStream},
     },
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -36,7 +36,7 @@ pub(super) struct Clients(Arc<Mutex<Vec<Client>>>);
 
 #[derive(Debug)]
 struct Client {
-    stream: UnixStream,
+    stream: Arc<UnixStream>,
     outputs: bool,
 }
 
@@ -78,42 +78,115 @@ impl Clients {
             _ => return Ok(()),
         };
         stream.set_read_timeout(None)?;
-        let client = Client { stream: stream.try_clone()?, outputs };
+        let stream = Arc::new(stream);
         {
-            let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut all = self.all();
             if all.len() >= MOST {
                 return Ok(());
             }
-            all.push(client);
+            all.push(Client { stream: Arc::clone(&stream), outputs });
         }
-        while let Some(sent) = Sent::read(&stream)? {
-            match (sent, &target.input, &target.terminal) {
-                (Sent::Input(bytes), Some(input), _) => {
-                    let mut input = input;
-                    input.write_all(&bytes)?;
-                }
-                (Sent::Size(size), _, Some(terminal)) => terminal::resize(terminal, size),
-                (Sent::Input(_) | Sent::Size(_), ..) => {}
-            }
-        }
-        Ok(())
+        let heard = hear(&stream, target);
+        // Whatever it said last: its place is for the next one.
+        self.all().retain(|client| !Arc::ptr_eq(&client.stream, &stream));
+        heard
     }
 
     /// To those who want to see it.
     pub(super) fn output(&self, stream: Stream, bytes: &[u8]) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.all();
         if all.is_empty() {
             return;
         }
         let told = Told::Output(stream, bytes.to_owned());
-        all.retain(|client| !client.outputs || told.write(&client.stream).is_ok());
+        all.retain(|client| !client.outputs || told.write(&*client.stream).is_ok());
     }
 
     /// To all, the last that they hear.
     pub(super) fn end(&self, code: u8) {
-        for client in self.0.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for client in self.all().drain(..) {
             // One that is gone needs no word.
-            let _ = Told::End(code).write(&client.stream);
+            let _ = Told::End(code).write(&*client.stream);
         }
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<Client>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Does what a client says, until it goes away.
+fn hear(stream: &UnixStream, target: &Target) -> io::Result<()> {
+    while let Some(sent) = Sent::read(stream)? {
+        match (sent, &target.input, &target.terminal) {
+            (Sent::Input(bytes), Some(input), _) => {
+                let mut input = input;
+                // A process that reads no more may still write, and this client look at it.
+                let _ = input.write_all(&bytes);
+            }
+            (Sent::Size(size), _, Some(terminal)) => terminal::resize(terminal, size),
+            (Sent::Input(_) | Sent::Size(_), ..) => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use nix::unistd::pipe;
+
+    use super::*;
+
+    /// Waits until so many are known.
+    fn are(clients: &Clients, count: usize) {
+        let until = Instant::now() + PATIENCE;
+        while clients.all().len() != count {
+            assert!(Instant::now() < until, "{} are known, not {count}", clients.all().len());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn who_goes_away_leaves_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let clients = Clients::default();
+        clients.serve(dir.path(), Target { input: None, terminal: None }).unwrap();
+        let come = |wanted: u8| {
+            let mut stream = attach::at(dir.path(), UnixStream::connect).unwrap();
+            stream.write_all(&[wanted]).unwrap();
+            stream
+        };
+        for count in 0..=MOST {
+            let stream = come(if count % 2 == 0 { END } else { ALL });
+            are(&clients, 1);
+            drop(stream);
+            are(&clients, 0);
+        }
+        let mut stays: Vec<UnixStream> = (0..MOST).map(|_| come(END)).collect();
+        are(&clients, MOST);
+        let mut said = Vec::new();
+        come(ALL).read_to_end(&mut said).unwrap();
+        assert!(said.is_empty(), "there is no room for one more");
+        clients.end(7);
+        for stream in &mut stays {
+            let mut said = [0; 6];
+            stream.read_exact(&mut said).unwrap();
+            assert_eq!(said, [0, 0, 0, 0, 1, 7]);
+        }
+    }
+
+    #[test]
+    fn a_process_that_reads_no_more_is_still_looked_at() {
+        let (theirs, input) = pipe().unwrap();
+        drop(theirs);
+        let target = Target { input: Some(input.into()), terminal: None };
+        let (ours, mut client) = UnixStream::pair().unwrap();
+        for _ in 0..2 {
+            client.write_all(&[0, 0, 0, 0, 1, b'x']).unwrap();
+        }
+        drop(client);
+        hear(&ours, &target).unwrap();
     }
 }

@@ -21,10 +21,11 @@ use serde_json::{Value, json};
 use crate::{
     sandbox::{Exec, Exit},
     server::{
+        Running,
         accept::Place,
         app::App,
         auth::origin,
-        process::{Next, Process, buffers},
+        process::{Next, Process, buffers, tell},
         rpc::Problem,
     },
 };
@@ -44,6 +45,13 @@ struct Hello {
 struct Size {
     rows: u16,
     columns: u16,
+}
+
+impl Size {
+    async fn tell(self, running: &Arc<dyn Running>) {
+        let Self { rows, columns } = self;
+        tell(running, move |running| running.resize(rows.max(1), columns.max(1))).await;
+    }
 }
 
 /// The shell that people like, or the one that there is.
@@ -92,7 +100,7 @@ async fn session(app: &App, socket: &mut WebSocket, place: Place) -> Result<Opti
     let key = caller.key(Some(hello.namespace.parse()?), hello.sandbox.parse()?)?;
     let exec = Exec { env: vec![TERM.into()], terminal: true, ..Exec::of(&SHELL) };
     let mut process = Process::begin(&app.engine, &key, exec, true).await?;
-    process.running().resize(hello.size.rows.max(1), hello.size.columns.max(1));
+    hello.size.tell(&process.running()).await;
     relay(&mut process, socket, place).await
 }
 
@@ -130,9 +138,7 @@ async fn relay(
                 Some(Ok(Message::Binary(bytes))) => typed.extend_from_slice(&bytes),
                 Some(Ok(Message::Text(text))) => {
                     if let Ok(size) = serde_json::from_str::<Value>(&text).and_then(serde_json::from_value::<Size>) {
-                        let running = running.clone();
-                        let (rows, columns) = (size.rows.max(1), size.columns.max(1));
-                        let _ = tokio::task::spawn_blocking(move || running.resize(rows, columns)).await;
+                        size.tell(&running).await;
                     }
                 }
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}

@@ -84,8 +84,7 @@ impl Process {
 
     /// Kills it, and all that came of it, and returns when they are gone.
     pub(crate) async fn kill(&self) {
-        let running = self.running();
-        let _ = spawn_blocking(move || running.kill()).await;
+        tell(&self.handle.running, |running| running.kill()).await;
     }
 
     /// Who can do that from elsewhere.
@@ -161,6 +160,12 @@ async fn some(from: &mut Receiver, into: &mut [u8]) -> io::Result<usize> {
             read => return read,
         }
     }
+}
+
+/// Tells a process something, and returns when it was told: that waits for the sandbox's answer, where it may.
+pub(crate) async fn tell(running: &Arc<dyn Running>, what: impl FnOnce(&dyn Running) + Send + 'static) {
+    let running = Arc::clone(running);
+    let _ = spawn_blocking(move || what(running.as_ref())).await;
 }
 
 /// Runs what blocks where it may.

@@ -14,7 +14,7 @@ use crate::{
     server::{
         auth::random,
         engine::Engine,
-        process::{Lines, Next, Process, Side, buffers},
+        process::{Lines, Next, Process, Side, buffers, tell},
     },
 };
 
@@ -124,7 +124,7 @@ impl Interpreter {
                 () = tokio::time::sleep(limit) => {}
                 _ = gone => {}
             }
-            let told = tokio::task::spawn_blocking(move || running.signal(nix::libc::SIGINT));
+            let told = tell(&running, |running| running.signal(nix::libc::SIGINT));
             let _ = tokio::time::timeout(GRACE, told).await;
             tokio::time::sleep(GRACE).await;
         };

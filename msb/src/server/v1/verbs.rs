@@ -61,7 +61,7 @@ pub(super) async fn list(
     let data: Vec<_> = rest.by_ref().take(limit).collect();
     let more = rest.next().is_some();
     let next = data.last().filter(|_| more).map(|info| &info.key.name);
-    let data: Vec<Value> = data.iter().map(|info| told(info, app.progress(&info.key))).collect();
+    let data: Vec<Value> = data.iter().map(|info| told(info, app.progress(info))).collect();
     Ok(Json(json!({ "data": data, "has_more": more, "next_cursor": next })))
 }
 
@@ -177,7 +177,7 @@ pub(super) async fn rename(
 
 async fn now(app: &App, key: &Key) -> Result<Json<Value>, Problem> {
     let info = app.on(key, |engine, key| engine.info(key)).await?;
-    Ok(Json(told(&info, app.progress(key))))
+    Ok(Json(told(&info, app.progress(&info))))
 }
 
 async fn start(app: &Arc<App>, key: &Key, wait: &Wait) -> Result<Json<Value>, Problem> {
@@ -194,7 +194,7 @@ async fn stop(app: &App, key: &Key) -> Result<Json<Value>, Problem> {
     now(app, key).await
 }
 
-async fn delete(app: &App, key: &Key) -> Result<Json<Value>, Problem> {
+async fn delete(app: &Arc<App>, key: &Key) -> Result<Json<Value>, Problem> {
     app.remove(key).await?;
     Ok(Json(json!({ "message": format!("Sandbox {} is removed", key.name) })))
 }

@@ -3,10 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use tokio::{
-    sync::mpsc,
-    task::{JoinSet, spawn_blocking},
-};
+use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
     frame::{Data, Piece, message},
@@ -16,7 +13,7 @@ use crate::{
     sandbox::{Exec, Exit, Failure, Key},
     server::{
         app::App,
-        process::{Next, Process, Side, buffers},
+        process::{Next, Process, Side, buffers, tell},
     },
 };
 
@@ -122,9 +119,8 @@ async fn follow(
     }
     let mut process = Process::begin(&app.engine, key, exec, true).await?;
     if terminal {
-        let running = process.running();
         let (rows, columns) = (request.rows.max(1), request.cols.max(1));
-        let _ = spawn_blocking(move || running.resize(rows, columns)).await;
+        tell(&process.running(), move |running| running.resize(rows, columns)).await;
     }
     let started = Started { pid: process.running().pid() };
     let _ = sender.send(message(id, "core.exec.started", false, &started)).await;

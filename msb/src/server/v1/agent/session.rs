@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::frame::{BadFrame, Frame, Piece};
-use crate::server::Running;
+use crate::server::{Running, process::tell};
 
 /// What its client says to a process.
 enum Told {
@@ -164,12 +164,10 @@ pub(super) async fn hear(mut told: Heard, mut stdin: Option<Sender>, running: Ar
                 }
             }
             Told::Resize(rows, columns) => {
-                let running = Arc::clone(&running);
-                let _ = tokio::task::spawn_blocking(move || running.resize(rows, columns)).await;
+                tell(&running, move |running| running.resize(rows, columns)).await;
             }
             Told::Signal(number) if (1..=64).contains(&number) => {
-                let running = Arc::clone(&running);
-                let _ = tokio::task::spawn_blocking(move || running.signal(number)).await;
+                tell(&running, move |running| running.signal(number)).await;
             }
             Told::Signal(_) => {}
         }
