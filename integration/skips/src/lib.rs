@@ -1,7 +1,7 @@
-//! How a test that cannot run says so.
+//! How a test says that it cannot run, or that it has run twice.
 //!
-//! In: a reason. Out: a line in the file that `cargo dev test` names, which its summary shows and counts as skipped, not as
-//! passed. It knows nothing of what a test needs, and depends on nothing: every package's tests use it.
+//! In: a reason. Out: a line in the file that `cargo dev test` names, which its summary shows; what could not run it counts as
+//! skipped, not as passed. It knows nothing of what a test needs, and depends on nothing: every package's tests use it.
 
 use std::fmt::Display;
 use std::fs::OpenOptions;
@@ -10,16 +10,30 @@ use std::io::Write;
 /// Names the file to which a test that cannot run adds a line that says why.
 pub const VARIABLE: &str = "MSB_SKIPPED";
 
+/// What a line of a test that has run begins with.
+pub const AGAIN: &str = "again: ";
+
 /// For a test, or a part of one, that cannot run here: notes why, for the summary. The test then returns.
 pub fn skipped(test: &str, reason: &str) {
     eprintln!("skipped: {test}: {reason}");
+    note(&format!("{test}: {reason}"));
+}
+
+/// For the test that calls it, which has failed by no fault of what it tests, and now runs again: notes why, for the summary.
+pub fn again(reason: &str) {
+    let line = format!("{AGAIN}{}: {reason}", running());
+    eprintln!("{line}");
+    note(&line);
+}
+
+fn note(line: &str) {
     let Some(path) = std::env::var_os(VARIABLE) else { return };
     // One write each: several tests may add theirs at once.
-    let line = format!("{test}: {reason}").replace('\n', " ") + "\n";
+    let line = line.replace('\n', " ") + "\n";
     let added =
         OpenOptions::new().append(true).open(path).and_then(|mut file| file.write_all(line.as_bytes()));
     if let Err(error) = added {
-        eprintln!("The skip could not be noted: {error}");
+        eprintln!("It could not be noted: {error}");
     }
 }
 

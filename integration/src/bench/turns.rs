@@ -1,9 +1,7 @@
 //! Guests that measure themselves by the wall's clock: each VMM in its turn, the best of some runs.
 //!
-//! Not by counting instructions: QEMU (10.0) leaves its loop when its count is over, and there it delivers to the nested
-//! guest once more the interrupt that KVM has injected last, even where that has switched interrupts off. A handler is
-//! then interrupted by itself and waits for its own lock for ever. It happens to whichever VMM, seldom, but a guest that
-//! keeps its devices busy has enough interrupts for it.
+//! Not by counting instructions: the emulator leaves its loop at the end of each count, by which guests stand still that
+//! keep their devices busy (`host/still.rs`).
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -9,6 +9,7 @@ use std::thread::{self, ScopedJoinHandle};
 
 use anyhow::{Context, Result, bail};
 
+use test_skips::AGAIN;
 pub use test_skips::skipped;
 
 use super::advisories::{self, Advisories};
@@ -55,8 +56,9 @@ impl Totals {
 
     /// What has passed for its runner and did not run, a test once for all its reasons; and steps, which no runner counts.
     fn without(self, reasons: &str, steps: &[String]) -> Self {
+        let reasons = reasons.lines().filter(|line| !line.starts_with(AGAIN));
         let tests: BTreeSet<&str> =
-            reasons.lines().map(|line| line.split_once(": ").map_or(line, |(test, _)| test)).collect();
+            reasons.map(|line| line.split_once(": ").map_or(line, |(test, _)| test)).collect();
         let skipped = u64::try_from(tests.len()).unwrap_or(u64::MAX);
         let steps = u64::try_from(steps.len()).unwrap_or(u64::MAX);
         Self {
@@ -184,7 +186,8 @@ fn kernel_bytes(project: &Project, skips: &mut Vec<String>) -> Result<Option<&'s
 fn sum_up(tests: Totals, reasons: &str, steps: &[String], failures: &[&str]) -> i32 {
     let totals = tests.without(reasons, steps);
     for reason in reasons.lines().chain(steps.iter().map(String::as_str)) {
-        println!("skipped: {reason}");
+        let kind = if reason.starts_with(AGAIN) { "" } else { "skipped: " };
+        println!("{kind}{reason}");
     }
     for failure in failures {
         println!("failed: {failure}");
@@ -304,7 +307,8 @@ mod tests {
     #[test]
     fn what_did_not_run_has_not_passed() {
         let tests = Totals { passed: 5, failed: 1, skipped: 1 };
-        let reasons = "a::b: no root\na::b: no cpio\nc: no KVM: none at all\n";
+        let reasons =
+            "a::b: no root\na::b: no cpio\nagain: d: by no fault of its own\nc: no KVM: none at all\n";
         let steps = ["cargo dev advisories: no network".to_owned()];
         assert_eq!(tests.without(reasons, &steps), Totals { passed: 3, failed: 1, skipped: 4 });
     }

@@ -18,6 +18,29 @@ find /run/msb /run/msb-runtime /run/containerd /run/docker /var/run/docker /run/
     tar -c -h --ignore-failed-read -f - -T - *.log 2>/dev/null
 ";
 
+/// The same in a few lines, for one who can't read the files: what stands and where, and what was said last.
+const GLANCE: &str = r#"
+echo 'Processes, and what they wait for in the kernel:'
+for pid in $(ps -eo pid,args | awk '/msb|runc|shim|docker |podman|ctr / && !/awk|docker-proxy|dockerd/ { print $1 }'); do
+    [ -r /proc/$pid/cmdline ] || continue
+    echo "  $pid $(tr '\0' ' ' < /proc/$pid/cmdline | cut -c1-150)"
+    for task in /proc/$pid/task/*; do
+        echo "      $(cat $task/comm) $(cut -d' ' -f3 < $task/stat) $(cut -d' ' -f1 < $task/syscall) $(head -3 $task/stack | cut -d' ' -f2 | tr '\n' ' ')"
+    done | sort | uniq -c | head -12
+done 2>/dev/null | head -60
+echo 'Last lines of guests:'
+find /run/msb /run/msb-runtime /run/docker /run/containerd -xdev -name '*.log' -size +0 2>/dev/null | head -6 | while read -r log; do
+    echo "  $log"; tail -n 4 "$log" | cut -c1-200 | sed 's/^/      /'
+done
+echo 'Last lines of the journal:'
+journalctl --no-pager -o short-monotonic -n 12 2>/dev/null | cut -c1-240
+"#;
+
+/// What [`GLANCE`] shows of a host; empty if nothing answers.
+pub(super) fn glance(host: &VirtualHost) -> String {
+    host.sh(GLANCE).timeout(Duration::from_secs(60)).run().map(|output| output.out()).unwrap_or_default()
+}
+
 /// Copies into a new folder of `failures` named for `name`.
 pub(super) fn keep(host: &VirtualHost, failures: &Path, name: &str) -> Result<PathBuf, HostError> {
     let safe: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();

@@ -20,6 +20,7 @@ pub mod protocol;
 pub mod qemu;
 mod reach;
 mod sources;
+mod still;
 
 use std::fs;
 use std::io;
@@ -205,6 +206,7 @@ impl VirtualHost {
 impl Drop for VirtualHost {
     fn drop(&mut self) {
         if std::thread::panicking() {
+            eprint!("{}", keep::glance(self));
             match self.keep() {
                 Ok(folder) => eprintln!("The virtual host's logs are kept in {}", folder.display()),
                 Err(error) => eprintln!("The virtual host's logs could not be kept: {error}"),
