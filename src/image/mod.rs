@@ -31,7 +31,7 @@ use rootfs_builder::{cache::CacheError, composed::ComposeError, ext4, layers::La
 
 use crate::config::{DiskConfig, RootDisks};
 pub use attached::RootImage;
-pub use writeback::{BringBackError, Moment, Root, bring_back, keep, rescue};
+pub use writeback::{BringBackError, Moment, Partly, Root, bring_back, keep, rescue};
 
 /// Whose disks they are, in the directory of disks: the root's path.
 const OWNER: &str = "owner";

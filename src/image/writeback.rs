@@ -17,12 +17,17 @@ use std::{
 use nix::sys::statvfs::{FsFlags, statvfs};
 use rootfs_builder::{
     output::Durability,
-    writeback::{self, DeviceKind, DeviceRule, Ids, Limits, Options, WritebackError},
+    writeback::{
+        self, DeviceKind, DeviceRule, Ids, Limits, Options, SkipReason, Skipped, Summary, WritebackError,
+    },
 };
 use serde::{Deserialize, Serialize};
 
 use super::{OWNER, SCRATCH};
-use crate::config::{NodeRule, Rights};
+use crate::{
+    config::{NodeRule, Rights},
+    plain,
+};
 
 /// What was brought back before, beside the disk.
 const MANIFEST: &str = "brought-back";
@@ -123,21 +128,65 @@ pub enum BringBackError {
     },
 }
 
-/// Brings what was written on the disks of `dir` to `root`. Without a disk, or with nothing on it, nothing is done.
+/// What did not come back, or not as it was written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("Not all that the container wrote came back to {}: {words}", root.display())]
+pub struct Partly {
+    root: PathBuf,
+    words: String,
+}
+
+/// Names that are told; of the others, how many there are.
+const NAMED: usize = 5;
+
+impl Partly {
+    /// None if all came back.
+    fn of(summary: &Summary, root: &Root) -> Option<Self> {
+        let mut words = Vec::new();
+        if summary.disk_had_errors {
+            words.push("its disk had errors, as when the host's is full".to_owned());
+        }
+        for Skipped { path, reason } in summary.skipped.iter().take(NAMED) {
+            let why = match reason {
+                SkipReason::Device => "is a device that it may not make",
+                SkipReason::Reserved => "has a name that is reserved",
+                SkipReason::Attributes => {
+                    "came without attributes that it may not set, or that the host can't hold"
+                }
+            };
+            // The guest chose the name.
+            words.push(format!("{} {why}", plain::line(&path.to_string_lossy())));
+        }
+        let named = u64::try_from(summary.skipped.len().min(NAMED)).unwrap_or(u64::MAX);
+        if summary.skipped_count > named {
+            words.push(format!("so it is with {} more", summary.skipped_count - named));
+        }
+        (!words.is_empty()).then(|| Self { root: root.path.clone(), words: words.join("; ") })
+    }
+}
+
+/// Brings what was written on the disks of `dir` to `root`, and tells what of it did not come. Without a disk, or with nothing on
+/// it, nothing is done.
 ///
 /// # Errors
 /// [`BringBackError`]; after [`Moment::Paused`] the disk is never moved.
-pub fn bring_back(dir: &Path, root: &Root, rights: &Rights, moment: Moment) -> Result<(), BringBackError> {
+pub fn bring_back(
+    dir: &Path,
+    root: &Root,
+    rights: &Rights,
+    moment: Moment,
+) -> Result<Option<Partly>, BringBackError> {
     let disk = dir.join(SCRATCH);
     if !fs::exists(&disk).unwrap_or(true) {
-        return Ok(());
+        return Ok(None);
     }
     if moment == Moment::Ended && !is_free(&disk) {
         return Err(BringBackError::Busy { disk });
     }
     match apply(dir, &disk, root, rights, moment) {
-        Ok(true) => Ok(()),
-        Ok(false) => {
+        Ok(Applied::All) => Ok(None),
+        Ok(Applied::Summed(summary)) => Ok(Partly::of(&summary, root)),
+        Ok(Applied::NoRoot) => {
             let disk = if moment == Moment::Ended { keep(dir)? } else { disk };
             Err(BringBackError::NoRoot { root: root.path.clone(), disk })
         }
@@ -170,30 +219,41 @@ fn is_free(disk: &Path) -> bool {
 ///
 /// # Errors
 /// As [`bring_back`], and [`BringBackError::Keep`] when the rest can't be removed.
-pub fn rescue(dir: &Path, root: &Root, rights: &Rights) -> Result<(), BringBackError> {
+pub fn rescue(dir: &Path, root: &Root, rights: &Rights) -> Result<Option<Partly>, BringBackError> {
     let disk = dir.join(SCRATCH);
+    let mut partly = None;
     if fs::exists(&disk).unwrap_or(true) {
         let owner = fs::read(dir.join(OWNER)).unwrap_or_default();
         if owner == root.path.as_os_str().as_bytes() {
-            bring_back(dir, root, rights, Moment::Ended)?;
+            partly = bring_back(dir, root, rights, Moment::Ended)?;
         } else {
             keep(dir)?;
         }
     }
-    super::remove(dir).map_err(|error| BringBackError::Keep { disk, source: io::Error::other(error) })
+    super::remove(dir).map_err(|error| BringBackError::Keep { disk, source: io::Error::other(error) })?;
+    Ok(partly)
 }
 
-/// False when there is something to bring, and no root any more.
+/// What became of a disk.
+enum Applied {
+    /// There was nothing to bring.
+    All,
+    /// It was brought, as this says.
+    Summed(Summary),
+    /// There is something to bring, and no root any more.
+    NoRoot,
+}
+
 fn apply(
     dir: &Path,
     disk: &Path,
     root: &Root,
     rights: &Rights,
     moment: Moment,
-) -> Result<bool, WritebackError> {
+) -> Result<Applied, WritebackError> {
     if root.image {
         // The container could not write: what is there are the agent's mount points.
-        return Ok(true);
+        return Ok(Applied::All);
     }
     let options = Options {
         rights: writeback::Rights {
@@ -210,14 +270,14 @@ fn apply(
         limits: Limits::default(),
     };
     if !root.is_there() {
-        return writeback::is_empty(disk, &options.limits);
+        let empty = writeback::is_empty(disk, &options.limits)?;
+        return Ok(if empty { Applied::All } else { Applied::NoRoot });
     }
     if is_read_only(&root.path) {
         // As above.
-        return Ok(true);
+        return Ok(Applied::All);
     }
-    writeback::apply(disk, &root.path, &options)?;
-    Ok(true)
+    Ok(Applied::Summed(writeback::apply(disk, &root.path, &options)?))
 }
 
 /// Whether the root is mounted read-only on the host.
@@ -267,6 +327,30 @@ mod tests {
         let process = serde_json::json!({"args": ["sh"], "cwd": "/", "user": {"uid": 0, "gid": 0}});
         let process = crate::bundle::Process::check(serde_json::from_value(process).unwrap()).unwrap();
         Rights::new(Vec::new(), Default::default(), &process)
+    }
+
+    #[test]
+    fn what_came_in_part_is_told_by_name() {
+        let (_directory, _disks, root) = container();
+        assert_eq!(Partly::of(&Summary { files: 3, ..Summary::default() }, &root), None);
+        let skipped = |name: &str, reason| Skipped { path: name.into(), reason };
+        let mut summary = Summary {
+            skipped: vec![
+                skipped("dev/x\u{1b}[2J", SkipReason::Device),
+                skipped("bin/ping", SkipReason::Attributes),
+            ],
+            skipped_count: 2,
+            ..Summary::default()
+        };
+        let words = Partly::of(&summary, &root).unwrap().to_string();
+        assert!(
+            words.contains("dev/x?[2J is a device") && words.contains("; bin/ping came without"),
+            "{words}"
+        );
+        summary.skipped.extend((0..9).map(|_| skipped("x", SkipReason::Attributes)));
+        (summary.skipped_count, summary.disk_had_errors) = (1000, true);
+        let words = Partly::of(&summary, &root).unwrap().to_string();
+        assert!(words.contains(": its disk had errors") && words.ends_with("with 995 more"), "{words}");
     }
 
     #[test]

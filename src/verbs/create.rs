@@ -81,7 +81,7 @@ pub fn create(request: Request, context: &Context) -> Result<Created, VerbError>
     let lent = if image.is_some() { lent.on_image() } else { lent };
     let lent = lent.in_pod(pod.as_ref().map(|pod| pod.directory.clone()), &id);
     lent.save(entry)?;
-    lent.rescue()?;
+    context.warn_all(lent.rescue()?);
     let guard = Guard::new(lent.clone());
     if image.is_some() && disk.is_none() {
         return Err(VerbError::SharedImage);

@@ -115,7 +115,7 @@ fn remove(entry: Entry, record: Option<&Record>, force: bool, context: &Context)
             Err(error @ (BringBackError::Host { .. } | BringBackError::Busy { .. })) => {
                 Err(VerbError::Kept { disk: lent.keep_disk()?, source: error })
             }
-            other => other.map_err(VerbError::from),
+            other => other.map_err(VerbError::from).map(|partly| context.warn_all(partly)),
         };
         lent.take_back()?;
     }

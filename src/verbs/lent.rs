@@ -10,7 +10,7 @@ use crate::{
     bundle::Process,
     config::{Hooks, HostConfig, Rights, Room},
     host::cgroup::{Cgroup, CgroupError, Place},
-    image::{self, BringBackError, Moment, Root},
+    image::{self, BringBackError, Moment, Partly, Root},
     sandbox::control::{Control, ControlError},
     state::{Entry, Id, StateError},
 };
@@ -143,12 +143,12 @@ impl Lent {
     }
 
     /// Brings what the container wrote back to its root.
-    pub(super) fn bring_back(&self, moment: Moment) -> Result<(), BringBackError> {
+    pub(super) fn bring_back(&self, moment: Moment) -> Result<Option<Partly>, BringBackError> {
         image::bring_back(&self.disks, &self.root, &self.rights, moment)
     }
 
     /// The same for what a container of this name left when the host went down.
-    pub(super) fn rescue(&self) -> Result<(), BringBackError> {
+    pub(super) fn rescue(&self) -> Result<Option<Partly>, BringBackError> {
         image::rescue(&self.disks, &self.root, &self.rights)
     }
 

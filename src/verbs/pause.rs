@@ -19,7 +19,8 @@ pub fn pause(entry: &Entry) -> Result<(), VerbError> {
     let control = Control::of(entry.directory());
     control.freeze()?;
     // Who pauses in order to look at the root (as a commit does) must see what was written.
-    let brought = Lent::load(entry)?.map_or(Ok(()), |lent| lent.bring_back(Moment::Paused));
+    // What came back in part comes so again at the end, which tells it.
+    let brought = Lent::load(entry)?.map_or(Ok(None), |lent| lent.bring_back(Moment::Paused));
     if let Err(error) = brought {
         // It must not stay frozen as one that runs. The first error is the one to tell.
         let _ = control.thaw();

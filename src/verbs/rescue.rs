@@ -27,5 +27,6 @@ pub fn rescue(id: &Id, spec: &Spec, context: &Context) -> Result<(), VerbError> 
     // The record knows of more, if it is there: of what was begun in the container with other rights.
     let record = context.store.look(id).ok().and_then(|entry| Lent::load(&entry).ok()?);
     let rights = record.map_or_else(|| Rights::of(spec), |lent| Ok(lent.rights))?;
-    Ok(image::rescue(&lent::disks(&context.store.directory(id)), &root, &rights)?)
+    context.warn_all(image::rescue(&lent::disks(&context.store.directory(id)), &root, &rights)?);
+    Ok(())
 }
