@@ -112,8 +112,11 @@ impl Sandboxes {
     /// Makes a sandbox of an image and does not start it.
     ///
     /// # Errors
-    /// [`Failure::Exists`], [`Failure::Bad`]; nothing is left then.
+    /// [`Failure::Exists`], before any registry is asked; [`Failure::Bad`]; nothing is left then.
     pub fn create(&self, key: &Key, request: Request, progress: &dyn Progress) -> Result<(), Failure> {
+        if self.place(key).load().map_err(Failure::other)?.is_some() {
+            return Err(Failure::Exists(key.clone()));
+        }
         self.create_of(key, self.prepare(request, progress)?)
     }
 

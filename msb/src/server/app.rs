@@ -108,48 +108,67 @@ impl App {
         }
     }
 
-    /// Starts a sandbox, if there may be one more. Goes on to its end when its caller does not wait for it.
+    /// Starts a sandbox, if there may be one more. Goes on to its end when its caller does not wait for it, and cleans up after
+    /// itself.
     ///
     /// # Errors
-    /// As [`Engine::start`], or that too many run.
+    /// As [`Engine::start`], or that too many run: then nothing was done.
     pub(crate) async fn start(self: &Arc<Self>, key: &Key, request: Option<Request>) -> Result<(), Failure> {
-        let app = Arc::clone(self);
-        self.change("started", key, move |key| {
+        self.begin("started", key, |app, key| {
             let started =
                 app.admit(key, request.as_ref()).and_then(|_admitted| app.engine.start(key, request));
             let there = started.is_err() && app.engine.info(key).is_ok_and(|info| !info.running());
             app.note(key, started.as_ref().err().filter(|_| there).map(Failure::chain));
             started
         })
-        .await?;
-        self.interpreters.forget_ended(key);
-        Ok(())
+        .await
     }
 
     /// Makes a sandbox, and starts it if that is asked for: then what can't be started was never there. Goes on to its end
-    /// when its caller does not wait for it.
+    /// when its caller does not wait for it, and cleans up after itself.
     ///
     /// # Errors
-    /// As [`Engine::create`] and [`Engine::start`], or that too many run.
+    /// As [`Engine::create`] and [`Engine::start`], or that too many run: then nothing was done.
     pub(crate) async fn create(
         self: &Arc<Self>,
         key: &Key,
         request: Request,
         start: bool,
     ) -> Result<(), Failure> {
-        let app = Arc::clone(self);
-        self.change(if start { "started" } else { "created" }, key, move |key| {
+        self.begin(if start { "started" } else { "created" }, key, move |app, key| {
+            // Before anybody asks whether there is room: it needs none.
+            if app.engine.info(key).is_ok() {
+                return Err(Failure::Exists(key.clone()));
+            }
+            // And that before its image is brought here.
+            let _admitted = if start { Some(app.admit(key, Some(&request))?) } else { None };
             app.engine.create(key, request)?;
             if !start {
                 return Ok(());
             }
-            let started = app.admit(key, None).and_then(|_admitted| app.engine.start(key, None));
-            started.inspect_err(|_| {
+            app.engine.start(key, None).inspect_err(|_| {
                 // The first failure is the one to tell.
                 let _ = app.engine.remove(key);
             })
         })
         .await
+    }
+
+    /// As [`Self::change`], in a task of its own: a client that goes away while others have their turn stops nothing.
+    async fn begin(
+        self: &Arc<Self>,
+        done: &'static str,
+        key: &Key,
+        what: impl FnOnce(&Self, &Key) -> Result<(), Failure> + Send + 'static,
+    ) -> Result<(), Failure> {
+        let (app, key) = (Arc::clone(self), key.clone());
+        let begun = tokio::spawn(async move {
+            let theirs = Arc::clone(&app);
+            app.change(done, &key, move |key| what(&theirs, key)).await?;
+            app.interpreters.forget_ended(&key);
+            Ok(())
+        });
+        begun.await.unwrap_or_else(|lost| Err(Failure::other(lost)))
     }
 
     /// As the engine's, and what ran in it is forgotten.

@@ -42,6 +42,8 @@ pub struct Local {
     pub volumes: Mutex<BTreeMap<Name, NamedVolume>>,
     /// How many processes were begun.
     pub begun: AtomicUsize,
+    /// How often one was to be made: what asks a registry for its image.
+    pub made: AtomicUsize,
     changing: Mutex<BTreeSet<Key>>,
     files: OnceLock<tempfile::TempDir>,
 }
@@ -75,6 +77,7 @@ impl Local {
 
 impl Engine for Local {
     fn create(&self, key: &Key, request: Request) -> Result<(), Failure> {
+        self.made.fetch_add(1, Ordering::Relaxed);
         let mut all = self.sandboxes.lock().unwrap();
         if all.contains_key(key) {
             return Err(Failure::Exists(key.clone()));

@@ -131,8 +131,15 @@ fn two_hundred_at_once_and_more_than_there_may_be() {
     let start = |name: &str| {
         server.rpc("sandbox.start", json!({ "sandbox": name, "config": { "image": "alpine" } })).json()
     };
-    let refused = start("four");
-    assert!(refused["error"]["message"].as_str().unwrap().contains("stop one first"), "{refused}");
+    let made = || server.engine.made.load(std::sync::atomic::Ordering::Relaxed);
+    let before = made();
+    let five = json!({ "name": "five", "image": { "type": "oci", "reference": "alpine" } });
+    for refused in [start("four"), server.post("/v1/sandboxes?start=true", &five).json()] {
+        assert!(refused["error"]["message"].as_str().unwrap().contains("stop one first"), "{refused}");
+    }
+    let there = json!({ "name": "one", "image": { "type": "oci", "reference": "alpine" } });
+    assert_eq!(server.post("/v1/sandboxes?start=true", &there).status, 409);
+    assert_eq!(made(), before, "no image is brought for what is refused");
     assert_eq!(start("two")["result"], "Sandbox two started successfully");
     server.result("sandbox.stop", json!({ "sandbox": "one" }));
     assert_eq!(start("four")["result"], "Sandbox four started successfully");
@@ -142,10 +149,13 @@ fn two_hundred_at_once_and_more_than_there_may_be() {
 fn a_start_that_takes_long_is_told_and_goes_on() {
     let limits = Limits { start: Duration::from_millis(200), ..Limits::default() };
     let server = Server::begin(Access::Everybody, limits);
-    let told = server.result("sandbox.start", json!({ "sandbox": "s", "config": { "image": "slow" } }));
-    assert!(told.as_str().unwrap().contains("timed out waiting"), "{told}");
+    // The second one has not even its turn when nobody waits for it any more.
+    for image in ["slow", "alpine"] {
+        let told = server.result("sandbox.start", json!({ "sandbox": "s", "config": { "image": image } }));
+        assert!(told.as_str().unwrap().contains("timed out waiting"), "{told}");
+    }
     let began = Instant::now();
-    while server.engine.sandboxes.lock().unwrap().is_empty() {
+    while !server.engine.sandboxes.lock().unwrap().values().any(|info| info.request.image == "alpine") {
         assert!(began.elapsed() < Duration::from_secs(20));
         thread::sleep(Duration::from_millis(50));
     }

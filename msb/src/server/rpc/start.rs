@@ -53,20 +53,14 @@ pub(super) async fn run(call: &Call<'_>, params: Value) -> Result<Value, Problem
     };
     let limit = call.app.config.limits.start;
     let limit = if request.is_some() { limit } else { limit.min(WITHOUT_IMAGE) };
-    // In a task of its own: it goes on when nobody waits for it any more, and cleans up after itself.
-    let start = {
-        let (app, key) = (call.app.clone(), key.clone());
-        tokio::spawn(async move { app.start(&key, request).await })
-    };
-    match tokio::time::timeout(limit, start).await {
-        Ok(Ok(Ok(()))) => Ok(format!("Sandbox {name} started successfully").into()),
-        Ok(Ok(Err(Failure::NoSandbox(_) | Failure::NoNamespace(_)))) => Err(Problem::Bad(if given {
+    match tokio::time::timeout(limit, call.app.start(&key, request)).await {
+        Ok(Ok(())) => Ok(format!("Sandbox {name} started successfully").into()),
+        Ok(Err(Failure::NoSandbox(_) | Failure::NoNamespace(_))) => Err(Problem::Bad(if given {
             format!("Sandbox '{name}' not found in existing configuration")
         } else {
             format!("No configuration provided and no existing configuration found for sandbox '{name}'")
         })),
-        Ok(Ok(Err(failure))) => Err(failure.into()),
-        Ok(Err(lost)) => Err(Problem::failed(lost.to_string())),
+        Ok(Err(failure)) => Err(failure.into()),
         Err(_) => Ok(format!(
             "Sandbox {name} was started, but timed out waiting for it to be fully running. It may still be \
              initializing."

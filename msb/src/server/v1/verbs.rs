@@ -94,16 +94,11 @@ impl Wait {
         Ok(asked.map_or(most, |asked| asked.min(most)))
     }
 
-    /// Waits for what goes on also when nobody waits for it any more, and cleans up after itself.
-    async fn on(
-        &self,
-        app: &App,
-        work: impl Future<Output = Result<(), Failure>> + Send + 'static,
-    ) -> Result<(), Problem> {
+    /// Waits for what goes on also when nobody waits for it any more.
+    async fn on(&self, app: &App, work: impl Future<Output = Result<(), Failure>>) -> Result<(), Problem> {
         let limit = self.limit(app.config.limits.start)?;
-        match tokio::time::timeout(limit, tokio::spawn(work)).await {
-            Ok(Ok(done)) => Ok(done?),
-            Ok(Err(lost)) => Err(Problem::Failed(lost.to_string())),
+        match tokio::time::timeout(limit, work).await {
+            Ok(done) => Ok(done?),
             Err(_) => Err(Problem::Late(format!(
                 "It does not run after {} seconds, and may do so later",
                 limit.as_secs_f64()
@@ -129,11 +124,7 @@ pub(super) async fn create(
         let request = wanted.request(&caller)?;
         // Said before anything is done.
         wait.limit(app.config.limits.start)?;
-        let work = {
-            let (app, key) = (Arc::clone(&app), key.clone());
-            async move { app.create(&key, request, start).await }
-        };
-        wait.on(&app, work).await?;
+        wait.on(&app, app.create(&key, request, start)).await?;
         Ok::<_, Problem>((StatusCode::CREATED, now(&app, &key).await?))
     };
     made.await.into_response()
@@ -181,11 +172,7 @@ async fn now(app: &App, key: &Key) -> Result<Json<Value>, Problem> {
 }
 
 async fn start(app: &Arc<App>, key: &Key, wait: &Wait) -> Result<Json<Value>, Problem> {
-    let work = {
-        let (app, key) = (Arc::clone(app), key.clone());
-        async move { app.start(&key, None).await }
-    };
-    wait.on(app, work).await?;
+    wait.on(app, app.start(key, None)).await?;
     now(app, key).await
 }
 
