@@ -226,5 +226,9 @@ fn health_is_asked_for_without_a_home() {
     assert!(!home.0.path().join("home").exists());
     assert!(home.ok(&["server", "keygen"]).ends_with("Namespace: *\n"));
     assert!(home.ok(&["--namespace", "team", "server", "keygen"]).ends_with("Namespace: team\n"));
+    let key = home.json(&["--namespace", "team", "server", "keygen", "--expire", "1h", "--format", "json"]);
+    let left = key["expires"].as_u64().unwrap() - std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    assert!(key["token"].as_str().unwrap().starts_with("msb_") && (3590..=3600).contains(&left), "{key}");
+    assert_eq!(key["namespace"], "team");
     home.fails(&["--namespace", "*", "server", "stop"], "for keys alone");
 }

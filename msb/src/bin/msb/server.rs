@@ -27,8 +27,12 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use serde_json::json;
 
-use crate::{Meant, Scope};
+use crate::{
+    Meant, Scope,
+    format::{self, Format},
+};
 
 /// How long a server may take to say that it is well.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -79,6 +83,9 @@ pub struct Keygen {
     /// How long it is valid: a number with s, m, h, d, w, mo or y.
     #[arg(long, default_value = "24h", value_name = "TIME")]
     expire: String,
+    /// How it is told; JSON has the moment at which it expires in seconds since 1970.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
 }
 
 /// Where it is asked.
@@ -214,14 +221,16 @@ impl Keygen {
             Some(Meant::All) | None => None,
         };
         let token = auth::keygen(&secret(home)?, lasts, namespace.as_ref())?;
-        println!("Token: {}", token.text);
         let until = token.expires.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        println!(
-            "Token expires: {} (seconds since 1970), in {}",
-            until.as_secs(),
-            crate::format::span(lasts)
-        );
-        println!("Namespace: {}", namespace.as_ref().map_or("*", Name::as_str));
+        let namespace = namespace.as_ref().map_or("*", Name::as_str);
+        if self.format == Format::Json {
+            let told = json!({ "token": token.text, "expires": until.as_secs(), "namespace": namespace });
+            format::json(&told)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        println!("Token: {}", token.text);
+        println!("Token expires: {} (seconds since 1970), in {}", until.as_secs(), format::span(lasts));
+        println!("Namespace: {namespace}");
         Ok(ExitCode::SUCCESS)
     }
 }
