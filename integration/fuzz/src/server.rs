@@ -192,6 +192,7 @@ impl Fake {
             created,
             started,
             ended: None,
+            boot: None,
         }
     }
 

@@ -86,7 +86,7 @@ fn by_hand(lab: &mut Lab) {
     .out("b\n3\nin\n65534\n127\nleft\n");
     lab.step(
         "what it uses",
-        "msb stats --format json | jq -c '.[] | [.name, .memory_bytes > 1000000, .disk_bytes > 0]'",
+        "msb stats --format json | jq -c '.[] | [.name, .memory_bytes > 1000000, .disk_bytes > 0]'; msb inspect web | jq '.[0].boot_seconds > 0'",
     )
     .code(0)
     .out("[\"web\",true,true]\n");

@@ -1,6 +1,9 @@
 //! What is known of a sandbox.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use msb_runtime::sandbox::child::Moments;
+use serde::{Deserialize, Serialize};
 
 use super::{Exit, Key, Request};
 
@@ -19,6 +22,27 @@ pub struct Info {
     pub started: Option<SystemTime>,
     /// When it ended the last time.
     pub ended: Option<SystemTime>,
+    /// How long its machine took when it was started the last time.
+    pub boot: Option<Boot>,
+}
+
+/// How long a machine took until commands can be begun in it, from its first instruction on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Boot {
+    /// The kernel, up to the agent's first word.
+    pub kernel: Duration,
+    /// And from there the agent, up to but without the first process's program.
+    pub agent: Duration,
+}
+
+impl Boot {
+    pub(super) fn of(moments: &Moments) -> Self {
+        let between = |from: u64, to: u64| Duration::from_nanos(to.saturating_sub(from));
+        Self {
+            kernel: between(moments.guest_entered_ns, moments.agent_hello_ns),
+            agent: between(moments.agent_hello_ns, moments.container_created_ns),
+        }
+    }
 }
 
 /// What a sandbox does.

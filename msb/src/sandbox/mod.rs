@@ -37,7 +37,7 @@ pub use connection::Connection;
 pub use exec::{Exec, Exit};
 pub use failure::Failure;
 pub use files::{FileInfo, Files, NewFile};
-pub use info::{Info, State, Usage};
+pub use info::{Boot, Info, State, Usage};
 pub use key::Key;
 pub use log::{Line, Logs, Since, Stream};
 pub use mount::Mount;

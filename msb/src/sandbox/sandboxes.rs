@@ -7,7 +7,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     thread,
     time::{Duration, Instant},
 };
@@ -51,22 +51,28 @@ pub struct Sandboxes {
     readings: Arc<Readings>,
 }
 
-/// What the runtime says beside its results goes into a file of the sandbox's.
+/// What the runtime says beside its results goes into a file of the sandbox's; when its machine was how far, to who asks.
 #[derive(Debug)]
-struct Warnings(PathBuf);
+struct Beside {
+    warnings: PathBuf,
+    moments: Arc<OnceLock<Moments>>,
+}
 
-impl Tell for Warnings {
+impl Tell for Beside {
     fn warn(&self, problem: &(dyn Error + 'static)) {
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.0);
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.warnings);
         // There is nowhere else to tell it.
         let _ = file.and_then(|mut file| writeln!(file, "{}", words::chain(problem)));
     }
 
     fn log(&self) -> Option<Log> {
-        Some(Log { path: self.0.clone(), json: false })
+        Some(Log { path: self.warnings.clone(), json: false })
     }
 
-    fn moments(&self, _: &Moments) {}
+    fn moments(&self, moments: &Moments) {
+        // There is one machine.
+        let _ = self.moments.set(*moments);
+    }
 }
 
 impl Sandboxes {
@@ -101,11 +107,16 @@ impl Sandboxes {
 
     /// As a caller of the runtime's verbs.
     pub(super) fn context(&self, place: &Place) -> Context {
+        self.context_of(place, Arc::default())
+    }
+
+    /// The same; when the machine that it makes was how far is found in `moments`.
+    pub(super) fn context_of(&self, place: &Place, moments: Arc<OnceLock<Moments>>) -> Context {
         Context {
             store: self.store.clone(),
             systemd_cgroup: false,
             settings: None,
-            tell: Box::new(Warnings(place.warnings())),
+            tell: Box::new(Beside { warnings: place.warnings(), moments }),
         }
     }
 
@@ -445,8 +456,8 @@ impl Sandboxes {
     /// That it can't be looked at.
     pub fn info_of(&self, place: &Place, stored: Stored) -> Result<Info, Failure> {
         let state = self.state(place, &stored)?;
-        let Stored { key, request, created, started, ended, .. } = stored;
-        Ok(Info { key, request, state, created, started, ended: ended.map(|ended| ended.at) })
+        let Stored { key, request, created, started, ended, boot, .. } = stored;
+        Ok(Info { key, request, state, created, started, ended: ended.map(|ended| ended.at), boot })
     }
 
     /// The digests of the images that sandboxes are made of.

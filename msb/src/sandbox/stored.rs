@@ -32,7 +32,7 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Exit, Key, Request, bundle::Defaults};
+use super::{Boot, Exit, Key, Request, bundle::Defaults};
 
 /// Format of the file.
 const VERSION: u32 = 1;
@@ -59,6 +59,9 @@ pub struct Stored {
     pub started: Option<SystemTime>,
     /// How and when it ended since.
     pub ended: Option<Ended>,
+    /// How long its machine took then.
+    #[serde(default)]
+    pub boot: Option<Boot>,
     /// What held its VMM back then.
     #[serde(default)]
     pub confinement: Option<Confinement>,
@@ -265,6 +268,7 @@ impl Stored {
             created,
             started: None,
             ended: None,
+            boot: None,
             confinement: None,
         })
     }

@@ -24,8 +24,8 @@ use std::{
 use msb::{
     name::Name,
     sandbox::{
-        Connection, Exec, Exit, Failure, Files, Info, Key, Line, Logs, NamedVolume, Request, Since, State,
-        Stream, Usage,
+        Boot, Connection, Exec, Exit, Failure, Files, Info, Key, Line, Logs, NamedVolume, Request, Since,
+        State, Stream, Usage,
     },
     server::{Engine, Running},
 };
@@ -89,6 +89,7 @@ impl Engine for Local {
             created: SystemTime::now(),
             started: None,
             ended: None,
+            boot: None,
         };
         all.insert(key.clone(), info);
         Ok(())
@@ -115,6 +116,7 @@ impl Engine for Local {
         self.with(key, |info| {
             info.state = State::Running;
             info.started = Some(SystemTime::now());
+            info.boot = Some(Boot { kernel: Duration::from_millis(80), agent: Duration::from_millis(20) });
         })
     }
 

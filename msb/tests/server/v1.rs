@@ -294,6 +294,10 @@ fn say(socket: &mut Socket, id: u32, kind: &str, payload: Cbor) {
 /// The next frame: its id, its kind, and its payload's fields.
 fn hear(socket: &mut Socket) -> (u32, String, BTreeMap<String, Cbor>) {
     let Message::Binary(bytes) = socket.read().unwrap() else { panic!("no frame") };
+    read(&bytes)
+}
+
+fn read(bytes: &[u8]) -> (u32, String, BTreeMap<String, Cbor>) {
     let fields = |value: Cbor| -> BTreeMap<String, Cbor> {
         let map = value.into_map().unwrap().into_iter();
         map.map(|(name, value)| (name.into_text().unwrap(), value)).collect()
@@ -318,7 +322,12 @@ fn stream(server: &Server) -> Socket {
         format!("ws://{}/v1/sandboxes/default.one/agent", server.address).into_client_request().unwrap();
     let (mut socket, _) = tungstenite::client(request, server.connect()).unwrap();
     // The range of ids and the first frame.
-    assert!(matches!(socket.read().unwrap(), Message::Binary(_)));
+    let Message::Binary(bytes) = socket.read().unwrap() else { panic!("no frame") };
+    let (id, kind, ready) = read(&bytes[8..]);
+    assert_eq!((id, kind.as_str()), (0, "core.ready"));
+    for (moment, milliseconds) in [("boot_time_ns", 80), ("init_time_ns", 20), ("ready_time_ns", 100)] {
+        assert_eq!(ready[moment], Cbor::from(milliseconds * 1_000_000), "{moment}");
+    }
     socket
 }
 

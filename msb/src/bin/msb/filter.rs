@@ -104,6 +104,7 @@ mod tests {
         let labels = [("tier".to_owned(), "web".to_owned())].into();
         let volumes = vec![Volume::parse("data:/srv", Path::new("/")).unwrap()];
         let info = Info {
+            boot: None,
             key: Key::of("web-1".parse().unwrap()),
             request: Request { labels, volumes, ..Request::of("busybox:1") },
             state: State::Stopped(Some(Exit::Code(3))),

@@ -43,9 +43,11 @@ fn sandbox(scope: &Scope, name: &str) -> anyhow::Result<Value> {
     let key = scope.key(name)?;
     let (place, stored) = scope.sandboxes.find(&key)?;
     let (digest, layers, confinement) = (stored.digest.clone(), stored.layers.len(), stored.confinement);
+    let boot = stored.boot.map(|boot| (boot.kernel + boot.agent).as_secs_f64());
     let mut told = ps::told(&scope.sandboxes.info_of(&place, stored)?);
     told["digest"] = digest.into();
     told["layers"] = layers.into();
+    told["boot_seconds"] = boot.into();
     told["confinement"] = serde_json::to_value(confinement)?;
     Ok(told)
 }

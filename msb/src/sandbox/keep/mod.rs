@@ -19,7 +19,7 @@ mod ports;
 mod signals;
 mod streams;
 
-use std::{env, fs, io, path::PathBuf, time::SystemTime};
+use std::{env, fs, io, path::PathBuf, sync::Arc, time::SystemTime};
 
 use msb_runtime::{
     bundle::Spec,
@@ -35,7 +35,7 @@ pub use signals::{held as held_signals, hold as hold_signals};
 pub use streams::Front;
 
 use super::{
-    Failure, InUse, Sandboxes,
+    Boot, Failure, InUse, Sandboxes,
     beneath::Beneath,
     bundle, root,
     stored::{Ended, Place, Stored, random_id},
@@ -113,7 +113,8 @@ impl Sandboxes {
         fs::write(place.bundle().join("config.json"), config.to_string()).map_err(Failure::other)?;
         self.make_volumes(&stored.request).map_err(Failure::other)?;
 
-        let context = self.context(place);
+        let moments = Arc::default();
+        let context = self.context_of(place, Arc::clone(&moments));
         let log = log::Log::open(&place.log()).map_err(Failure::other)?;
         let streams = streams::Streams::open(&stored.request, front, log).map_err(Failure::other)?;
         let (stdio, joined) = streams.split();
@@ -125,6 +126,7 @@ impl Sandboxes {
         let created = create_and_start(place, id.clone(), stdio, &context)?;
         stored.started = Some(SystemTime::now());
         stored.ended = None;
+        stored.boot = moments.get().map(Boot::of);
         stored.confinement = Some(created.confinement);
         place.save(&stored).map_err(Failure::other)?;
         drop(lock);

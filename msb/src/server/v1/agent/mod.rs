@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use self::frame::{BadFrame, Frame, message, take};
 use super::{problem::Problem, sandbox::of_id};
 use crate::{
-    sandbox::{Failure, Key},
+    sandbox::{Boot, Failure, Key},
     server::{accept::Place, app::App, auth::Caller},
 };
 
@@ -55,8 +55,9 @@ pub(super) async fn route(
         return Err(Failure::NotRunning(key).into());
     }
     let session = app.session().ok_or(Problem::Busy)?;
+    let ready = Ready::of(info.boot);
     Ok(upgrade.max_message_size(MESSAGE).on_upgrade(|socket| async move {
-        Relay::of(app, key).run(socket, place).await;
+        Relay::of(app, key).run(socket, place, ready).await;
         drop(session);
     }))
 }
@@ -73,12 +74,29 @@ struct Relay {
     receiver: mpsc::Receiver<Vec<u8>>,
 }
 
+/// When the machine was how far, from its first instruction on; zeros: it is not known.
 #[derive(Serialize)]
 struct Ready {
+    /// The kernel's part.
     boot_time_ns: u64,
+    /// And the agent's.
     init_time_ns: u64,
+    /// All of it.
     ready_time_ns: u64,
     agent_version: &'static str,
+}
+
+impl Ready {
+    fn of(boot: Option<Boot>) -> Self {
+        let [kernel, agent] = boot.map_or([Duration::ZERO; 2], |boot| [boot.kernel, boot.agent]);
+        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        Self {
+            boot_time_ns: nanoseconds(kernel),
+            init_time_ns: nanoseconds(agent),
+            ready_time_ns: nanoseconds(kernel.saturating_add(agent)),
+            agent_version: env!("CARGO_PKG_VERSION"),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -112,14 +130,8 @@ impl Relay {
     }
 
     /// Until the client goes away, or says what is none of this. What it began ends with it.
-    async fn run(mut self, mut socket: WebSocket, mut place: Place) {
+    async fn run(mut self, mut socket: WebSocket, mut place: Place, ready: Ready) {
         let mut hello: Vec<u8> = IDS.iter().flat_map(|id| id.to_be_bytes()).collect();
-        let ready = Ready {
-            boot_time_ns: 0,
-            init_time_ns: 0,
-            ready_time_ns: 0,
-            agent_version: env!("CARGO_PKG_VERSION"),
-        };
         hello.extend(message(0, "core.ready", false, &ready));
         if !say(&mut socket, hello).await {
             return;
