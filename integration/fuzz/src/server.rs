@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use msb::name::Name;
 use msb::sandbox::{
-    Connection, Exec, Exit, Failure, Files, Info, Key, Line, Logs, NamedVolume, Request, Since, State,
+    Connection, Exec, Exit, Failure, Files, Info, Key, Line, Logs, NamedVolume, Pull, Request, Since, State,
     Stream, Usage,
 };
 use msb::server::auth::Access;
@@ -161,6 +161,7 @@ fn begin() -> SocketAddr {
         address: SocketAddr::from(([127, 0, 0, 1], 0)),
         access: Access::Everybody,
         limits,
+        pull: Pull::IfMissing,
         stop_sandboxes: false,
     };
     let (tell, told) = mpsc::channel();

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     name::Name,
-    sandbox::{Failure, Info, Key, Request},
+    sandbox::{Failure, Info, Key, Pull, Request},
 };
 
 /// Sandboxes that are stopped at once: each has a thread for it.
@@ -114,6 +114,7 @@ impl App {
     /// # Errors
     /// As [`Engine::start`], or that too many run: then nothing was done.
     pub(crate) async fn start(self: &Arc<Self>, key: &Key, request: Option<Request>) -> Result<(), Failure> {
+        let request = request.map(|request| self.usual(request));
         self.begin("started", key, |app, key| {
             let started =
                 app.admit(key, request.as_ref()).and_then(|_admitted| app.engine.start(key, request));
@@ -135,6 +136,7 @@ impl App {
         request: Request,
         start: bool,
     ) -> Result<(), Failure> {
+        let request = self.usual(request);
         self.begin(if start { "started" } else { "created" }, key, move |app, key| {
             // Before anybody asks whether there is room: it needs none.
             if app.engine.info(key).is_ok() {
@@ -152,6 +154,12 @@ impl App {
             })
         })
         .await
+    }
+
+    /// As it is done here where its caller leaves that to us.
+    fn usual(&self, request: Request) -> Request {
+        let pull = if request.pull == Pull::IfMissing { self.config.pull } else { request.pull };
+        Request { pull, ..request }
     }
 
     /// As [`Self::change`], in a task of its own: a client that goes away while others have their turn stops nothing.

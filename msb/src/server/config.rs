@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use super::auth::Access;
+use crate::sandbox::Pull;
 
 /// How a server is to be.
 #[derive(Debug, Clone)]
@@ -13,6 +14,8 @@ pub struct ServerConfig {
     pub access: Access,
     /// What it does not go beyond.
     pub limits: Limits,
+    /// When the image of a sandbox is asked for from its registry whose caller wants it `if-missing`, as all do who say nothing.
+    pub pull: Pull,
     /// Whether the sandboxes of all namespaces are stopped when the server is.
     pub stop_sandboxes: bool,
 }

@@ -7,6 +7,7 @@
 mod content;
 mod debian;
 mod fake;
+mod served;
 mod tokens;
 
 use std::fs;

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use msb::server::{Limits, ServerConfig, auth::Access, run};
+use msb::{
+    sandbox::Pull,
+    server::{Limits, ServerConfig, auth::Access, run},
+};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -53,6 +56,7 @@ impl Server {
                 address: "127.0.0.1:0".parse().unwrap(),
                 access,
                 limits,
+                pull: Pull::IfMissing,
                 stop_sandboxes: true,
             };
             let stop = async { drop(stopped.await) };

@@ -108,9 +108,9 @@ pub struct Options {
     /// How long it runs while nobody uses it: no command in it, no connection to its ports.
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub idle_timeout: Option<Duration>,
-    /// When the image is asked for from its registry.
-    #[arg(long, default_value = "if-missing", value_name = "always|if-missing|never", value_parser = pull)]
-    pull: Pull,
+    /// When the image is asked for from its registry: `if-missing`, unless MICROSANDBOX_AUTO_PULL_IMAGES is `false`.
+    #[arg(long, value_name = "always|if-missing|never", value_parser = pull)]
+    pull: Option<Pull>,
     /// Something to know it by.
     #[arg(short, long, value_name = "KEY=VALUE")]
     label: Vec<String>,
@@ -222,7 +222,7 @@ impl Options {
             disk: self.disk_size.or(self.storage_opt),
         };
         let request = Request {
-            pull: self.pull,
+            pull: self.pull.unwrap_or_else(Pull::of_environment),
             entrypoint: self.entrypoint.map(|word| if word.is_empty() { vec![] } else { vec![word] }),
             command,
             env: env::read(&self.env_file, &self.env)?,

@@ -17,6 +17,7 @@ use clap::{Args, Subcommand};
 use msb::{
     home::Home,
     name::Name,
+    sandbox::Pull,
     server::{
         ServerConfig,
         auth::{self, Access},
@@ -139,6 +140,7 @@ impl Start {
             address: SocketAddr::new(self.host, self.port),
             access,
             limits: self.limits.limits(),
+            pull: Pull::of_environment(),
             stop_sandboxes: !self.leave,
         };
         crate::limits::many_files();
