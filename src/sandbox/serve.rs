@@ -194,8 +194,12 @@ fn awake(served: &mut Served<'_>, request: Request) -> Result<Answer, AgentError
     })
 }
 
-/// The container's processes first, and with them what they wrote; then the processors, unless others need them.
+/// The container's processes first, and with them what they wrote; then the processors, unless others need them. One that
+/// stands still already, for somebody who was killed, does so once more.
 fn freeze(served: &mut Served<'_>) -> Result<Answer, AgentError> {
+    if let Some(machine) = served.machine.filter(|machine| machine.is_paused()) {
+        machine.resume();
+    }
     let answer = answered(served.agent.call(Request::Freeze))?;
     if answer == Answer::Done
         && served.members.is_none()

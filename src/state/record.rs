@@ -64,6 +64,8 @@ pub enum Stage {
     Created,
     /// `start` was called.
     Running,
+    /// `pause` is under way, or was killed: whether the container stands still is not known, nor whether all is in its root.
+    Pausing,
     /// `pause` was called after it.
     Paused,
 }
@@ -93,7 +95,7 @@ impl Record {
             Stage::Creating => Status::Creating,
             Stage::Created => Status::Created,
             Stage::Running => Status::Running,
-            Stage::Paused => Status::Paused,
+            Stage::Pausing | Stage::Paused => Status::Paused,
         }
     }
 }

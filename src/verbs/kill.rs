@@ -48,7 +48,7 @@ pub fn send(entry: &Entry, signal: i32, all: bool) -> Result<(), VerbError> {
 fn no_longer_paused(entry: &Entry) -> Result<(), VerbError> {
     let marked = entry.locked().and_then(|entry| {
         let mut record = entry.record()?;
-        if record.stage == Stage::Paused {
+        if matches!(record.stage, Stage::Pausing | Stage::Paused) {
             record.stage = Stage::Running;
             entry.set_record(&record)?;
         }

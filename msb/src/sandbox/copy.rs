@@ -132,9 +132,9 @@ impl Sandboxes {
 /// How what runs stands still.
 #[derive(Debug, PartialEq, Eq)]
 enum Standing {
-    /// For as long as we need.
+    /// For as long as we need. A copy that was killed may have left it so.
     ForUs,
-    /// And goes on standing still; what it wrote has been brought.
+    /// It waits for its start, and has not written anything yet.
     Already,
     /// It runs no more.
     Ended,
@@ -148,8 +148,9 @@ fn standing(
     match paused {
         Ok(()) => Ok(Standing::ForUs),
         Err(VerbError::State(StateError::NotRunning)) => Ok(match status()? {
-            // One that waits for its start has not written anything yet.
-            Status::Paused | Status::Created => Standing::Already,
+            // What it wrote has been brought.
+            Status::Paused => Standing::ForUs,
+            Status::Created => Standing::Already,
             Status::Stopped | Status::Creating | Status::Running => Standing::Ended,
         }),
         Err(error) => Err(error),
@@ -350,7 +351,8 @@ mod tests {
     fn only_what_stands_still_is_read() {
         let not_running = || Err(VerbError::State(StateError::NotRunning));
         assert_eq!(standing(Ok(()), || panic!("not asked")).unwrap(), Standing::ForUs);
-        assert_eq!(standing(not_running(), || Ok(Status::Paused)).unwrap(), Standing::Already);
+        assert_eq!(standing(not_running(), || Ok(Status::Paused)).unwrap(), Standing::ForUs);
+        assert_eq!(standing(not_running(), || Ok(Status::Created)).unwrap(), Standing::Already);
         assert_eq!(standing(not_running(), || Ok(Status::Stopped)).unwrap(), Standing::Ended);
         let gone = standing(not_running(), || Err(StateError::DoesNotExist)).unwrap_err();
         assert!(matches!(gone, VerbError::State(StateError::DoesNotExist)));

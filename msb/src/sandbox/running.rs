@@ -12,7 +12,8 @@ use msb_runtime::{
     bundle::{Process, Spec},
     process::attach::{self, Attached},
     sandbox::control::Control,
-    verbs::{VerbError, exec, pod},
+    state::{Entry, Record, StateError},
+    verbs::{VerbError, exec, pod, resume},
 };
 
 use super::{
@@ -86,7 +87,7 @@ impl Sandboxes {
         let (place, stored) = self.find(key)?;
         let entry = self.reach(&place, &stored)?;
         let in_use = InUse::begin(&place).map_err(Failure::other)?;
-        let record = exec::ready(&entry, false).map_err(|error| not_running(error, key))?;
+        let record = ready(&entry).map_err(|error| not_running(error, key))?;
         let process = process(&place, &stored, wanted)?;
         let mut process = exec::prepare(&entry, &process, has_input)?;
         if wanted.terminal {
@@ -100,6 +101,21 @@ impl Sandboxes {
         let id = attached.process();
         attached.release().map_err(VerbError::from)?;
         Running::watch(control, id, attached, in_use).map_err(Failure::other)
+    }
+}
+
+/// Nothing but a copy pauses a sandbox: one that is under way is waited for, and after one that was killed it goes on.
+fn ready(entry: &Entry) -> Result<Record, VerbError> {
+    match exec::ready(entry, false) {
+        Err(VerbError::ExecPaused) => {
+            let locked = entry.locked()?;
+            match resume::resume(&locked) {
+                Ok(()) | Err(VerbError::State(StateError::NotPaused)) => {}
+                Err(error) => return Err(error),
+            }
+            exec::ready(entry, false)
+        }
+        ready => ready,
     }
 }
 
