@@ -16,6 +16,7 @@
 //! An exec's pass through threads of it, and no process stands for them.
 
 mod address;
+mod apart;
 mod events;
 mod failure;
 mod flags;

@@ -22,9 +22,15 @@ use nix::{
     sys::signal::{SigSet, Signal},
     unistd::{dup2_stdout, setsid},
 };
-use tokio::{runtime::Builder, sync::Notify};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::Notify,
+};
 
-use crate::{address, events::Events, flags::Flags, log::Log, pod::PodService, service::Service, task::Shim};
+use crate::{
+    address, apart::apart, events::Events, flags::Flags, log::Log, pod::PodService, service::Service,
+    task::Shim,
+};
 
 /// What is printed once it listens; anything else is why it does not.
 pub const READY: &str = "ready\n";
@@ -43,7 +49,7 @@ const LAST_EVENTS: Duration = Duration::from_secs(10);
 
 /// Serves until containerd does not need it any more.
 pub fn serve(flags: &Flags) -> anyhow::Result<()> {
-    let (listener, log) = match begin(flags) {
+    let (listener, log, runtime) = match begin(flags) {
         Ok(begun) => begun,
         Err(error) => {
             // Whoever waits for the word prints it.
@@ -51,7 +57,6 @@ pub fn serve(flags: &Flags) -> anyhow::Result<()> {
             return Err(error);
         }
     };
-    let runtime = Builder::new_current_thread().enable_all().build().context("No runtime can be had")?;
     let served = runtime.block_on(run(flags, listener, log));
     if served.is_err() {
         address::forget(&address::socket(flags));
@@ -62,7 +67,7 @@ pub fn serve(flags: &Flags) -> anyhow::Result<()> {
 }
 
 /// Listens, and lets `start` know.
-fn begin(flags: &Flags) -> anyhow::Result<(UnixListener, Log)> {
+fn begin(flags: &Flags) -> anyhow::Result<(UnixListener, Log, Runtime)> {
     fds::forget_inherited()
         .context("Inherited descriptors can't be closed: a kernel from 5.11 on is needed")?;
     // It ends with its task. Children get no mask from this: the standard library clears it.
@@ -73,12 +78,13 @@ fn begin(flags: &Flags) -> anyhow::Result<(UnixListener, Log)> {
     expendable();
     let bundle = env::current_dir().context("The bundle is not there")?;
     let log = Log::open(&bundle, flags.debug);
+    let runtime = Builder::new_current_thread().enable_all().build().context("No runtime can be had")?;
     let listener = listen(&address::socket(flags))?;
     let mut stdout = io::stdout();
     stdout.write_all(READY.as_bytes()).and_then(|()| stdout.flush()).context("Nobody waits for the shim")?;
     let null = File::options().write(true).open("/dev/null").context("/dev/null can't be opened")?;
     dup2_stdout(null).context("stdout can't be closed")?;
-    Ok((listener, log))
+    Ok((listener, log, runtime))
 }
 
 /// The host shall end it rather than containerd, whose score it has (proc_pid_oom_score_adj(5)): one more, as with runc's shim.
@@ -131,9 +137,11 @@ async fn run(flags: &Flags, listener: UnixListener, log: Log) -> anyhow::Result<
     let over = Arc::new(Notify::new());
     // Before anybody can ask.
     let (taking, id) = (Arc::clone(&shim), flags.id.clone());
-    tokio::task::spawn_blocking(move || taking.take_over(&id))
-        .await
-        .context("What was left can't be taken over")?;
+    let taken = apart(move || {
+        taking.take_over(&id);
+        Ok(())
+    });
+    taken.await.context("What was left can't be taken over")?;
     let socket = address::socket(flags);
     let service = Arc::new(Service { shim: Arc::clone(&shim), over: Arc::clone(&over), socket });
     let settings = env::var_os(SETTINGS).map(PathBuf::from);

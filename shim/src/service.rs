@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 
 use crate::{
     address,
+    apart::apart,
     events::timestamp,
     failure::Failure,
     options,
@@ -46,9 +47,7 @@ impl Service {
         work: impl FnOnce(&Arc<Shim>) -> Result<T, Failure> + Send + 'static,
     ) -> ttrpc::Result<T> {
         let shim = Arc::clone(&self.shim);
-        let done = tokio::task::spawn_blocking(move || work(&shim)).await;
-        let done = done.unwrap_or_else(|panic| Err(Failure::Broken(format!("The request failed: {panic}"))));
-        Ok(done?)
+        Ok(apart(move || work(&shim)).await?)
     }
 
     /// The shim is not needed any more, unless it has tasks.

@@ -31,7 +31,13 @@ mod rpc;
 mod turns;
 mod v1;
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{
+    io,
+    net::SocketAddr,
+    num::NonZero,
+    sync::{Arc, Mutex},
+    thread,
+};
 
 use serde_json::json;
 use tokio::{
@@ -69,8 +75,10 @@ pub fn serve(
     config: ServerConfig,
     listening: impl FnOnce(SocketAddr),
 ) -> Result<(), ServeError> {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Run)?;
+    let workers = thread::available_parallelism().map_or(1, NonZero::get);
+    room_for(workers).map_err(ServeError::Run)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
+    let runtime = runtime.map_err(ServeError::Run)?;
     let served = runtime.block_on(async {
         let mut signals = [SignalKind::terminate(), SignalKind::interrupt()]
             .map(signal)
@@ -85,6 +93,19 @@ pub fn serve(
     // What still blocks does so for nobody.
     runtime.shutdown_background();
     served
+}
+
+/// Whether so many threads can be had. The executor, which begins with as many, can't say that they can't.
+fn room_for(threads: usize) -> io::Result<()> {
+    let gate = Mutex::new(());
+    thread::scope(|scope| {
+        let held = gate.lock();
+        for _ in 0..threads {
+            thread::Builder::new().spawn_scoped(scope, || drop(gate.lock()))?;
+        }
+        drop(held);
+        Ok(())
+    })
 }
 
 /// As [`serve`], until `stop`.

@@ -7,7 +7,7 @@ use std::{
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::ExitCode,
-    thread,
+    thread::{self, ScopedJoinHandle},
 };
 
 use anyhow::{Context as _, bail};
@@ -65,7 +65,7 @@ fn out(scope: &Scope, key: &Key, path: &Path, destination: &Path) -> anyhow::Res
     let (directory, name) = target(destination, destination.is_dir(), path)?;
     let (reader, writer) = nix::unistd::pipe()?;
     thread::scope(|threads| {
-        let unpacked = threads.spawn(move || {
+        let unpacked = begun(threads, move || {
             let mut archive = tar::Archive::new(File::from(reader));
             // A sandbox's owners and set-uid programs are its own. What would lead out of the directory is left out.
             archive.set_preserve_ownerships(false);
@@ -74,7 +74,7 @@ fn out(scope: &Scope, key: &Key, path: &Path, destination: &Path) -> anyhow::Res
             // Whoever writes is not held up by what is not wanted.
             let _ = io::copy(&mut archive.into_inner(), &mut io::sink());
             done.with_context(|| format!("{} can't be written", directory.display()))
-        });
+        })?;
         let copied = scope.sandboxes.copy_out(key, path, &name, File::from(writer));
         let unpacked = unpacked.join().unwrap_or_else(|_| bail!("The copy was lost"));
         copied?;
@@ -88,7 +88,7 @@ fn into(scope: &Scope, source: &Path, key: &Key, path: &Path) -> anyhow::Result<
     let (directory, name) = target(path, scope.sandboxes.has_directory(key, path)?, source)?;
     let (reader, writer) = nix::unistd::pipe()?;
     thread::scope(|threads| {
-        let packed = threads.spawn(move || -> io::Result<()> {
+        let packed = begun(threads, move || -> io::Result<()> {
             let mut archive = tar::Builder::new(File::from(writer));
             archive.follow_symlinks(false);
             if metadata.is_dir() {
@@ -97,12 +97,20 @@ fn into(scope: &Scope, source: &Path, key: &Key, path: &Path) -> anyhow::Result<
                 archive.append_path_with_name(source, &name)?;
             }
             archive.finish()
-        });
+        })?;
         let copied = scope.sandboxes.copy_in(key, &directory, File::from(reader));
         let packed = packed.join().unwrap_or_else(|_| Err(io::Error::other("the copy was lost")));
         copied?;
         packed.with_context(|| format!("{} can't be read", source.display()))
     })
+}
+
+/// One half of a copy.
+fn begun<'scope, T: Send + 'scope>(
+    threads: &'scope thread::Scope<'scope, '_>,
+    half: impl FnOnce() -> T + Send + 'scope,
+) -> anyhow::Result<ScopedJoinHandle<'scope, T>> {
+    thread::Builder::new().name("copy".into()).spawn_scoped(threads, half).context("No thread for the copy")
 }
 
 #[cfg(test)]

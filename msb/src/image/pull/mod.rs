@@ -85,9 +85,12 @@ pub(super) fn pull(
         let executor = executor.map_err(super::error::store("start an executor for", "a pull"))?;
         executor.block_on(bring(store, reference, registries, progress))
     };
-    std::thread::scope(|scope| match scope.spawn(run).join() {
-        Ok(result) => result,
-        Err(panic) => std::panic::resume_unwind(panic),
+    std::thread::scope(|scope| {
+        let begun = std::thread::Builder::new().name("pull".into()).spawn_scoped(scope, run);
+        match begun.map_err(super::error::store("start a thread for", "a pull"))?.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
     })
 }
 

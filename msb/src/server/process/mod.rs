@@ -3,13 +3,12 @@
 
 mod lines;
 
-use std::{io, os::fd::OwnedFd, sync::Arc};
+use std::{io, os::fd::OwnedFd, sync::Arc, thread};
 
 use nix::{fcntl::OFlag, unistd::pipe2};
 use tokio::{
     net::unix::pipe::{Receiver, Sender},
     sync::oneshot::{self, error::TryRecvError},
-    task::spawn_blocking,
 };
 
 pub(crate) use lines::{Line, Lines, Side};
@@ -38,10 +37,9 @@ pub(crate) struct Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         let running = Arc::clone(&self.running);
-        // That waits for the sandbox's answer.
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(move || running.kill())),
-            Err(_) => running.kill(),
+        // That waits for the sandbox's answer; here rather than not at all.
+        if apart(move || running.kill()).is_err() {
+            self.running.kill();
         }
     }
 }
@@ -163,9 +161,22 @@ async fn some(from: &mut Receiver, into: &mut [u8]) -> io::Result<usize> {
 }
 
 /// Tells a process something, and returns when it was told: that waits for the sandbox's answer, where it may.
-pub(crate) async fn tell(running: &Arc<dyn Running>, what: impl FnOnce(&dyn Running) + Send + 'static) {
-    let running = Arc::clone(running);
-    let _ = spawn_blocking(move || what(running.as_ref())).await;
+pub(crate) async fn tell(
+    running: &Arc<dyn Running>,
+    what: impl FnOnce(&dyn Running) + Copy + Send + 'static,
+) {
+    let (done, told) = oneshot::channel();
+    let there = Arc::clone(running);
+    let begun = apart(move || {
+        what(there.as_ref());
+        // Who asked may have gone.
+        let _ = done.send(());
+    });
+    match begun {
+        Ok(()) => drop(told.await),
+        // Rather than not at all.
+        Err(_) => what(running.as_ref()),
+    }
 }
 
 /// Runs what blocks where it may.
@@ -175,11 +186,24 @@ pub(crate) async fn tell(running: &Arc<dyn Running>, what: impl FnOnce(&dyn Runn
 pub(crate) async fn blocking<T: Send + 'static>(
     what: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
-    match spawn_blocking(what).await {
-        Ok(done) => done,
-        Err(error) => Err(Failure::other(error)),
-    }
+    let (done, told) = oneshot::channel();
+    apart(move || {
+        // Who asked may have gone.
+        let _ = done.send(what());
+    })
+    .map_err(|error| Failure::other(NoThread(error)))?;
+    told.await.map_err(Failure::other)?
 }
+
+/// The executor's own pool is not asked: without a thread left it lets the work lie, or ends the whole server.
+fn apart(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().name("request".into()).spawn(work).map(drop)
+}
+
+/// The system has none left.
+#[derive(Debug, thiserror::Error)]
+#[error("No thread can be started: raise the limits of processes (pids.max, ulimit -u) or end others")]
+struct NoThread(#[source] io::Error);
 
 fn pipe() -> Result<(OwnedFd, OwnedFd), Failure> {
     pipe2(OFlag::O_CLOEXEC).map_err(|errno| Failure::other(io::Error::from(errno)))
