@@ -91,6 +91,34 @@ fn host_disk_full(lab: &mut Lab) {
     .code(0)
     .out("kept\n")
     .err("");
+    no_room_meanwhile(lab);
+}
+
+/// The disk's own file can't grow any more while its container runs and writes.
+fn no_room_meanwhile(lab: &mut Lab) {
+    lab.must(
+        "a place for disks that is small, and a root with room",
+        r#"mount -t tmpfs -o size=24m tmpfs /var/lib/msb-runtime; mount -o remount,size=64m room; rm -f room/rootfs/old room/rootfs/big
+           bundle c sh -c 'busybox mkdir /d; i=0; while [ $i -lt 20 ]; do i=$((i+1)); echo $i > /d/$i; done; sync; echo synced
+               busybox dd if=/dev/urandom of=/big bs=1M count=40 conv=fsync 2> /dev/null || echo told; echo ended'
+           jq '.root.path = "/root/room/rootfs" | .annotations = {"dev.msb.disk-size": "100M"}' c/config.json > new; mv new c/config.json"#,
+    );
+    lab.step_with(
+        "the container is told, and goes on",
+        r#"$R run --detach --bundle c c > out 2> err < /dev/null || cat err; eventually '[ "$($R state c | jq -r .status)" = stopped ]' 0.3; cat out"#,
+        |command| command.timeout(PATIENCE),
+    )
+    .code(0)
+    .out("synced\ntold\nended\n");
+    lab.step_with(
+        "what it had synced comes back, and what can't is told",
+        r#"$R delete c 2> err || [ -s err ] || echo silent; mount -o remount,size=200m /var/lib/msb-runtime
+           [ -z "$($R list -q)" ] || $R delete c 2> again || $R delete --force c 2> again; cat err again >&2 2> /dev/null
+           i=0; while [ $i -lt 20 ]; do i=$((i+1)); [ "$(cat room/rootfs/d/$i)" = $i ] || echo "no $i"; done; $R list -q; umount /var/lib/msb-runtime"#,
+        |command| command.timeout(PATIENCE),
+    )
+    .code(0)
+    .out("");
 }
 
 /// Of a step with databases: two servers and their clients on one emulated processor.

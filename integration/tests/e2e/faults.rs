@@ -62,11 +62,14 @@ fn delete_is_killed(lab: &mut Lab) {
            jq '.root.path = "rootfs" | .annotations = {"dev.msb.disk-size": "64M"}' c/config.json > new; mv new c/config.json"#,
     );
     lab.must(
-        "it writes, is paused in between, and ends",
-        r#"mkdir -p /sys/fs/cgroup/e2e saved; mkfifo in; cp -a c/rootfs saved/before; exec 9<> in
-           $R run --detach --bundle c --pid-file c/pid c < in > out 2>&1
-           eventually 'grep -q ready out'; $R pause c; $R resume c; echo >&9
-           eventually '[ "$($R state c | jq -r .status)" = stopped ]'
+        "it writes, and waits",
+        r#"mkdir -p /sys/fs/cgroup/e2e saved; mkfifo in; cp -a c/rootfs saved/before; tail -f /dev/null > in 2> /dev/null &
+           $R run --detach --bundle c --pid-file c/pid c < in > out 2>&1; eventually 'grep -q ready out'"#,
+    );
+    pause_is_killed(lab);
+    lab.must(
+        "it ends",
+        r#"echo > in; eventually '[ "$($R state c | jq -r .status)" = stopped ]'
            [ -e c/rootfs/gone ] && [ -e c/rootfs/d/2 ]
            mv saved/before saved/root; rm -r saved/root; cp -a c/rootfs saved/root; cp -a /run/msb-runtime/c saved/run
            cp -a --sparse=always $(echo /var/lib/msb-runtime/[0-9a-f]*) saved/disks"#,
@@ -99,6 +102,41 @@ fn delete_is_killed(lab: &mut Lab) {
     .code(0)
     .out("")
     .err_is("most of at least fifty deletes were killed", mostly_killed);
+}
+
+/// A pause writes back what a container that runs has written so far. One that is killed leaves a container that runs or is
+/// told to be paused, and that goes on with the next resume or is paused with the next pause; and all is in the root then.
+fn pause_is_killed(lab: &mut Lab) {
+    // The whole sweep is for a soak: each step is seconds of an emulated processor.
+    let every = if std::env::var_os("MSB_SOAK").is_some() { 1 } else { 12 };
+    lab.step_with(
+        "pause, killed at its steps",
+        &r#"write() { $R exec c sh -c "echo $1 > /n; echo $1 > /n$1; rm -f /n$(($1-1))" < /dev/null; }
+           write 1; strace -o log -e trace=$calls $R pause c; $R resume c; points log | awk 'NR % EVERY == 0' > points
+           i=1; ended=0
+           while read call number; do
+               i=$((i+1)); write $i; killed $call $number $R pause c && ended=$((ended+1))
+               case $($R state c | jq -r .status) in
+                   running) ;;
+                   paused) [ $((i % 2)) = 0 ] || $R resume c 2>&1 || echo "resume after $call $number" ;;
+                   *) $R state c ;;
+               esac
+               [ $(jq -r .stage /run/msb-runtime/c/state.json) = paused ] || $R pause c 2>&1 || echo "pause after $call $number"
+               [ "$(cat c/rootfs/n) $(cd c/rootfs; echo n[0-9]*)" = "$i n$i" ] || { echo "after $call $number, not $i:"; cat c/rootfs/n; ls c/rootfs; }
+               $R resume c 2>&1 || echo "resume after the pause after $call $number"
+           done < points
+           echo $((i-1)) $ended >&2"#
+            .replace("EVERY", &every.to_string()),
+        |command| command.timeout(Duration::from_secs(600)),
+    )
+    .code(0)
+    .out("")
+    .err_is("most of at least five pauses were killed", |text| {
+        text.trim().split_once(' ').is_some_and(|(all, killed)| {
+            let (all, killed) = (number(all), number(killed));
+            all >= 5 && killed * 10 >= all * 8
+        })
+    });
 }
 
 /// Of an image that nobody has composed yet, in an overlay; with what `start` does at the end.

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use integration::{check::Lab, host::command::HostCommand};
+use integration::{
+    check::{Lab, Random},
+    host::command::HostCommand,
+};
 
 use super::{newest, verbs};
 
 crate::conformance!(both: [], ours: [by_hand, served, by_its_client, composed]);
 
 /// A home on the disk with the test image in it; and `rpc METHOD PARAMS`, the answer's result or error.
-const FUNCTIONS: &str = r#"
+pub(crate) const FUNCTIONS: &str = r#"
 export MICROSANDBOX_HOME=/var/lib/home MICROSANDBOX_IMAGE=busybox
 loaded() { docker save busybox | msb load; }
 rpc() {
@@ -282,8 +285,57 @@ print(results.count(True), {str(result) for result in results if result is not T
         rpc sandbox.command.run '{"sandbox":"one","command":"cat","args":["/kept"]}' | jq -r '.output[].text'"#)
         .code(0)
         .out("kept\n");
+    lab.step_with(
+        "whoever serves it is killed, in random order: it can be had again each time, and nothing that it synced is lost",
+        &killed(),
+        |command| command.timeout(Duration::from_secs(280 + 12 * kills())),
+    )
+    .code(0)
+    .out("");
     lab.step("it ends, and its sandboxes with it", "msb server stop; eventually '! msb server health 2> /dev/null' 0.5; eventually '[ -z \"$(msb ps -q)\" ]'; msb rm one; settled")
         .out("one\n0\n");
+}
+
+fn number(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
+
+/// How often somebody is killed.
+fn kills() -> u64 {
+    number("MSB_SOAK", 6)
+}
+
+/// Lines of a shell that kill the server, a sandbox's keeper, its network's program or its VMM, so often in all.
+fn killed() -> String {
+    let seed = number("MSB_SEED", 20_261_127);
+    let mut random = Random(seed);
+    let rounds: String = (1..=kills())
+        .map(|round| {
+            let victim = match random.below(4) {
+                0 => "kill -KILL $(cat $MICROSANDBOX_HOME/run/.server.pid)",
+                // One whose keeper has gone has none until it starts again, and runs on; so with its network.
+                1 => "pkill -KILL -f '^msb keep default one' || :",
+                2 => "pkill -KILL -x 'pasta.*' || :",
+                _ => "pkill -KILL -x msb-vmm",
+            };
+            format!("round {round} \"{victim}\"\n")
+        })
+        .collect();
+    format!(
+        r#"
+        had() {{ rpc sandbox.command.run '{{"sandbox":"one","command":"cat","args":["/kept"]}}' 2> /dev/null | jq -r '.output[].text' 2> /dev/null | grep -qx "$1"; }}
+        again() {{
+            msb server health > /dev/null 2>&1 || {{ msb server start --dev > /tmp/server.log 2>&1 < /dev/null & eventually 'msb server health' 0.2 > /dev/null; }}
+            rpc sandbox.start '{{"sandbox":"one"}}' > /tmp/started 2>&1
+        }}
+        round() {{
+            rpc sandbox.command.run '{{"sandbox":"one","command":"sh","args":["-c","echo '$1' > /kept; sync"]}}' > /tmp/wrote 2>&1
+            had $1 || {{ echo "seed {seed}, round $1: not written"; cat /tmp/wrote; }}
+            eval "$2" || echo "round $1: nothing to kill by $2"
+            eventually "again; had $1" 0.5 || {{ echo "seed {seed}, round $1, after $2:"; cat /tmp/started /tmp/server.log; msb ps -a; }}
+        }}
+        {rounds}"#
+    )
 }
 
 /// The last published client that speaks JSON-RPC, as it is on PyPI, with sandboxes that are microVMs: the same script that the
