@@ -48,6 +48,14 @@ fn target(program: &mut Program, allowed: &Allowed, otherwise: u32) -> Target {
                 values.iter().fold(no, |next, value| program.compare(Compare::Equal, *value, yes, next));
             (*argument, next)
         }
+        Allowed::Each(arguments) => {
+            let (yes, no) = ends(program);
+            let first = arguments.iter().fold(yes, |next, (argument, value)| {
+                let test = program.compare(Compare::Equal, *value, next, no);
+                program.load(offset::low(*argument), test)
+            });
+            return Target::To(first);
+        }
         Allowed::Without { argument, bits } => {
             let (yes, no) = ends(program);
             let test = program.compare(Compare::Equal, 0, yes, no);

@@ -7,9 +7,9 @@
 //! | main | takes orders: puts devices that it is handed into slots and takes them away, stops and lets go processors |
 //!
 //! Nothing is opened, connected, mapped to be executed or started behind the walls, so that none of the lists has `open`,
-//! `socket`, `connect`, `execve`, `clone` of a process, `io_uring_setup`, `ptrace` or `bpf`. `ioctl` is held to its requests,
-//! memory to what is not executed. Rings are made before and hold themselves to their operations (`virtio::block::ring`):
-//! a filter does not see what goes through a ring.
+//! `socket`, `connect`, `execve`, `clone` of a process, `io_uring_setup`, `ptrace` or `bpf`. `ioctl`, `fcntl` and `madvise` are
+//! held to the requests that the kind makes, memory to what is not executed. Rings are made before and hold themselves to their
+//! operations (`virtio::block::ring`): a filter does not see what goes through a ring.
 //!
 //! Enters: what becomes of a thread that calls something else. Leaves: programs for the kernel, to be loaded by each thread
 //! for itself, for good. It must never know what is behind a descriptor.

@@ -7,9 +7,9 @@
 //! | a program in memory or from an open descriptor, memory that is executed | – | ends it |
 //! | other processes: signals, `ptrace`, their memory, pidfds | there are none | ends it |
 //! | namespaces, mounts, another root or user, higher limits | no right | ends it |
-//! | sockets: internet, packets, netlink, names in the abstract | packets: no right; else – | ends it |
+//! | sockets: internet, packets, netlink, datagrams, names in the abstract | packets: no right; else – | ends it |
 //! | `bpf`, `perf_event_open`, `userfaultfd`, keys, modules, io_uring, the clock, a restart | the last two: no right; else – | ends it |
-//! | other requests to descriptors that it has: KVM, tap, files | – | ends it |
+//! | other requests and commands to descriptors that it has: KVM, tap, files | – | ends it |
 //! | what its kind may call, on what is not there for it | refused | refused |
 //!
 //! Each attempt has a process of its own, which the kernel ends by SIGSYS or tells an error. "–": that is the filter's to hold.
@@ -164,9 +164,13 @@ const NEVER: &[(&str, Option<&str>, Attempt)] = &[
     ("netlink", None, |_| call!(SYS_socket, libc::AF_NETLINK, libc::SOCK_RAW, 0)),
     ("vsock", None, |_| call!(SYS_socket, libc::AF_VSOCK, libc::SOCK_STREAM, 0)),
     ("packets", Some("EPERM"), |_| call!(SYS_socket, libc::AF_PACKET, libc::SOCK_RAW, 0)),
+    ("a pair for datagrams", None, |_| call!(SYS_socketpair, libc::AF_UNIX, libc::SOCK_DGRAM, 0, NULL)),
     ("a connection", None, |held| call!(SYS_connect, held.stream, NULL, 0)),
     ("a name for a stream", None, |held| call!(SYS_bind, held.stream, ABSTRACT.as_ptr(), ABSTRACT.len())),
     ("to listen", None, |held| call!(SYS_listen, held.stream, 1)),
+    ("bytes to an address", Some("EISCONN"), |held| {
+        call!(SYS_sendto, held.stream, HOSTS, 1, 0, ABSTRACT.as_ptr(), ABSTRACT.len())
+    }),
     ("a socket's options", None, |held| call!(SYS_setsockopt, held.stream, 1, 20, NULL, 0)),
     // The kernel's own.
     ("bpf", None, |_| call!(SYS_bpf, 0, NULL, 0)),
@@ -193,12 +197,16 @@ const NEVER: &[(&str, Option<&str>, Attempt)] = &[
     ("FS_IOC_SETFLAGS", None, |held| call!(SYS_ioctl, held.file, 0x4008_6602, NULL)),
     ("FIFREEZE", None, |held| call!(SYS_ioctl, held.file, 0xc004_5877_u32, 0)),
     ("TIOCSTI", None, |held| call!(SYS_ioctl, held.file, 0x5412, NULL)),
+    ("F_SETOWN", None, |held| call!(SYS_fcntl, held.stream, 8, 2)),
+    ("F_SETLEASE", None, |held| call!(SYS_fcntl, held.file, 1024, 0)),
 ];
 
 /// What these kinds may call, and what becomes of it.
 const IN_VAIN: &[(&str, &[Kind], &str, Attempt)] = &[
-    ("the host's names", &KINDS, "ENOENT", |_| call!(SYS_statx, HERE, HOSTS, 0, 0, [0_u64; 32].as_ptr())),
-    ("the host's names, as before", &KINDS, "ENOENT", |_| {
+    ("the host's names", &[Kind::Device, Kind::Main], "ENOENT", |_| {
+        call!(SYS_statx, HERE, HOSTS, 0, 0, [0_u64; 32].as_ptr())
+    }),
+    ("the host's names, as before", &[Kind::Device, Kind::Main], "ENOENT", |_| {
         call!(SYS_newfstatat, HERE, HOSTS, [0_u64; 32].as_ptr(), 0)
     }),
     ("more descriptors than it may have", &KINDS, "EINVAL", |held| {
