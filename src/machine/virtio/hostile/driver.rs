@@ -14,8 +14,11 @@ use super::Make;
 use super::memory::Memory;
 use super::steps::{DATA, MEMORY, MOST, NO_EVENT_INDEX, Part, Step};
 use super::subjects::{Subject, file};
+#[cfg(test)]
+use super::walls::Walls;
 use crate::machine::bus::BusDevice;
 use crate::machine::events::{Watcher, decode};
+use crate::machine::seccomp::Kind;
 use crate::machine::serial::Console;
 use crate::machine::virtio::mmio::Transport;
 use crate::machine::virtio::rng::Rng;
@@ -45,7 +48,10 @@ pub(super) struct Driver {
     subject: Subject,
     epoll: Arc<Epoll>,
     /// The device, and one that must not notice.
-    devices: [Transport; 2],
+    devices: Arc<[Transport; 2]>,
+    /// Who touches them; this thread, unless there are others for it.
+    #[cfg(test)]
+    walls: Option<Walls>,
     /// Where the next chain of each queue begins in its table, and what its ring's index is.
     queues: [(u16, u16); 4],
     sizes: [u16; 4],
@@ -92,7 +98,9 @@ impl Driver {
             make,
             subject,
             epoll,
-            devices,
+            devices: Arc::new(devices),
+            #[cfg(test)]
+            walls: None,
             queues: [(0, 0); 4],
             sizes: [0; 4],
             table: TABLES,
@@ -103,6 +111,27 @@ impl Driver {
         };
         driver.start(1, [4; 3], u32::MAX);
         driver
+    }
+
+    /// The same, whose devices are touched by these threads alone.
+    #[cfg(test)]
+    pub(super) fn between(make: Make, walls: Walls) -> Self {
+        Self { walls: Some(walls), ..Self::new(make) }
+    }
+
+    /// Does something with the devices, as that kind of thread does it.
+    fn on<R: Send + 'static>(
+        &self,
+        kind: Kind,
+        what: impl FnOnce(&[Transport; 2]) -> R + Send + 'static,
+    ) -> R {
+        #[cfg(test)]
+        if let Some(walls) = &self.walls {
+            let devices = Arc::clone(&self.devices);
+            return walls.run(kind, move || what(&devices));
+        }
+        let _ = kind;
+        what(&self.devices)
     }
 
     pub(super) fn take(&mut self, step: &Step) -> Result<(), String> {
@@ -138,12 +167,14 @@ impl Driver {
                 let (offset, width) = (*offset, usize::from(*width));
                 // A queue may be anywhere now.
                 self.wild |= (0x80..0xa8).contains(&offset);
-                self.devices[0].write(offset.into(), &bytes[..width]);
-                self.devices[0].read(offset.into(), &mut [0; 8][..width]);
+                self.on(Kind::Vcpu, move |[device, _]| {
+                    device.write(offset.into(), &bytes[..width]);
+                    device.read(offset.into(), &mut [0; 8][..width]);
+                });
             }
             Step::Host { seed } => (self.subject.host)(*seed),
             Step::Plug => self.plug()?,
-            Step::Unplug => self.devices[0].unplug(),
+            Step::Unplug => self.on(Kind::Main, |[device, _]| device.unplug()),
         }
         self.rest()
     }
@@ -158,7 +189,7 @@ impl Driver {
             }
             for event in &events[..count] {
                 let (device, token) = decode(event);
-                self.devices[usize::try_from(device).unwrap()].handle(token);
+                self.on(Kind::Device, move |devices| devices[usize::try_from(device).unwrap()].handle(token));
             }
         }
         Err("the device's thread never rests".into())
@@ -191,7 +222,7 @@ impl Driver {
             }
         }
         self.bystander()?;
-        self.devices.iter().for_each(Transport::close);
+        self.on(Kind::Device, |devices| devices.iter().for_each(Transport::close));
         Ok(())
     }
 
@@ -240,7 +271,7 @@ impl Driver {
         }
         let mut before = mem::replace(&mut self.subject, (self.make)());
         let device = self.subject.device.take().unwrap();
-        self.devices[0].plug(device).map_err(|error| error.to_string())?;
+        self.on(Kind::Main, |[slot, _]| slot.plug(device)).map_err(|error| error.to_string())?;
         (before.check)()
     }
 
@@ -379,13 +410,15 @@ impl Driver {
     }
 
     fn read(&self, device: usize, offset: u32) -> u32 {
-        let mut bytes = [0; 4];
-        self.devices[device].read(offset.into(), &mut bytes);
-        u32::from_le_bytes(bytes)
+        self.on(Kind::Vcpu, move |devices| {
+            let mut bytes = [0; 4];
+            devices[device].read(offset.into(), &mut bytes);
+            u32::from_le_bytes(bytes)
+        })
     }
 
     fn write(&self, device: usize, offset: u32, value: u32) {
-        self.devices[device].write(offset.into(), &value.to_le_bytes());
+        self.on(Kind::Vcpu, move |devices| devices[device].write(offset.into(), &value.to_le_bytes()));
     }
 }
 

@@ -1,8 +1,8 @@
 //! A hostile guest on every queue: each device, behind its real registers and event loop, against random drivers.
 //!
 //! `steps.rs` says what a driver may do, `subjects.rs` has a device of each kind and what stirs it on the host's side,
-//! `driver.rs` does it, in `memory.rs` between pages that nobody may touch. What a fuzzer begins with is in `seeds.rs`. Whatever a
-//! driver does, of each device:
+//! `driver.rs` does it, in `memory.rs` between pages that nobody may touch, and for `walls.rs` on threads that are held to their
+//! system calls. What a fuzzer begins with is in `seeds.rs`. Whatever that is, of each device:
 //!
 //! - It does not panic, and its thread comes to rest: nothing spins, whether it serves or has given up.
 //! - It writes into guest memory only where a descriptor lets it, and into its used rings.
@@ -19,6 +19,8 @@ mod random;
 mod seeds;
 mod steps;
 mod subjects;
+#[cfg(test)]
+mod walls;
 
 use self::driver::Driver;
 use self::steps::Step;
