@@ -27,6 +27,8 @@ mod names;
 mod network;
 pub mod oom;
 pub mod serve;
+#[cfg(test)]
+mod shapes;
 mod usual;
 pub mod vmm;
 pub mod volumes;
