@@ -313,12 +313,25 @@ mod tests {
 
     use super::*;
 
+    const GIB: u64 = 1 << 30;
+
+    /// Where memory of 4 GiB is: each region's start and size. A PC has its devices in the midst of it, Arm before it.
+    const FOUR_GIB: &[(u64, u64)] =
+        if cfg!(target_arch = "x86_64") { &[(0, 3 * GIB), (4 * GIB, GIB)] } else { &[(2 * GIB, 4 * GIB)] };
+
+    /// The same, with the size as one of this process.
+    fn sized(regions: &[(u64, u64)]) -> Vec<(u64, usize)> {
+        regions.iter().map(|(start, bytes)| (*start, usize::try_from(*bytes).unwrap())).collect()
+    }
+
     #[test]
     fn ranges_leave_the_gap_for_devices_free() {
         assert_eq!(ranges(128).unwrap(), [(layout::RAM_START, 128 << 20)]);
-        assert_eq!(ranges(3072).unwrap(), [(0, 3 << 30)]);
-        assert_eq!(ranges(3073).unwrap(), [(0, 3 << 30), (4 << 30, 1 << 20)]);
-        assert_eq!(ranges(500 << 10).unwrap(), [(0, 3 << 30), (4 << 30, 497 << 30)]);
+        assert_eq!(ranges(4096).unwrap(), sized(FOUR_GIB));
+        let low = layout::GAP_START - layout::RAM_START;
+        assert_eq!(ranges(low >> 20).unwrap(), sized(&[(layout::RAM_START, low)]));
+        let beyond = sized(&[(layout::RAM_START, low), (layout::GAP_END, 1 << 20)]);
+        assert_eq!(ranges((low >> 20) + 1).unwrap(), beyond);
     }
 
     #[test]
@@ -336,11 +349,13 @@ mod tests {
                 assert_eq!(region.as_ptr().align_offset(HUGE_PAGE), 0);
                 assert_eq!(region.file_offset().is_some(), backing == Backing::Shared);
             }
-            for address in [0, 0xbfff_fff8, 0x1_0000_0000, 0x1_3fff_fff8] {
-                memory.write_obj(0x1234_5678_9abc_def0_u64, GuestAddress(address)).unwrap();
-                assert_eq!(memory.read_obj::<u64>(GuestAddress(address)).unwrap(), 0x1234_5678_9abc_def0);
+            for (start, bytes) in FOUR_GIB {
+                for address in [*start, start + bytes - 8] {
+                    memory.write_obj(0x1234_5678_9abc_def0_u64, GuestAddress(address)).unwrap();
+                    assert_eq!(memory.read_obj::<u64>(GuestAddress(address)).unwrap(), 0x1234_5678_9abc_def0);
+                }
+                assert!(memory.write_obj(1_u8, GuestAddress(start + bytes)).is_err());
             }
-            assert!(memory.write_obj(1_u8, GuestAddress(0xc000_0000)).is_err());
         }
     }
 
@@ -365,11 +380,9 @@ mod tests {
         let before = resident_mib();
         for backing in [Backing::Anonymous, Backing::Shared] {
             let memory = reserve(256 << 10, backing).unwrap();
-            let regions: Vec<_> = memory.iter().map(|region| (region.start_addr().0, region.len())).collect();
-            assert_eq!(regions, [(0, 3 << 30), (4 << 30, 253 << 30)]);
             register(&vm, &memory).unwrap();
             // The next one takes its slots.
-            for slot in 0..2 {
+            for slot in 0..u32::try_from(memory.num_regions()).unwrap() {
                 let none = kvm_userspace_memory_region { slot, ..Default::default() };
                 // SAFETY: without processors nothing uses the slot.
                 unsafe { vm.set_user_memory_region(none) }.unwrap();
@@ -382,23 +395,25 @@ mod tests {
     fn pages_are_whole_and_of_one_region() {
         let memory = reserve(4096, Backing::Anonymous).unwrap();
         let pages = |start, bytes| Pages::new(&memory, GuestAddress(start), bytes).is_some();
-        for (start, bytes) in [(0, 4096), (0, 3 << 30), (0xbfff_f000, 4096), (4 << 30, 1 << 30)] {
-            assert!(pages(start, bytes), "{start:#x} {bytes}");
+        for (start, bytes) in FOUR_GIB.iter().copied() {
+            let end = start + bytes;
+            for (start, bytes) in [(start, 4096), (start, bytes), (end - 4096, 4096)] {
+                assert!(pages(start, bytes), "{start:#x} {bytes}");
+            }
+            for (start, bytes) in [
+                (start, 0),
+                (start + 1, 4096),
+                (start, 4095),
+                (start, bytes + 4096),
+                (end - 4096, 8192),
+                (end, 4096),
+                (start.wrapping_sub(4096), 8192),
+                (start, !4095),
+            ] {
+                assert!(!pages(start, bytes), "{start:#x} {bytes}");
+            }
         }
-        for (start, bytes) in [
-            (0, 0),
-            (1, 4096),
-            (0, 4095),
-            (0, (3 << 30) + 4096),
-            (0xbfff_f000, 8192),
-            (0xc000_0000, 4096),
-            (0xffff_f000, 8192),
-            (5 << 30, 4096),
-            (4 << 30, !4095),
-            (!4095, 4096),
-        ] {
-            assert!(!pages(start, bytes), "{start:#x} {bytes}");
-        }
+        assert!(!pages(!4095, 4096));
     }
 
     /// How many of the 1024 pages at `address` the host holds.
@@ -415,7 +430,7 @@ mod tests {
     fn what_is_given_back_is_the_hosts_again() {
         for backing in [Backing::Anonymous, Backing::Shared] {
             let memory = reserve(64, backing).unwrap();
-            let (start, bytes) = (8 << 20, 4 << 20);
+            let (start, bytes) = (layout::RAM_START + (8 << 20), 4 << 20);
             memory.write_slice(&vec![0xaa; bytes + 4096], GuestAddress(start)).unwrap();
             assert_eq!(resident(&memory, start), 1024, "{backing:?}");
             give_back(&memory, Pages::new(&memory, GuestAddress(start), 4 << 20).unwrap());

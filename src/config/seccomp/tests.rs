@@ -163,13 +163,13 @@ fn every_action() {
         ("SCMP_ACT_LOG", None, 0x7ffc_0000),
     ] {
         let rule = profile(json!({ "defaultAction": "SCMP_ACT_ALLOW",
-            "syscalls": [{ "names": ["mkdir", "no_such_call"], "action": name, "errnoRet": errno }] }));
-        assert_eq!(returned(&rule, "mkdir", [0; 6]), value, "{name}");
-        assert_eq!(returned(&rule, "rmdir", [0; 6]), ALLOW, "{name}");
+            "syscalls": [{ "names": ["mkdirat", "no_such_call"], "action": name, "errnoRet": errno }] }));
+        assert_eq!(returned(&rule, "mkdirat", [0; 6]), value, "{name}");
+        assert_eq!(returned(&rule, "unlinkat", [0; 6]), ALLOW, "{name}");
         let default = profile(json!({ "defaultAction": name, "defaultErrnoRet": errno, "syscalls": [
-            { "names": ["rmdir"], "action": "SCMP_ACT_ALLOW" }] }));
-        assert_eq!(returned(&default, "mkdir", [0; 6]), value, "{name}");
-        assert_eq!(returned(&default, "rmdir", [0; 6]), ALLOW, "{name}");
+            { "names": ["unlinkat"], "action": "SCMP_ACT_ALLOW" }] }));
+        assert_eq!(returned(&default, "mkdirat", [0; 6]), value, "{name}");
+        assert_eq!(returned(&default, "unlinkat", [0; 6]), ALLOW, "{name}");
     }
 }
 
@@ -212,7 +212,7 @@ fn what_can_not_be_had_is_refused() {
 }
 
 /// Few names and values, so that rules meet.
-const NAMES: [&str; 8] = ["read", "write", "openat", "socket", "clone", "mkdir", "futex", "mseal"];
+const NAMES: [&str; 8] = ["read", "write", "openat", "socket", "clone", "mkdirat", "futex", "mseal"];
 const VALUES: [u64; 9] =
     [0, 1, 2, 0x10, 0xffff_ffff, 0x1_0000_0000, 0x1_0000_0001, 0x7fff_ffff_ffff_ffff, u64::MAX];
 

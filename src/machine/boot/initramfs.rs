@@ -66,6 +66,7 @@ pub fn load(memory: &GuestMemoryMmap, path: &Path, kernel_end: u64) -> Result<Ra
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::layout;
     use crate::machine::memory::{Backing, reserve};
 
     #[test]
@@ -73,8 +74,9 @@ mod tests {
         let memory = reserve(64, Backing::Anonymous).unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), b"070701").unwrap();
-        assert_eq!(load(&memory, file.path(), 0x200_0001).unwrap(), 0x200_1000..0x200_1006);
-        let error = load(&memory, file.path(), (64 << 20) - 4096 + 1).unwrap_err();
+        let start = layout::RAM_START + 0x200_0000;
+        assert_eq!(load(&memory, file.path(), start + 1).unwrap(), start + 0x1000..start + 0x1006);
+        let error = load(&memory, file.path(), layout::RAM_START + (64 << 20) - 4096 + 1).unwrap_err();
         assert!(matches!(error.problem, InitramfsProblem::Space { bytes: 6 }));
     }
 }
