@@ -101,6 +101,13 @@ fn by_hand(lab: &mut Lab) {
     .code(0)
     .out("own\nnew\nnew\n125\n");
     lab.step(
+        "the same of its volumes",
+        "msb cp web:/www /tmp/www; cat /tmp/www/index.html; echo fresh > /tmp/fresh; msb cp /tmp/fresh web:/www; cat $MICROSANDBOX_HOME/volumes/kept/fresh
+         msb exec web ln -s /etc /www/out; msb cp web:/www/out/hostname /tmp/inside; cat /tmp/inside",
+    )
+    .code(0)
+    .out("hello\nfresh\nweb\n");
+    lab.step(
         "what can't be brought is told, and nothing old is given for it",
         "msb exec web sh -c 'echo newer > /tree/sub/file'; root=$(echo $MICROSANDBOX_HOME/*/default/web/rootfs); mount -t tmpfs none $root/tree
          msb cp web:/own /tmp/stale; echo $?; ls /tmp/stale; umount $root/tree; msb cp web:/tree/sub/file /tmp/newer; cat /tmp/newer; msb ps -q",
@@ -122,6 +129,14 @@ fn by_hand(lab: &mut Lab) {
         "msb stop web; msb ps -a --format json | jq -c '.[] | [.state, .exit_code]'; settled",
     )
     .out("web\n[\"stopped\",5]\n0\n");
+    lab.step(
+        "files of its volumes while it rests: a link of its own leads where it does inside",
+        "msb cp /tmp/tree web:/www; cat $MICROSANDBOX_HOME/volumes/kept/tree/sub/file; msb cp /tmp/tree web:/www/out; ls -d /etc/tree
+         msb cp web:/etc/tree/sub/file /tmp/own-etc; cat /tmp/own-etc; msb cp web:/www/tree /tmp/rest; cat /tmp/rest/sub/file",
+    )
+    .code(0)
+    .out("new\nnew\nnew\n")
+    .err_has("/etc/tree");
     lab.step(
         "what it wrote is there when it runs again",
         "msb start web; eventually 'msb exec web grep -q hello /www/index.html' 0.2; msb exec web cat /own /www/index.html",

@@ -4,8 +4,8 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
-    os::fd::{AsRawFd, OwnedFd},
-    path::{Path, PathBuf},
+    os::fd::OwnedFd,
+    path::Path,
 };
 
 use nix::{
@@ -85,17 +85,6 @@ impl Beneath {
     /// The system's; it may be no directory.
     pub fn directory(&self, path: &Path) -> io::Result<OwnedFd> {
         Ok(self.open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?)
-    }
-
-    /// What `path` leads to, and a path of the host for that which stays the same whatever is renamed, for as long as the
-    /// descriptor is open.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn find(&self, path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
-        let found = self.open(path, OFlag::O_PATH)?;
-        let stable = PathBuf::from(format!("/proc/self/fd/{}", found.as_raw_fd()));
-        Ok((found, stable))
     }
 
     fn open(&self, path: &Path, flags: OFlag) -> Result<OwnedFd, Errno> {

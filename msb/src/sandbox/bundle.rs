@@ -1,13 +1,13 @@
 //! From what was asked and what the image says to a `config.json` that the runtime takes, as Docker would write it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use oci_spec::image::ImageConfiguration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    Key, Network, Request, Where,
+    Key, Network, Request,
     stored::{Place, Stored},
     user::User,
 };
@@ -227,10 +227,7 @@ fn fixed_mounts(shm: u64) -> Vec<Value> {
 
 fn volumes(request: &Request, home: &Home) -> Vec<Value> {
     let volume = |volume: &super::Volume| {
-        let source: PathBuf = match &volume.source {
-            Where::Host(path) => path.clone(),
-            Where::Named(name) => home.volume(name),
-        };
+        let source = volume.source.path(home);
         let access = if volume.read_only { "ro" } else { "rw" };
         json!({ "destination": volume.target, "type": "bind", "source": source, "options": ["rbind", "rprivate", access] })
     };

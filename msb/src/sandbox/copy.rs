@@ -1,12 +1,13 @@
 //! Files out of a sandbox and into it, as an archive (tar) that passes through: nothing is stored on the way.
 //!
-//! Out: from the root on the host, into which a sandbox that runs brings what it wrote while it stands still for a moment. So any
-//! image will do, and what is read is read beneath the root, links as links. In: into the root of one that does not run; in one
-//! that runs by its own `tar`. What a sandbox holds is hostile: no link of it leads out of its root.
+//! Out: from the root on the host, into which a sandbox that runs brings what it wrote while it stands still for a moment, and from
+//! its volumes. So any image will do, and links are read as links. In: into the root and the volumes of one that does not run; in
+//! one that runs by its own `tar`. What a sandbox holds is hostile, and in its volumes others may be writing: all of it is looked
+//! at from within ([`view`]), where no link leads out. What it has in memory (tmpfs) is not seen.
 
 use std::{
     ffi::OsStr,
-    fs::File,
+    fs::{self, File},
     io::{self, Read, Write},
     os::{
         fd::{AsFd, OwnedFd},
@@ -18,7 +19,7 @@ use std::{
 
 use msb_runtime::{
     state::{StateError, Status},
-    verbs::{VerbError, pause, resume},
+    verbs::{VerbError, pause, resume, words},
 };
 use nix::{
     dir::Dir,
@@ -28,7 +29,14 @@ use nix::{
 };
 use tar::{Builder, EntryType, Header};
 
-use super::{Exec, Failure, Key, Sandboxes, beneath::Beneath, root, sandboxes::PATIENCE};
+use super::{
+    Exec, Failure, Key, Request, Sandboxes,
+    beneath::Beneath,
+    root,
+    sandboxes::PATIENCE,
+    stored::Place,
+    view::{self, Mounted},
+};
 
 /// How deep directories are in directories.
 const DEEP: usize = 256;
@@ -38,7 +46,13 @@ impl Sandboxes {
     ///
     /// # Errors
     /// [`Failure::NoSandbox`], [`Failure::Bad`] where nothing is at the path.
-    pub fn copy_out(&self, key: &Key, path: &Path, name: &OsStr, to: impl Write) -> Result<(), Failure> {
+    pub fn copy_out(
+        &self,
+        key: &Key,
+        path: &Path,
+        name: &OsStr,
+        to: impl Write + Send,
+    ) -> Result<(), Failure> {
         self.at_rest(key, |root| {
             let (parent, last) = split(path);
             let found = root.directory(parent).and_then(|directory| {
@@ -58,12 +72,12 @@ impl Sandboxes {
     /// # Errors
     /// [`Failure::NoSandbox`], [`Failure::Bad`] where there is no such directory; [`Failure::NoProgram`] where a sandbox that runs
     /// has no `tar`.
-    pub fn copy_in(&self, key: &Key, path: &Path, mut from: impl Read) -> Result<(), Failure> {
+    pub fn copy_in(&self, key: &Key, path: &Path, mut from: impl Read + Send) -> Result<(), Failure> {
         let (_, stored) = self.find(key)?;
         if self.entry(&stored).is_some() {
             return self.copy_in_running(key, path, from);
         }
-        self.at_rest(key, |root| unpack(root, path, &mut from).map_err(|error| wrong(path, &error)))
+        self.at_rest(key, |_| unpack(path, &mut from).map_err(|error| wrong(path, &error)))
     }
 
     fn copy_in_running(&self, key: &Key, path: &Path, mut from: impl Read) -> Result<(), Failure> {
@@ -94,19 +108,22 @@ impl Sandboxes {
         self.at_rest(key, |root| Ok(root.directory(path).is_ok()))
     }
 
-    /// Does something with the root while nothing writes to it, and all that was written is in it.
-    fn at_rest<T>(&self, key: &Key, act: impl FnOnce(&Beneath) -> Result<T, Failure>) -> Result<T, Failure> {
+    /// Does something in the root while the sandbox writes nothing to it, and all that it wrote is in it.
+    fn at_rest<T: Send>(
+        &self,
+        key: &Key,
+        act: impl FnOnce(&Beneath) -> Result<T, Failure> + Send,
+    ) -> Result<T, Failure> {
         let (place, stored) = self.find(key)?;
         let Some(entry) = self.entry(&stored) else { return self.mounted(key, act) };
         let entry = entry.locked().map_err(VerbError::from)?;
-        let root = || Beneath::new(&place.root()).map_err(Failure::other);
         match standing(pause::pause(&entry), || entry.record().map(|record| record.status()))? {
             Standing::ForUs => {
-                let done = root().and_then(|root| act(&root));
+                let done = self.within(&place, &stored.request, act);
                 resume::resume(&entry)?;
                 done
             }
-            Standing::Already => root().and_then(|root| act(&root)),
+            Standing::Already => self.within(&place, &stored.request, act),
             Standing::Ended => {
                 // Its keeper brings what it wrote.
                 drop(entry);
@@ -119,13 +136,33 @@ impl Sandboxes {
     }
 
     /// With the root of one that does not run.
-    fn mounted<T>(&self, key: &Key, act: impl FnOnce(&Beneath) -> Result<T, Failure>) -> Result<T, Failure> {
+    fn mounted<T: Send>(
+        &self,
+        key: &Key,
+        act: impl FnOnce(&Beneath) -> Result<T, Failure> + Send,
+    ) -> Result<T, Failure> {
         self.while_at_rest(key, |place, stored| {
             root::mount_root(self.home().path(), place, &stored.layers).map_err(Failure::other)?;
-            let done = Beneath::new(&place.root()).map_err(Failure::other).and_then(|root| act(&root));
+            let done = self.within(place, &stored.request, act);
             root::unmount_root(place).map_err(Failure::other)?;
             done
         })
+    }
+
+    /// With the volumes in the root, which is mounted.
+    fn within<T: Send>(
+        &self,
+        place: &Place,
+        request: &Request,
+        act: impl FnOnce(&Beneath) -> Result<T, Failure> + Send,
+    ) -> Result<T, Failure> {
+        self.make_volumes(request).map_err(Failure::other)?;
+        let volumes = request.volumes.iter().map(|volume| Mounted {
+            source: volume.source.path(self.home()),
+            target: volume.target.clone(),
+            read_only: volume.read_only,
+        });
+        view::within(&place.root(), &volumes.collect::<Vec<_>>(), act)
     }
 }
 
@@ -157,18 +194,22 @@ fn standing(
     }
 }
 
-/// Puts what an archive holds into the directory at `path`, in which what is there already is hostile.
-fn unpack(root: &Beneath, path: &Path, from: impl Read) -> io::Result<()> {
-    let (_held, stable) = root.find(path)?;
+/// Puts what an archive holds into the directory at `path` of this thread's root, which is the sandbox's.
+fn unpack(path: &Path, from: impl Read) -> io::Result<()> {
+    let path = Path::new("/").join(path);
+    if !fs::metadata(&path)?.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
     let mut archive = tar::Archive::new(from);
     archive.set_preserve_permissions(true);
     archive.set_preserve_ownerships(true);
     archive.set_overwrite(true);
-    archive.unpack(stable)
+    archive.unpack(path)
 }
 
 fn wrong(path: &Path, error: &io::Error) -> Failure {
-    Failure::Bad(format!("{} can't be copied: {error}", path.display()))
+    // An archive's own words are of no use without their cause.
+    Failure::Bad(format!("{} can't be copied: {}", path.display(), words::chain(error)))
 }
 
 /// The directory and the name in it; no name: the root itself, or a directory that is given by what is in it.
@@ -249,7 +290,7 @@ fn header(stat: &FileStat, kind: EntryType) -> Header {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::symlink};
+    use std::os::unix::fs::symlink;
 
     use super::*;
 
@@ -279,6 +320,9 @@ mod tests {
     /// Whatever the sandbox has put where something is to be copied to: nothing of the host's is written, made or changed.
     #[test]
     fn what_goes_in_stays_in() {
+        if !view::tests::can("what_goes_in_stays_in") {
+            return;
+        }
         let dir = tempfile::tempdir().unwrap();
         let [canary, root] = ["canary", "root"].map(|name| dir.path().join(name));
         fs::create_dir_all(canary.join("sub")).unwrap();
@@ -333,7 +377,7 @@ mod tests {
             fs::create_dir(&root).unwrap();
             trap(&root, &canary);
             // It may be refused.
-            let _ = unpack(&Beneath::new(&root).unwrap(), Path::new("/"), &*archive);
+            let _ = view::within(&root, &[], |_| Ok(unpack(Path::new("/"), &*archive)));
             assert_eq!(fs::read_to_string(canary.join("file")).unwrap(), "host");
             assert_eq!(fs::read_dir(&canary).unwrap().count(), 2);
             assert_eq!(modes(), before);
@@ -342,9 +386,54 @@ mod tests {
         let _old = fs::remove_dir_all(&root);
         fs::create_dir_all(root.join("canary")).unwrap();
         symlink("/canary", root.join("to")).unwrap();
-        unpack(&Beneath::new(&root).unwrap(), Path::new("/to"), &*archive).unwrap();
+        view::within(&root, &[], |_| Ok(unpack(Path::new("/to"), &*archive))).unwrap().unwrap();
         assert_eq!(fs::read_to_string(root.join("canary/d/file")).unwrap(), "ours");
         assert_eq!(modes(), before);
+    }
+
+    /// A volume in which somebody else writes meanwhile: what is copied there is written in the sandbox or nowhere.
+    #[test]
+    fn no_link_that_comes_meanwhile_takes_what_goes_in_out() {
+        use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+        if !view::tests::can("no_link_that_comes_meanwhile_takes_what_goes_in_out") {
+            return;
+        }
+        let rounds = std::env::var("MSB_RACES").ok().and_then(|text| text.parse().ok()).unwrap_or(200_u32);
+        let dir = tempfile::tempdir().unwrap();
+        let [root, volume, canary] = ["root", "volume", "canary"].map(|name| dir.path().join(name));
+        for directory in [&root, &volume.join("d"), &canary] {
+            fs::create_dir_all(directory).unwrap();
+        }
+        symlink(&canary, volume.join("link")).unwrap();
+        let mut archive = Builder::new(Vec::new());
+        let mut header = Header::new_gnu();
+        header.set_mode(0o777);
+        header.set_size(4);
+        header.set_mtime(1);
+        header.set_uid(0);
+        header.set_gid(0);
+        archive.append_data(&mut header, "d/file", &b"ours"[..]).unwrap();
+        let archive = archive.into_inner().unwrap();
+        let mounted = [Mounted { source: volume.clone(), target: "/volume".into(), read_only: false }];
+        let (end, swaps) = (AtomicBool::new(false), AtomicU32::new(0));
+        let mut done = 0_u32;
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                use nix::fcntl::{RenameFlags, renameat2};
+                let here = Dir::open(&volume, OFlag::O_DIRECTORY, Mode::empty()).unwrap();
+                while !end.load(Ordering::Relaxed) {
+                    renameat2(&here, "d", &here, "link", RenameFlags::RENAME_EXCHANGE).unwrap();
+                    swaps.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            for _ in 0..rounds {
+                let unpacked = view::within(&root, &mounted, |_| Ok(unpack(Path::new("/volume"), &*archive)));
+                done += u32::from(unpacked.unwrap().is_ok());
+            }
+            end.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(fs::read_dir(&canary).unwrap().count(), 0);
+        assert!(swaps.load(Ordering::Relaxed) > 100 && done > 0, "it was a race");
     }
 
     #[test]

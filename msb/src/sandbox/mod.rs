@@ -29,6 +29,7 @@ pub mod signal;
 mod stored;
 mod usage;
 mod user;
+mod view;
 mod volumes;
 
 pub use activity::InUse;

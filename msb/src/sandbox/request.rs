@@ -12,7 +12,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{Setup, setup::inside};
-use crate::{image::Credentials, name::Name};
+use crate::{home::Home, image::Credentials, name::Name};
 
 /// A sandbox to be made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -229,6 +229,16 @@ pub enum Where {
     Host(PathBuf),
     /// A volume with a name.
     Named(Name),
+}
+
+impl Where {
+    /// On the host.
+    pub(super) fn path(&self, home: &Home) -> PathBuf {
+        match self {
+            Self::Host(path) => path.clone(),
+            Self::Named(name) => home.volume(name),
+        }
+    }
 }
 
 /// A port of the host that leads to one of a sandbox.

@@ -194,6 +194,68 @@ fn sandboxes_that_never_ran() {
 }
 
 #[test]
+fn files_go_into_a_sandbox_that_rests_and_its_volumes_and_out_of_them() {
+    let test = "files_go_into_a_sandbox_that_rests_and_its_volumes_and_out_of_them";
+    let Some(home) = Home::with_image(test) else { return };
+    let path = |name: &str| home.0.path().join(name).display().to_string();
+    for name in ["tree/sub", "theirs"] {
+        fs::create_dir_all(path(name)).unwrap();
+    }
+    fs::write(path("tree/sub/file"), "ours").unwrap();
+    fs::write(path("theirs/file"), "theirs").unwrap();
+    let read_only = [format!("{}:/host:ro", path("theirs")), format!("{}:/opt/one:ro", path("theirs/file"))];
+    home.ok(&[
+        "create",
+        "--name",
+        "s",
+        "-v",
+        "data:/deep/data",
+        "-v",
+        &read_only[0],
+        "-v",
+        &read_only[1],
+        "app:1",
+        "tool",
+    ]);
+    let (code, _, err) = home.run(&["cp", &path("tree"), "s:/deep/data"]);
+    if err.contains("SYS_ADMIN") {
+        return integration::dev::test::skipped(test, "no root can be mounted here: it needs SYS_ADMIN");
+    }
+    assert_eq!(code, 0, "{err}");
+    let volume = home.0.path().join("home/volumes/data");
+    assert_eq!(fs::read_to_string(volume.join("tree/sub/file")).unwrap(), "ours");
+    // As another sandbox of the volume may leave it: it leads to what this one has there, and nowhere else.
+    std::os::unix::fs::symlink(path("theirs"), volume.join("out")).unwrap();
+    home.fails(&["cp", &path("tree"), "s:/deep/data/out/new"], "can't be copied");
+    fs::remove_file(volume.join("out")).unwrap();
+    std::os::unix::fs::symlink("/bin", volume.join("out")).unwrap();
+    home.ok(&["cp", &path("tree"), "s:/deep/data/out"]);
+    assert!(!Path::new("/bin/tree").exists(), "it is the sandbox's /bin");
+    home.ok(&["cp", "s:/bin/tree", &path("of-bin")]);
+    home.ok(&["cp", "s:/deep/data", &path("of-volume")]);
+    for of in ["of-bin/sub/file", "of-volume/tree/sub/file"] {
+        assert_eq!(fs::read_to_string(path(of)).unwrap(), "ours", "{of}");
+    }
+    assert_eq!(fs::read_link(path("of-volume/out")).unwrap(), Path::new("/bin"), "a link is a link");
+    // A file that is mounted can't be replaced, as with Docker.
+    for (to, cause) in [("s:/host", "EROFS"), ("s:/host/file", "EROFS"), ("s:/opt/one", "EBUSY")] {
+        home.fails(&["cp", &path("tree/sub/file"), to], cause);
+    }
+    home.ok(&["cp", "s:/", &path("all")]);
+    for (of, text) in [
+        ("host/file", "theirs"),
+        ("opt/one", "theirs"),
+        ("deep/data/tree/sub/file", "ours"),
+        ("bin/tool", "tool"),
+    ] {
+        assert_eq!(fs::read_to_string(path(&format!("all/{of}"))).unwrap(), text, "{of}");
+    }
+    assert_eq!(fs::read_to_string(path("theirs/file")).unwrap(), "theirs");
+    home.ok(&["rm", "s"]);
+    assert!(volume.join("tree").exists(), "it is not the sandbox's own");
+}
+
+#[test]
 fn words_that_make_no_sense_say_so() {
     let Some(home) = Home::with_image("words_that_make_no_sense_say_so") else { return };
     home.fails(&["run", "echo a", "b"], "\"echo a\" is no image's name");

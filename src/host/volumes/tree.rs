@@ -91,8 +91,12 @@ pub fn make(share: &Share) -> Result<(), TreeError> {
     mount(NONE, place, NONE, flags, NONE).map_err(|errno| tree(place)(errno.into()))
 }
 
-/// The source's mount, or it and all beneath, attached nowhere and with the flags that the volume is to have.
-pub(super) fn clone(number: usize, entry: &Entry) -> Result<OwnedFd, TreeError> {
+/// The source's mount, or it and all beneath, attached nowhere and with the flags that the volume is to have. An error calls
+/// it by its `number`.
+///
+/// # Errors
+/// [`TreeError::Clone`], [`TreeError::Flags`]
+pub fn clone(number: usize, entry: &Entry) -> Result<OwnedFd, TreeError> {
     let mut how = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     how.set(OpenTreeFlags::AT_RECURSIVE, entry.recursive);
     let clone = open_tree(rustix::fs::CWD, by_descriptor(entry.source), how)
