@@ -75,7 +75,8 @@ fn drives(device: &str, subject: Make, told: &File) -> Result<(), String> {
     let all = seeds::of(device).into_iter().chain(at_random);
     for (number, steps) in all.enumerate() {
         for short in [usize::MAX, number % steps.len()] {
-            let text = format!("no descriptors from step {short} on: {steps:?}");
+            let until = if short < steps.len() { format!("step {short}") } else { "the end".to_owned() };
+            let text = format!("descriptors until {until}: {steps:?}");
             told.set_len(0).and_then(|()| told.write_all_at(text.as_bytes(), 0)).unwrap();
             drive(subject, &walls, &steps, short).map_err(|wrong| format!("{wrong}; {text}"))?;
         }
@@ -119,12 +120,10 @@ fn a_hostile_guest_makes_no_thread_call_what_it_may_not() {
         // SAFETY: the place is ours, and so is the child.
         assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
         if status != 0 {
-            let mut drive = vec![0; usize::try_from(told.metadata().unwrap().len()).unwrap()];
-            told.read_exact_at(&mut drive, 0).unwrap();
-            let drive = String::from_utf8_lossy(&drive).into_owned();
-            wrong.push(format!(
-                "{device} has ended with {status:#x} (a signal, or 256 times a code): {drive}"
-            ));
+            let mut text = vec![0; usize::try_from(told.metadata().unwrap().len()).unwrap()];
+            told.read_exact_at(&mut text, 0).unwrap();
+            let signal = libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status));
+            wrong.push(format!("{device}, signal {signal:?}: {}", String::from_utf8_lossy(&text)));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
