@@ -382,8 +382,15 @@ impl Sandboxes {
     /// # Errors
     /// [`Failure::NoSandbox`], or that it can't be removed.
     pub fn remove(&self, key: &Key) -> Result<(), Failure> {
-        self.stop(key, Duration::ZERO)?;
+        let stopped = self.stop(key, Duration::ZERO);
         let place = self.place(key);
+        if let Err(failure) = stopped {
+            // What it wrote may find no room, and is not wanted.
+            let Ok(Some(stored)) = place.load() else { return Err(failure) };
+            let _lock = place.lock().map_err(Failure::other)?;
+            let Ok(Some(_kept)) = place.keep() else { return Err(failure) };
+            self.discard(&place, &stored)?;
+        }
         let Ok(_lock) = place.lock() else { return Ok(()) };
         match fs::remove_dir_all(&place.0) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::other(error)),

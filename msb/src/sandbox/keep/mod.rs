@@ -52,11 +52,12 @@ struct Begun<'a> {
 }
 
 impl Begun<'_> {
-    /// In the reverse order; all of it is tried, and the first error told.
+    /// In the reverse order; all of it is tried, and the first error told. What it wrote and can't be brought now stays on its
+    /// disk, for [`Sandboxes::settle`].
     fn end(&mut self) -> Result<(), Failure> {
         let context = self.sandboxes.context(self.place);
         let deleted = match self.container.take() {
-            Some(id) => delete::delete(&id, true, &context).map_err(Failure::from),
+            Some(id) => delete::to_rest(&id, &context).map_err(Failure::from),
             None => Ok(()),
         };
         if let Some(network) = self.network.take() {
@@ -150,10 +151,14 @@ impl Sandboxes {
 
         let _lock = place.lock().map_err(Failure::other)?;
         let ended = Ended { code: Some(code), at: SystemTime::now() };
-        begun.end()?;
+        let rested = match begun.end() {
+            // What it wrote is not wanted.
+            Err(_) if stored.request.remove => self.discard(place, &stored),
+            rested => rested,
+        };
         drop(begun);
         stored.ended = Some(ended);
-        place.save(&stored).map_err(Failure::other)?;
+        rested.and(place.save(&stored).map_err(Failure::other))?;
         drop(kept);
         clients.end(code);
         if stored.request.remove {
@@ -162,7 +167,7 @@ impl Sandboxes {
         Ok((stored, ended))
     }
 
-    /// Brings to rest what a keeper that was killed has left of an earlier life. Nobody keeps the sandbox.
+    /// Brings to rest what a keeper that was killed, or could not, has left of an earlier life. Nobody keeps the sandbox.
     ///
     /// # Errors
     /// What can't be brought to rest.
@@ -175,7 +180,17 @@ impl Sandboxes {
             let spec = Spec::load(place.bundle()).map_err(msb_runtime::verbs::VerbError::from)?;
             rescue::rescue(&id, &spec, &context)?;
         }
-        delete::delete(&id, true, &context)?;
+        delete::to_rest(&id, &context)?;
+        network::forget(&network::path(&stored.id));
+        root::unmount_root(place).map_err(Failure::other)
+    }
+
+    /// Removes what there is of an earlier life, where what it wrote is not wanted. Nobody keeps the sandbox.
+    ///
+    /// # Errors
+    /// What can't be removed.
+    pub(super) fn discard(&self, place: &Place, stored: &Stored) -> Result<(), Failure> {
+        delete::discard(&stored.id().map_err(Failure::other)?, &self.context(place))?;
         network::forget(&network::path(&stored.id));
         root::unmount_root(place).map_err(Failure::other)
     }
