@@ -64,6 +64,7 @@ mod shim;
 mod shortages;
 mod sizing;
 mod soak;
+mod starved;
 mod states;
 mod update;
 mod verbs;

@@ -6,16 +6,10 @@ use integration::check::Lab;
 
 crate::conformance!(both: [], ours: [descriptors, processes, memory, room_for_state, standstill]);
 
-/// `tried COMMAND…` runs a command in that shortage, as the first process of a container that says "fine"; prints what is
-/// wrong with what came of it: neither "fine" and success, nor a failure with a reason, or something left.
-const TRIED: &str = r#"
-left() {
-    i=0
-    while pgrep "msb-runtime|msb-vmm" > /root/alive && [ $i -lt 100 ]; do i=$((i+1)); sleep 0.05; done
-    cat /root/alive
-    find /run/msb-runtime /var/lib/msb-runtime -mindepth 1 -path /var/lib/msb-runtime/compositions -prune -o -print
-    ls -d /sys/fs/cgroup/e2e/c 2>/dev/null || :
-}
+/// `tried WHAT COMMAND…` runs a command in that shortage, as the first process of a container that says "fine"; prints what is
+/// wrong with what came of it: neither "fine" and success, nor a failure with a reason, or something left. `undone` removes what
+/// a command that failed may leave, `left` prints what nothing may.
+pub(crate) const TRIED: &str = r#"
 tried() {
     what=$1; shift
     "$@" > /root/tried.out 2> /root/tried.err < /dev/null; code=$?
@@ -23,15 +17,28 @@ tried() {
     else bad=$((bad+1)); [ $code -gt 128 ] || [ -s /root/tried.err ] || echo "$what: $code without a reason"
     fi
     grep -E 'panicked|unwrap|RUST_BACKTRACE' /root/tried.err | sed "s|^|$what: |"
-    $R delete --force c 2> /root/deleted || { echo "$what, delete --force:"; cat /root/deleted; }
+    undone > /root/undone 2>&1 || { echo "$what, removed:"; cat /root/undone; }
     found=$(left); [ -z "$found" ] || { echo "$what left:"; echo "$found"; }
 }
 good=0; bad=0
 "#;
 
+/// Of a container that our runtime has made.
+const OF_A_BUNDLE: &str = r#"
+undone() { $R delete --force c; }
+left() {
+    i=0
+    while pgrep "msb-runtime|msb-vmm" > /root/alive && [ $i -lt 100 ]; do i=$((i+1)); sleep 0.05; done
+    cat /root/alive
+    find /run/msb-runtime /var/lib/msb-runtime -mindepth 1 -path /var/lib/msb-runtime/compositions -prune -o -print
+    ls -d /sys/fs/cgroup/e2e/c 2>/dev/null || :
+}
+"#;
+
 fn bundle(lab: &mut Lab) {
     lab.define(crate::direct::BUNDLE);
     lab.define(TRIED);
+    lab.define(OF_A_BUNDLE);
     lab.must("a bundle", "mkdir -p /sys/fs/cgroup/e2e; bundle c echo fine");
     lab.step("it runs", "$R run --bundle /root/c c; left").code(0).out("fine\n").err("");
 }
