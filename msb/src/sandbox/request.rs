@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    env, fmt,
+    fmt,
     net::IpAddr,
     path::{Path, PathBuf},
     str::FromStr,
@@ -142,17 +142,6 @@ pub enum Pull {
     IfMissing,
     /// Not at all.
     Never,
-}
-
-impl Pull {
-    /// Where nobody says: when it is not here, unless `MICROSANDBOX_AUTO_PULL_IMAGES` is `false`.
-    #[must_use]
-    pub fn of_environment() -> Self {
-        match env::var("MICROSANDBOX_AUTO_PULL_IMAGES").as_deref() {
-            Ok("false") => Self::Never,
-            _ => Self::IfMissing,
-        }
-    }
 }
 
 /// Whom a sandbox can reach. What is published of it can be reached in each case but the first.

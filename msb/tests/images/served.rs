@@ -14,7 +14,7 @@ use msb::sandbox::Pull;
 use super::{content::Content, debian::Debian, images};
 
 /// What says whether it pulls.
-const AUTOMATIC: &str = "MICROSANDBOX_AUTO_PULL_IMAGES";
+const POLICY: &str = "MICROSANDBOX_PULL";
 
 /// The program itself, until it is dropped.
 struct Server {
@@ -23,12 +23,12 @@ struct Server {
 }
 
 impl Server {
-    fn start(home: &Path, automatic: Option<&str>) -> Self {
+    fn start(home: &Path, policy: Option<&str>) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_msb"));
         command.args(["server", "start", "--dev", "--port", "0"]).env("MICROSANDBOX_HOME", home);
-        match automatic {
-            Some(value) => command.env(AUTOMATIC, value),
-            None => command.env_remove(AUTOMATIC),
+        match policy {
+            Some(value) => command.env(POLICY, value),
+            None => command.env_remove(POLICY),
         };
         let mut process = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut said = BufReader::new(process.stderr.take().unwrap());
@@ -82,13 +82,13 @@ fn an_image_that_is_not_here_is_pulled_for_a_sandbox_unless_that_is_not_wanted()
         found => found.is_ok(),
     };
 
-    let server = Server::start(&home, Some("false"));
+    let server = Server::start(&home, Some("never"));
     let refused = server.sandbox(&name);
     assert!(refused.contains("is not here: get it with `msb pull`"), "{refused}");
     assert!(!here());
     // As it says.
     let mut pull = Command::new(env!("CARGO_BIN_EXE_msb"));
-    pull.args(["pull", &name]).env("MICROSANDBOX_HOME", &home).env(AUTOMATIC, "false").stdout(Stdio::null());
+    pull.args(["pull", &name]).env("MICROSANDBOX_HOME", &home).env(POLICY, "never").stdout(Stdio::null());
     assert!(pull.status().unwrap().success() && here());
     let told = server.sandbox(&name);
     assert!(!told.contains("is not here"), "{told}");

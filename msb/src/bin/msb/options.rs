@@ -108,9 +108,15 @@ pub struct Options {
     /// How long it runs while nobody uses it: no command in it, no connection to its ports.
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub idle_timeout: Option<Duration>,
-    /// When the image is asked for from its registry: `if-missing`, unless MICROSANDBOX_AUTO_PULL_IMAGES is `false`.
-    #[arg(long, value_name = "always|if-missing|never", value_parser = pull)]
-    pull: Option<Pull>,
+    /// When the image is asked for from its registry.
+    #[arg(
+        long,
+        value_name = "always|if-missing|never",
+        env = "MICROSANDBOX_PULL",
+        default_value = "if-missing",
+        value_parser = pull
+    )]
+    pull: Pull,
     /// Something to know it by.
     #[arg(short, long, value_name = "KEY=VALUE")]
     label: Vec<String>,
@@ -133,7 +139,8 @@ fn network(text: &str) -> Result<Network, String> {
     }
 }
 
-fn pull(text: &str) -> Result<Pull, String> {
+/// When an image is asked for.
+pub fn pull(text: &str) -> Result<Pull, String> {
     match text {
         "always" => Ok(Pull::Always),
         "if-missing" | "missing" => Ok(Pull::IfMissing),
@@ -222,7 +229,7 @@ impl Options {
             disk: self.disk_size.or(self.storage_opt),
         };
         let request = Request {
-            pull: self.pull.unwrap_or_else(Pull::of_environment),
+            pull: self.pull,
             entrypoint: self.entrypoint.map(|word| if word.is_empty() { vec![] } else { vec![word] }),
             command,
             env: env::read(&self.env_file, &self.env)?,

@@ -33,6 +33,7 @@ use serde_json::json;
 use crate::{
     Meant, Scope,
     format::{self, Format},
+    options,
 };
 
 /// How long a server may take to say that it is well.
@@ -74,6 +75,15 @@ pub struct Start {
     /// In the background; return when it serves.
     #[arg(short, long)]
     detach: bool,
+    /// When an image is asked for from its registry by who says nothing of it.
+    #[arg(
+        long,
+        value_name = "always|if-missing|never",
+        env = "MICROSANDBOX_PULL",
+        default_value = "if-missing",
+        value_parser = options::pull
+    )]
+    pull: Pull,
     #[command(flatten)]
     limits: crate::limits::Flags,
 }
@@ -140,7 +150,7 @@ impl Start {
             address: SocketAddr::new(self.host, self.port),
             access,
             limits: self.limits.limits(),
-            pull: Pull::of_environment(),
+            pull: self.pull,
             stop_sandboxes: !self.leave,
         };
         crate::limits::many_files();
