@@ -500,7 +500,7 @@ server() { docker exec $(cat /root/id) "$@"; }"#);
     lab.step_with(
         "it is started again while a sandbox runs: that one was stopped, is known, runs again, and goes with all that it wrote",
         r#"docker compose restart 2> /dev/null; eventually 'inside msb server health > /dev/null 2>&1' 0.5
-           inside msb ps -a --format json | jq -c '.[] | [.name, .state]'; call $(cat /root/key) sandbox.start '{"sandbox":"one"}'
+           inside msb ps -a --format json | jq -c '.[] | select(.name == "one") | [.name, .state]'; call $(cat /root/key) sandbox.start '{"sandbox":"one"}'
            call $(cat /root/key) sandbox.command.run '{"sandbox":"one","command":"cat","args":["/late"]}' | jq -r '.output[].text'
            inside msb rm -f one; inside ls /var/lib/msb-runtime | grep -v compositions"#,
         patient,
