@@ -1,4 +1,4 @@
-//! Guests that stand still by the emulator's fault.
+//! Guests, and hosts, that stand still by the emulator's fault.
 //!
 //! QEMU (10.0), which plays the processor with SVM, keeps the number of the interrupt that KVM injects into a nested guest
 //! until that guest's next exit or exception. If it leaves its loop before, for a reason of its own (a table of its that grows;
@@ -6,8 +6,12 @@
 //! interrupts off. A handler is then interrupted by itself and waits for its own lock for ever. It happens to guests of
 //! whichever VMM, by the wall's clock once in some thousand.
 //!
+//! Seldom too, the host's own timer is silent: all of it sleeps until something else wakes it, such as a word of ours minutes
+//! later. Its kernel notices then that a timer's wakeup did not come (Linux: kernel/rcu/tree_stall.h).
+//!
 //! Enters: a host. Leaves: the guest that stands still so, by what KVM counts of it: it runs, since the host's own timer makes
-//! it exit, and neither asks for anything nor takes an interrupt, its own timer's included. Must never know what runs in it.
+//! it exit, and neither asks for anything nor takes an interrupt, its own timer's included; or the host. Must never know what
+//! runs in it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,6 +20,7 @@ use super::VirtualHost;
 
 /// What KVM counts of each machine, twice: its exits, and those of them that are its own doing, with its interrupts.
 const LOOK: &str = "
+dmesg | grep -o -m 1 'timer wakeup did.*t happen for [0-9]* jiffies' | sed 's/^/host /'
 mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug
 cd /sys/kernel/debug/kvm || exit 0
 look() {
@@ -31,7 +36,8 @@ look; sleep 3; look
 const RUNS: u64 = 30;
 
 impl VirtualHost {
-    /// The machine that stands still, by the process and descriptor that KVM names it by. Some seconds.
+    /// The machine that stands still, by the process and descriptor that KVM names it by, or the host itself, if it did. Some
+    /// seconds.
     pub fn stands_still(&self) -> Option<String> {
         let seen = self.sh(LOOK).timeout(Duration::from_secs(60)).run().ok()?;
         still(&seen.out()).map(str::to_owned)
@@ -39,6 +45,9 @@ impl VirtualHost {
 }
 
 fn still(seen: &str) -> Option<&str> {
+    if let Some(host) = seen.lines().find(|line| line.starts_with("host ")) {
+        return Some(host);
+    }
     let mut first = BTreeMap::new();
     for line in seen.lines() {
         let mut words = line.split_whitespace();
@@ -65,5 +74,7 @@ mod tests {
         assert_eq!(still(spins), Some("12-4"));
         assert_eq!(still("10-4 100 7 8 9 10 0\n12-4 900 1 1 1 1 0\n"), None, "each was there once");
         assert_eq!(still(""), None);
+        let silent = "host timer wakeup didn't happen for 64466 jiffies";
+        assert_eq!(still(&format!("{silent}\n{idle}")), Some(silent));
     }
 }

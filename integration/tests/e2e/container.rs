@@ -272,25 +272,25 @@ const DEVICES: &[Row] = &[
     Row::new(
         "what no rule allows",
         ".",
-        "mknod /tmp/mem c 1 1 && echo made; cat /tmp/mem 2>&1",
-        "made\ncat: can't open '/tmp/mem': Operation not permitted\n",
+        "mknod /dev/mem c 1 1 && echo made; cat /dev/mem 2>&1",
+        "made\ncat: can't open '/dev/mem': Operation not permitted\n",
     ),
     Row::new(
         "what a rule allows, for reading",
         r#".linux.resources.devices +=
             [{allow: true, type: "c", major: 1, minor: 11, access: "r"}]"#,
-        "mknod /tmp/kmsg c 1 11; dd if=/tmp/kmsg of=/dev/null bs=9000 count=1 2>/dev/null \
-         && echo read; echo x 2>&1 >/tmp/kmsg",
-        "read\nsh: can't create /tmp/kmsg: Operation not permitted\n",
+        "mknod /dev/kmsg c 1 11; dd if=/dev/kmsg of=/dev/null bs=9000 count=1 2>/dev/null \
+         && echo read; echo x 2>&1 >/dev/kmsg",
+        "read\nsh: can't create /dev/kmsg: Operation not permitted\n",
     ),
     Row::new(
         "of two rules the later counts",
         r#".linux.resources.devices += [{allow: true, type: "c", major: 10, minor: 183, access: "rwm"},
             {allow: true, type: "c", major: 10, minor: 237, access: "rwm"},
             {allow: false, type: "c", major: 10, minor: 183, access: "rw"}]"#,
-        "mknod /tmp/none c 10 183; cat /tmp/none 2>&1; mknod /tmp/loops c 10 237; : \
-         </tmp/loops && echo opened",
-        "cat: can't open '/tmp/none': Operation not permitted\nopened\n",
+        "mknod /dev/none c 10 183; cat /dev/none 2>&1; mknod /dev/loops c 10 237; : \
+         </dev/loops && echo opened",
+        "cat: can't open '/dev/none': Operation not permitted\nopened\n",
     )
     .host("modprobe loop"),
 ];

@@ -136,7 +136,9 @@ fn made_while_it_changes(lab: &mut Lab) {
     );
     lab.step_with(
         "a mount is of the one or of the other, and read-only in either case",
-        &r#"mkdir -p /sys/fs/cgroup/e2e; echo inside > /root/v/d/f
+        &r#"mkdir -p /sys/fs/cgroup/e2e
+           [ ! -L /root/v/d ] || { mv -T /root/v/d /root/v/x; mv -T /root/v/l /root/v/d; mv -T /root/v/x /root/v/l; }
+           echo inside > /root/v/d/f
            bundle c sh -c 'cat /v/f; { echo lost > /v/f; } 2> /dev/null; :'
            jq '.mounts += [{destination: "/v", type: "bind", source: "/root/v/d", options: ["rbind", "ro"]}]' c/config.json > new; mv new c/config.json
            swapping /root/v/d /root/v/l; ran=0
