@@ -184,9 +184,8 @@ pub fn bring_back(
         return Err(BringBackError::Busy { disk });
     }
     match apply(dir, &disk, root, rights, moment) {
-        Ok(Applied::All) => Ok(None),
-        Ok(Applied::Summed(summary)) => Ok(Partly::of(&summary, root)),
-        Ok(Applied::NoRoot) => {
+        Ok(Some(summary)) => Ok(Partly::of(&summary, root)),
+        Ok(None) => {
             let disk = if moment == Moment::Ended { keep(dir)? } else { disk };
             Err(BringBackError::NoRoot { root: root.path.clone(), disk })
         }
@@ -234,26 +233,17 @@ pub fn rescue(dir: &Path, root: &Root, rights: &Rights) -> Result<Option<Partly>
     Ok(partly)
 }
 
-/// What became of a disk.
-enum Applied {
-    /// There was nothing to bring.
-    All,
-    /// It was brought, as this says.
-    Summed(Summary),
-    /// There is something to bring, and no root any more.
-    NoRoot,
-}
-
+/// What was brought; none when there is something to bring, and no root any more.
 fn apply(
     dir: &Path,
     disk: &Path,
     root: &Root,
     rights: &Rights,
     moment: Moment,
-) -> Result<Applied, WritebackError> {
+) -> Result<Option<Summary>, WritebackError> {
     if root.image {
         // The container could not write: what is there are the agent's mount points.
-        return Ok(Applied::All);
+        return Ok(Some(Summary::default()));
     }
     let options = Options {
         rights: writeback::Rights {
@@ -271,13 +261,13 @@ fn apply(
     };
     if !root.is_there() {
         let empty = writeback::is_empty(disk, &options.limits)?;
-        return Ok(if empty { Applied::All } else { Applied::NoRoot });
+        return Ok(empty.then(Summary::default));
     }
     if is_read_only(&root.path) {
         // As above.
-        return Ok(Applied::All);
+        return Ok(Some(Summary::default()));
     }
-    Ok(Applied::Summed(writeback::apply(disk, &root.path, &options)?))
+    writeback::apply(disk, &root.path, &options).map(Some)
 }
 
 /// Whether the root is mounted read-only on the host.

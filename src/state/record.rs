@@ -87,6 +87,27 @@ pub enum Status {
 }
 
 impl Record {
+    /// Of a container that is this process, for tests.
+    #[cfg(test)]
+    pub(crate) fn sample(id: &Id, stage: Stage) -> Self {
+        Self {
+            version: VERSION,
+            oci_version: "1.2.0".into(),
+            id: id.clone(),
+            bundle: "/bundle".into(),
+            rootfs: "/bundle/rootfs".into(),
+            vmm: Process::of(std::process::id().cast_signed()).unwrap(),
+            stage,
+            created: "2026-01-01T00:00:00Z".into(),
+            annotations: BTreeMap::new(),
+            systemd_cgroup: false,
+            terminal: false,
+            owner: 0,
+            pod: None,
+            takes_in: false,
+        }
+    }
+
     /// The stage, unless the VMM is gone.
     #[must_use]
     pub fn status(&self) -> Status {

@@ -262,25 +262,11 @@ mod tests {
     use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, thread, time::Duration};
 
     use super::*;
-    use crate::state::{Process, Stage, Status};
+    use crate::state::{Stage, Status};
 
     fn record(id: &Id) -> Record {
-        Record {
-            version: VERSION,
-            oci_version: "1.2.0".into(),
-            id: id.clone(),
-            bundle: "/bundle".into(),
-            rootfs: "/bundle/rootfs".into(),
-            vmm: Process::of(std::process::id().cast_signed()).unwrap(),
-            stage: Stage::Created,
-            created: "2026-01-01T00:00:00Z".into(),
-            annotations: BTreeMap::from([("a".into(), "b".into())]),
-            systemd_cgroup: true,
-            terminal: false,
-            owner: 0,
-            pod: None,
-            takes_in: false,
-        }
+        let annotations = BTreeMap::from([("a".into(), "b".into())]);
+        Record { annotations, systemd_cgroup: true, ..Record::sample(id, Stage::Created) }
     }
 
     #[test]

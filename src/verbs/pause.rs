@@ -41,34 +41,15 @@ fn stand_still(entry: &Entry, control: &Control) -> Result<(), VerbError> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, os::unix::net::UnixListener, thread};
+    use std::{os::unix::net::UnixListener, thread};
 
     use msb_agent::protocol;
 
     use super::*;
     use crate::{
         sandbox::control::{Answer, Question},
-        state::{Id, Process, Record, Store, VERSION},
+        state::{Id, Record, Store},
     };
-
-    fn record(id: &Id, stage: Stage) -> Record {
-        Record {
-            version: VERSION,
-            oci_version: "1.2.0".into(),
-            id: id.clone(),
-            bundle: "/bundle".into(),
-            rootfs: "/bundle/rootfs".into(),
-            vmm: Process::of(std::process::id().cast_signed()).unwrap(),
-            stage,
-            created: "2026-01-01T00:00:00Z".into(),
-            annotations: BTreeMap::new(),
-            systemd_cgroup: false,
-            terminal: false,
-            owner: 0,
-            pod: None,
-            takes_in: false,
-        }
-    }
 
     /// A pause of a container of that stage, whose sandbox answers so, and finds so what is kept while it is asked: how it went,
     /// what was asked and kept then, and what is kept in the end.
@@ -76,7 +57,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let (store, id): (_, Id) = (Store::new(root.path().into()), "one".parse().unwrap());
         let entry = store.reserve(&id).unwrap().keep();
-        entry.set_record(&record(&id, stage)).unwrap();
+        entry.set_record(&Record::sample(&id, stage)).unwrap();
         let listener = UnixListener::bind(entry.directory().join("control.sock")).unwrap();
         let sandbox = thread::spawn(move || {
             let asked = answers.into_iter().map(|answer| {

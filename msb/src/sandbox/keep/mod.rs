@@ -181,8 +181,7 @@ impl Sandboxes {
             rescue::rescue(&id, &spec, &context)?;
         }
         delete::to_rest(&id, &context)?;
-        network::forget(&network::path(&stored.id));
-        root::unmount_root(place).map_err(Failure::other)
+        leave(place, stored)
     }
 
     /// Removes what there is of an earlier life, where what it wrote is not wanted. Nobody keeps the sandbox.
@@ -191,9 +190,14 @@ impl Sandboxes {
     /// What can't be removed.
     pub(super) fn discard(&self, place: &Place, stored: &Stored) -> Result<(), Failure> {
         delete::discard(&stored.id().map_err(Failure::other)?, &self.context(place))?;
-        network::forget(&network::path(&stored.id));
-        root::unmount_root(place).map_err(Failure::other)
+        leave(place, stored)
     }
+}
+
+/// What it had beside its container.
+fn leave(place: &Place, stored: &Stored) -> Result<(), Failure> {
+    network::forget(&network::path(&stored.id));
+    root::unmount_root(place).map_err(Failure::other)
 }
 
 fn missing(place: &Place) -> Failure {
