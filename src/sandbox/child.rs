@@ -94,6 +94,16 @@ pub enum Word {
     Failed(String),
 }
 
+/// This program with a hidden verb, and the descriptor of its socket.
+fn command(verb: &str, socket: RawFd) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    // What `docker top` and `ps` show.
+    command.arg0("msb-runtime").arg(verb).arg(socket.to_string());
+    // Its caller's settings of glibc are not meant for it: some make calls that no wall lets through.
+    command.env_remove("GLIBC_TUNABLES");
+    command
+}
+
 /// The parent's side: a child that has not yet been let go. Dropped without [`Self::release`], it is killed.
 #[derive(Debug)]
 pub struct Starting {
@@ -120,11 +130,7 @@ impl Starting {
         fcntl(&theirs, FcntlArg::F_SETFD(FdFlag::empty())).map_err(|errno| fail(errno.into()))?;
         let [stdin, stdout, stderr] = stdio;
         let spawned_ns = monotonic_ns();
-        let child = Command::new("/proc/self/exe")
-            // What `docker top` and `ps` show.
-            .arg0("msb-runtime")
-            .arg(verb)
-            .arg(theirs.as_raw_fd().to_string())
+        let child = command(verb, theirs.as_raw_fd())
             .stdin(stdin)
             .stdout(stdout)
             .stderr(stderr)
@@ -313,5 +319,12 @@ mod tests {
         for (raw, expected) in [(0, 0), (7 << 8, 7), (9, 137)] {
             assert_eq!(code(ExitStatus::from_raw(raw)), expected);
         }
+    }
+
+    #[test]
+    fn a_callers_settings_of_glibc_stay_with_the_caller() {
+        let command = command("vmm", 3);
+        let left_out: Vec<_> = command.get_envs().filter(|(_, value)| value.is_none()).collect();
+        assert_eq!(left_out, [("GLIBC_TUNABLES".as_ref(), None)]);
     }
 }

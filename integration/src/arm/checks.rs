@@ -1,9 +1,10 @@
 //! What must hold on an Arm host: containers as runc's command line has them, the machine around each, and the walls around
-//! that.
+//! that; containerd's shim, and sandboxes with their server.
 //!
 //! Enters: a running host with the programs in it. Leaves: a verdict for each check, all of them run whatever came before.
 //! The scripts write down what they find, so that a check is one comparison.
 
+mod product;
 mod table;
 
 use std::fmt::Write as _;
@@ -47,12 +48,17 @@ pub fn run(host: &ArmHost, say: &mut dyn FnMut(&Verdict)) -> usize {
         wrong += usize::from(found.is_some());
         say(&Verdict { what: what.to_owned(), wrong: found, took: began.elapsed() });
     };
-    for check in table::CHECKS {
+    for check in all() {
         let began = Instant::now();
         judge(check.what, began, check.failure(&sh(host, check.script)));
     }
     judge("nothing is left behind", Instant::now(), left(host, before));
     wrong
+}
+
+/// In their order.
+fn all() -> impl Iterator<Item = &'static Check> {
+    table::CHECKS.iter().chain(product::CHECKS)
 }
 
 fn sh(host: &ArmHost, script: &str) -> Result<Output, HostError> {
@@ -157,10 +163,10 @@ mod tests {
 
     #[test]
     fn each_check_says_another_thing() {
-        let mut said: Vec<_> = table::CHECKS.iter().map(|check| check.what).collect();
+        let mut said: Vec<_> = all().map(|check| check.what).collect();
         said.sort_unstable();
         said.dedup();
-        assert_eq!(said.len(), table::CHECKS.len());
+        assert_eq!(said.len(), all().count());
         assert!(!said.is_empty());
     }
 }

@@ -68,17 +68,19 @@ pub struct Workshop<'a> {
     pub crates: &'a Path,
     /// Cargo's output, which stays.
     pub target: &'a Path,
+    /// rustc's flags.
+    pub flags: &'a str,
 }
 
 impl Workshop<'_> {
-    /// Cargo's `verb` for [`TARGET`], all of it static: an Arm host has no libraries that fit.
+    /// Cargo's `verb` for [`TARGET`].
     pub fn cargo(&self, verb: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new("unshare");
         // Nothing of the machine's own toolchain is meant for this one, but for how it is to compile.
         command.env_clear();
         command.envs(std::env::vars_os().filter(|(name, _)| is_profile(name)));
         command.env("PATH", "/usr/bin:/bin").env("CARGO_HOME", "/target/home");
-        command.env("CARGO_TARGET_DIR", "/target").env("RUSTFLAGS", "-C target-feature=+crt-static");
+        command.env("CARGO_TARGET_DIR", "/target").env("RUSTFLAGS", self.flags);
         command.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc");
         command.env("CC_aarch64_unknown_linux_gnu", "aarch64-linux-gnu-gcc");
         // What the packages' scripts would have set up is not there: not even `cc`.
@@ -106,7 +108,7 @@ mod tests {
     #[test]
     fn cargo_sees_folders_by_their_names_in_the_tree() {
         let [toolchain, sources, crates, target] = ["/a", "/b", "/c", "/d"].map(Path::new);
-        let workshop = Workshop { toolchain, sources, crates, target };
+        let workshop = Workshop { toolchain, sources, crates, target, flags: "-C link-arg=x" };
         let command = workshop.cargo("build", &["--release"]);
         let line: Vec<_> = command.get_args().map(|part| part.to_string_lossy()).collect();
         let line = line.join(" ");

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::Project;
 use super::cache::Inputs;
 use super::packages;
-use super::products::Build;
+use super::products::{Build, Link, STATIC};
 use crate::arm::checks::{self, Verdict};
 use crate::arm::image;
 use crate::arm::machine::ArmHost;
@@ -76,16 +76,28 @@ impl Project {
         })
     }
 
-    /// What is installed on the host, where it goes.
+    /// What is installed on the host, where it goes: all that `cargo dev install` has.
     fn arm_payload(&self) -> Result<Vec<Item>> {
         let arguments = ["--release", "--package", "msb-runtime"];
-        let runtime = self.arm_program("msb-runtime", self.sources(&["src"])?, "release", &arguments)?;
+        let runtime =
+            self.arm_program("msb-runtime", self.sources(&["src"])?, "release", &arguments, Link::Static)?;
+        let shim = "containerd-shim-msb-v2";
+        let inputs = self.sources(&["src", "shim"])?;
+        let shim_file =
+            self.arm_program(shim, inputs, "release", &["--release", "--package", shim], Link::Static)?;
+        let inputs = self.sources(&["src", "msb/Cargo.toml", "msb/src"])?;
+        let arguments = ["--profile=product", "--package", "msb"];
+        let msb = self.arm_program("msb", inputs, "product", &arguments, Link::Dynamic)?;
         let arguments = ["--profile=guest", "--package", "msb-agent"];
-        let agent = self.arm_program("msb-agent", self.sources(&[])?, "guest", &arguments)?;
+        let agent = self.arm_program("msb-agent", self.sources(&[])?, "guest", &arguments, Link::Static)?;
         let initramfs = self.initramfs("initramfs-aarch64", &agent)?;
         // Last: somebody else may be making it.
         let kernel = self.kernel_for(Arch::Aarch64)?;
-        Ok(Build { runtime, kernel, initramfs }.payload())
+        let mut payload = Build { runtime, kernel, initramfs }.payload();
+        for (source, name) in [(shim_file, shim), (msb, "msb")] {
+            payload.push(Item { source, target: format!("/usr/local/bin/{name}"), mode: 0o755 });
+        }
+        Ok(payload)
     }
 
     /// The agent of the Arm host, as that of the virtual one, but without the rest of its package.
@@ -93,20 +105,37 @@ impl Project {
         let inputs =
             self.host_agent_sources().iter().try_fold(self.tools()?, |inputs, path| inputs.tree(path))?;
         let arguments = ["--package", "integration", "--no-default-features", "--bin", "host-agent"];
-        self.arm_program("host-agent", inputs, "debug", &arguments)
+        self.arm_program("host-agent", inputs, "debug", &arguments, Link::Static)
     }
 
     /// A program for an Arm machine, from cargo's output folder `profile`.
-    fn arm_program(&self, name: &str, inputs: Inputs, profile: &str, arguments: &[&str]) -> Result<PathBuf> {
+    fn arm_program(
+        &self,
+        name: &str,
+        inputs: Inputs,
+        profile: &str,
+        arguments: &[&str],
+        link: Link,
+    ) -> Result<PathBuf> {
         let toolchain = self.arm_toolchain()?;
-        let inputs = inputs.text(toolchain.file_name().unwrap_or_default().as_encoded_bytes()).text("static");
+        let (flags, linked) = match link {
+            Link::Static => (STATIC, "static"),
+            // The host's libraries are of the release that the toolchain is of.
+            Link::Dynamic => ("", "dynamic"),
+        };
+        let inputs = inputs.text(toolchain.file_name().unwrap_or_default().as_encoded_bytes()).text(linked);
         let folder = self.cache.product(&format!("{name}-aarch64"), inputs, |folder, step| {
             let crates = self.crates()?;
             step.phase("cargo build");
-            let target = self.target.join("arm");
+            let target = self.target.join("arm").join(linked);
             fs::create_dir_all(&target).with_context(|| format!("Cannot make {}", target.display()))?;
-            let workshop =
-                Workshop { toolchain: &toolchain, sources: &self.root, crates: &crates, target: &target };
+            let workshop = Workshop {
+                toolchain: &toolchain,
+                sources: &self.root,
+                crates: &crates,
+                target: &target,
+                flags,
+            };
             let mut command = workshop.cargo("build", arguments);
             let status = command.stdin(Stdio::null()).status().context("Cannot run unshare")?;
             ensure!(status.success(), "cargo build of {name} for {TARGET} failed");

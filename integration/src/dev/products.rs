@@ -19,7 +19,7 @@ const AS_TESTED_VARIABLE: &str = "MSB_AS_TESTED";
 
 /// Whether a program needs the C library of the system that it runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Link {
+pub(super) enum Link {
     Static,
     Dynamic,
 }
@@ -352,7 +352,7 @@ impl Project {
 }
 
 /// rustc's flags for a static program.
-const STATIC: &str = "-C target-feature=+crt-static";
+pub(super) const STATIC: &str = "-C target-feature=+crt-static";
 
 /// The same for one in which no path of this machine is: where it is built is not to be seen.
 pub(super) fn static_flags(sources: &Path, target: &Path) -> String {

@@ -162,6 +162,14 @@ fn product_begins(lab: &mut Lab) {
         .err_is("some fail and some run", both_ways);
     }
     lab.step_with(
+        "no thread to look up a name: who asks for an image is told",
+        "good=0; bad=0; shortages pids 1 2 3 64 -- msb pull localhost:5999/nothing",
+        long,
+    )
+    .code(0)
+    .out("")
+    .err("0 4\n");
+    lab.step_with(
         "a home that is full",
         r#"good=0; bad=0; for free in 0 4 12 20000; do full $MICROSANDBOX_HOME $free; tried "$free KiB" of_product; done
            docker save busybox > image; rm $MICROSANDBOX_HOME/fill; msb rmi busybox > /dev/null; full $MICROSANDBOX_HOME 100; msb load -i image 2>&1 > /dev/null | grep -c 'No space left'

@@ -6,6 +6,7 @@ use super::Check;
 /// configuration; `vmm NAME` is the process that runs its guest, and `status NAME` what is told of it.
 pub(super) const PRELUDE: &str = r#"
 R=msb-runtime
+export MICROSANDBOX_HOME=/root/home MICROSANDBOX_IMAGE=busybox CONTAINERD=/root/containerd.sock CONTAINERD_ADDRESS=/root/containerd.sock
 cd /root
 eventually() { turn_=0; until eval "$1"; do turn_=$((turn_+1)); [ $turn_ -lt 300 ] || return 1; sleep 0.1; done; }
 bundle() {
@@ -19,7 +20,7 @@ status() { $R state $1 | jq -r .status; }
 vmm() { pgrep -x msb-vmm -P $($R state $1 | jq .pid); }
 "#;
 
-const fn holds(what: &'static str, script: &'static str, out: &'static str) -> Check {
+pub(super) const fn holds(what: &'static str, script: &'static str, out: &'static str) -> Check {
     Check { what, script, code: 0, out }
 }
 
@@ -84,7 +85,7 @@ pub(super) const CHECKS: &[Check] = &[
     holds(
         "what is beyond its memory is killed, and nothing else",
         "$R exec two sh -c 'dd if=/dev/zero of=/dev/null bs=100M count=1 2> /dev/null'; echo code $?
-         $R exec two sh -c 'dd if=/dev/zero of=/dev/null bs=300M count=1 2> /dev/null'; echo code $?; status two",
+         $R exec two sh -c 'x=xxxxxxxx; while :; do x=$x$x; done'; echo code $?; status two",
         "code 0\ncode 137\nrunning\n",
     ),
     holds(

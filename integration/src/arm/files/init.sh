@@ -13,7 +13,7 @@ mount -t cgroup2 cgroup /sys/fs/cgroup
 mount --make-rshared /
 hostname msb-arm 2>/dev/null || cat /etc/hostname > /proc/sys/kernel/hostname
 ip link set lo up
-for module in tun veth sch_ingress cls_u32 cls_matchall act_mirred vhost_net loop; do
+for module in overlay tun veth sch_ingress cls_u32 cls_matchall act_mirred vhost_net loop; do
     modprobe "$module" || echo "note: no module $module"
 done
 echo '+cpu +memory +pids +io' > /sys/fs/cgroup/cgroup.subtree_control

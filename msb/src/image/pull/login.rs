@@ -15,6 +15,7 @@ use tempfile::NamedTempFile;
 use super::Registries;
 use super::credentials::{Credentials, host, is_hub, server};
 use super::error::PullError;
+use super::executor::executor;
 use super::registry::Registry;
 
 /// Asked for where a token is for one repository: it need not be there.
@@ -28,8 +29,8 @@ impl Registries {
     pub fn login(&self, registry: &str, credentials: &Credentials) -> Result<(), PullError> {
         let reference = Reference::with_tag(registry.to_owned(), ANY.to_owned(), "latest".to_owned());
         let asked = Self { credentials: Some(credentials.clone()), ..self.clone() };
-        let executor = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let executor = executor.map_err(|source| PullError::Broken { registry: registry.into(), source })?;
+        let executor =
+            executor().map_err(|source| PullError::Broken { registry: registry.into(), source })?;
         executor.block_on(async { Registry::of(&reference, &asked)?.greet().await })?;
         let Some(path) = &self.docker_config else { return Err(PullError::NoConfig) };
         let auth = BASE64.encode(format!("{}:{}", credentials.user, credentials.password).as_bytes());

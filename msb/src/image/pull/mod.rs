@@ -5,6 +5,7 @@
 
 mod credentials;
 mod error;
+mod executor;
 mod fetch;
 mod login;
 mod proxy;
@@ -81,8 +82,8 @@ pub(super) fn pull(
     progress: &dyn Progress,
 ) -> Result<Entry, ImageError> {
     let run = || {
-        let executor = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let executor = executor.map_err(super::error::store("start an executor for", "a pull"))?;
+        let executor =
+            executor::executor().map_err(super::error::store("start an executor for", "a pull"))?;
         executor.block_on(bring(store, reference, registries, progress))
     };
     std::thread::scope(|scope| {
