@@ -1,12 +1,12 @@
-//! All sandboxes of a home: made, found, stopped, removed. What runs is kept elsewhere ([`super::keep`]).
+//! All sandboxes of a home: found, started, stopped, renamed, removed. They are made in [`super::create`], and what runs is kept
+//! elsewhere ([`super::keep`]).
 
 use std::{
-    collections::BTreeSet,
     error::Error,
-    fs::{self, DirBuilder, OpenOptions},
+    fs::{self, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::{Path, PathBuf},
+    os::unix::fs::OpenOptionsExt,
+    path::PathBuf,
     sync::{Arc, OnceLock},
     thread,
     time::{Duration, Instant},
@@ -24,17 +24,13 @@ use nix::{
 };
 
 use super::{
-    Failure, Info, Key, Logs, Port, Request, Restart, Since, State, Where,
-    bundle::{Defaults, arguments},
+    Failure, Key, Logs, Request, Restart, Since, State, Where,
+    create::directories,
     keep,
     stored::{Place, Stored},
     usage::Readings,
 };
-use crate::{
-    home::Home,
-    image::{Image, Images, Lock, Progress, Registries},
-    name::Name,
-};
+use crate::{home::Home, name::Name};
 
 /// How long a sandbox has to end by itself.
 pub const GRACE: Duration = Duration::from_secs(10);
@@ -120,56 +116,6 @@ impl Sandboxes {
         }
     }
 
-    /// Makes a sandbox of an image and does not start it.
-    ///
-    /// # Errors
-    /// [`Failure::Exists`], before any registry is asked; [`Failure::Bad`]; nothing is left then.
-    pub fn create(&self, key: &Key, request: Request, progress: &dyn Progress) -> Result<(), Failure> {
-        if self.place(key).load().map_err(Failure::other)?.is_some() {
-            return Err(Failure::Exists(key.clone()));
-        }
-        self.create_of(key, self.prepare(request, progress)?)
-    }
-
-    /// As [`Self::create`], of what is prepared.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn create_of(&self, key: &Key, wanted: Prepared) -> Result<(), Failure> {
-        let place = self.place(key);
-        directories().create(&place.0).map_err(Failure::other)?;
-        let _lock = place.lock().map_err(Failure::other)?;
-        // Half a sandbox is what a create that was killed has left.
-        if place.load().map_err(Failure::other)?.is_some() {
-            return Err(Failure::Exists(key.clone()));
-        }
-        let made = store_new(key, wanted, &place);
-        if made.is_err() {
-            // The first failure is the one to tell.
-            let _ = fs::remove_dir_all(&place.0);
-        }
-        made
-    }
-
-    /// What is made of one that does not run the next time it is started; what it wrote stays. What it was before.
-    ///
-    /// # Errors
-    /// [`Failure::NoSandbox`], [`Failure::Runs`]; it is as it was then.
-    pub fn remake(&self, key: &Key, wanted: Prepared) -> Result<Stored, Failure> {
-        self.while_at_rest(key, |place, before| {
-            store_new(key, wanted, place)?;
-            Ok(before)
-        })
-    }
-
-    /// Takes a [`Self::remake`] back.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn put_back(&self, key: &Key, before: &Stored) -> Result<(), Failure> {
-        self.while_at_rest(key, |place, _| place.save(before).map_err(Failure::other))
-    }
-
     /// Does something with one that does not run, and that nobody starts or changes meanwhile: this program's server and its
     /// command line are two processes. What it wrote has been brought to rest by then.
     pub(super) fn while_at_rest<T>(
@@ -193,34 +139,6 @@ impl Sandboxes {
         // By its id alone is known what it left.
         self.settle(&place, &stored)?;
         act(&place, stored)
-    }
-
-    /// All that is needed of an image for a sandbox that is asked for, and that can be found to be wrong before there is one.
-    ///
-    /// # Errors
-    /// That there is no such image or path of the host, [`Failure::Bad`].
-    pub fn prepare(&self, request: Request, progress: &dyn Progress) -> Result<Prepared, Failure> {
-        for volume in &request.volumes {
-            if let Where::Host(path) = &volume.source
-                && let Err(error) = fs::metadata(path)
-            {
-                return Err(Failure::Bad(format!("The volume {} can't be mounted: {error}", path.display())));
-            }
-        }
-        let images = Images::open(&self.home).map_err(Failure::other)?;
-        let hold = images.hold().map_err(Failure::other)?;
-        let mut registries = Registries::of_environment();
-        if request.credentials.is_some() {
-            registries.credentials.clone_from(&request.credentials);
-        }
-        let image =
-            images.get(&request.image, request.pull, &registries, progress).map_err(Failure::other)?;
-        let defaults = Defaults::of(&image.config);
-        if arguments(&request, &defaults).is_empty() {
-            let text = format!("The image {} says nothing of what to run: give a command", request.image);
-            return Err(Failure::Bad(text));
-        }
-        Ok(Prepared { request, image, defaults, _hold: hold })
     }
 
     /// Starts one that does not run, and returns when it does.
@@ -418,72 +336,6 @@ impl Sandboxes {
         })
     }
 
-    /// All of them, or those of a namespace, by namespace and name.
-    ///
-    /// # Errors
-    /// [`Failure::NoNamespace`], or that they can't be read.
-    pub fn list(&self, namespace: Option<&Name>) -> Result<Vec<Info>, Failure> {
-        let all = self.home.namespaces();
-        let namespaces = match namespace {
-            None => names(&all)?,
-            Some(one) if all.join(one.as_str()).is_dir() => BTreeSet::from([one.clone()]),
-            Some(one) => return Err(Failure::NoNamespace(one.clone())),
-        };
-        let mut found = Vec::new();
-        for namespace in namespaces {
-            for key in self.keys(&namespace)? {
-                match self.info(&key) {
-                    // Being made, or removed just now.
-                    Err(Failure::NoSandbox(_) | Failure::NoNamespace(_)) => {}
-                    info => found.push(info?),
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    /// What may be a sandbox of a namespace.
-    fn keys(&self, namespace: &Name) -> Result<Vec<Key>, Failure> {
-        let names = names(&self.home.namespaces().join(namespace.as_str()))?.into_iter();
-        Ok(names.map(|name| Key { namespace: namespace.clone(), name }).collect())
-    }
-
-    /// What is known of one.
-    ///
-    /// # Errors
-    /// [`Failure::NoSandbox`], [`Failure::NoNamespace`], or that it can't be read.
-    pub fn info(&self, key: &Key) -> Result<Info, Failure> {
-        let (place, stored) = self.find(key)?;
-        self.info_of(&place, stored)
-    }
-
-    /// What is known of one that was [found](Self::find).
-    ///
-    /// # Errors
-    /// That it can't be looked at.
-    pub fn info_of(&self, place: &Place, stored: Stored) -> Result<Info, Failure> {
-        let state = self.state(place, &stored)?;
-        let Stored { key, request, created, started, ended, boot, .. } = stored;
-        Ok(Info { key, request, state, created, started, ended: ended.map(|ended| ended.at), boot })
-    }
-
-    /// The digests of the images that sandboxes are made of.
-    ///
-    /// # Errors
-    /// As for [`Self::list`].
-    pub fn digests(&self) -> Result<BTreeSet<String>, Failure> {
-        let mut all = BTreeSet::new();
-        for namespace in names(&self.home.namespaces())? {
-            for key in self.keys(&namespace)? {
-                match self.find(&key) {
-                    Err(Failure::NoSandbox(_) | Failure::NoNamespace(_)) => {}
-                    found => drop(all.insert(found?.1.digest)),
-                }
-            }
-        }
-        Ok(all)
-    }
-
     /// What its first process wrote.
     ///
     /// # Errors
@@ -504,34 +356,6 @@ impl Sandboxes {
     }
 }
 
-/// A sandbox that is asked for, and its image, which is not pruned as long as this is there.
-#[derive(Debug)]
-pub struct Prepared {
-    request: Request,
-    image: Image,
-    defaults: Defaults,
-    _hold: Lock,
-}
-
-fn store_new(key: &Key, wanted: Prepared, place: &Place) -> Result<(), Failure> {
-    let Prepared { mut request, image, defaults, _hold } = wanted;
-    if request.publish_all {
-        publish_all(&mut request.ports, &defaults.exposed);
-    }
-    let stored = Stored::new(key.clone(), request, image.digest.to_string(), image.layers, defaults);
-    place.save(&stored.map_err(Failure::other)?).map_err(Failure::other)
-}
-
-/// Each port that the image names and nobody has published yet, at a free one of the host's. What is no port is the image's
-/// mistake.
-fn publish_all(ports: &mut Vec<Port>, exposed: &[String]) {
-    for port in exposed.iter().filter_map(|text| text.parse::<Port>().ok()) {
-        if !ports.iter().any(|has| (has.guest, has.protocol) == (port.guest, port.protocol)) {
-            ports.push(port);
-        }
-    }
-}
-
 /// It was killed and does not end.
 #[derive(Debug, thiserror::Error)]
 #[error("Sandbox {key} was killed and does not come to rest: is the host's disk full, or its I/O stuck?")]
@@ -539,30 +363,14 @@ struct Stuck {
     key: Key,
 }
 
-fn directories() -> DirBuilder {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true).mode(0o700);
-    builder
-}
-
 fn is_running(entry: &Entry) -> bool {
     let status = entry.record().map(|record| record.status());
     matches!(status, Ok(Status::Running | Status::Paused | Status::Created | Status::Creating))
 }
 
-/// What in a directory can be a name. One that is not there has none.
-pub(super) fn names(directory: &Path) -> Result<BTreeSet<Name>, Failure> {
-    let entries = match fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
-        entries => entries.map_err(Failure::other)?,
-    };
-    let name = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
-    Ok(entries.filter_map(name).collect())
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::bundle::Defaults, *};
 
     #[test]
     fn what_is_kept_is_not_made_anew() {
@@ -618,23 +426,5 @@ mod tests {
         let (_, found) = sandboxes.find(&other).unwrap();
         assert_eq!((found.request.image.as_str(), &found.key), ("new", &other));
         assert!(matches!(sandboxes.find(&key), Err(Failure::NoSandbox(_))));
-    }
-
-    #[test]
-    fn a_path_of_the_host_that_is_not_there_is_told_before_anything_is_done() {
-        let dir = tempfile::tempdir().unwrap();
-        let sandboxes = Sandboxes::new(Home::at(dir.path().to_owned()).unwrap());
-        let mut request = Request::of("busybox");
-        request.volumes.push(super::super::Volume::parse("/nowhere/at/all:/x", Path::new("/")).unwrap());
-        let failure = sandboxes.prepare(request, &()).unwrap_err();
-        assert!(matches!(&failure, Failure::Bad(text) if text.contains("/nowhere/at/all")), "{failure:?}");
-    }
-
-    #[test]
-    fn ports_of_the_image_are_published_once() {
-        let mut ports = vec!["8080:80".parse::<Port>().unwrap()];
-        publish_all(&mut ports, &["80/tcp", "53/udp", "443", "x", "0/tcp"].map(str::to_owned));
-        let all: Vec<String> = ports.iter().map(ToString::to_string).collect();
-        assert_eq!(all, ["8080:80/tcp", "0:53/udp", "0:443/tcp"]);
     }
 }

@@ -7,7 +7,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::{Failure, Files, Key, Sandboxes, Where, sandboxes::names};
+use super::{Failure, Files, Key, Sandboxes, Where, list::names};
 use crate::name::Name;
 
 /// A volume.
