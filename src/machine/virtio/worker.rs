@@ -67,6 +67,7 @@ impl DeviceQueue {
     where
         F: FnMut(Chain<'m>) -> Result<Served, DeviceError>,
     {
+        self.checked()?;
         let mut left = self.queue.size();
         let (mut used, mut full) = (false, false);
         loop {
@@ -108,6 +109,11 @@ impl DeviceQueue {
             self.notify(memory, interrupt)?;
         }
         Ok(())
+    }
+
+    /// What a queue that is not ready says of itself was never checked: nothing is written there.
+    fn checked(&self) -> Result<(), DeviceError> {
+        if self.queue.ready() { Ok(()) } else { Err(broken(virtio_queue::Error::QueueNotReady)) }
     }
 
     /// The next chain that the driver made available, if any. It must be returned by [`Self::push`], or put back at
@@ -182,6 +188,7 @@ impl DeviceQueue {
 
     /// Asks the driver to kick when it adds a chain. True when there are chains already: pop again instead of waiting.
     pub fn want_kick(&mut self, memory: &GuestMemoryMmap) -> Result<bool, DeviceError> {
+        self.checked()?;
         self.queue.enable_notification(memory).map_err(broken)
     }
 

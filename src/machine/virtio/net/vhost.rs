@@ -126,6 +126,9 @@ impl Vhost {
     ) -> io::Result<Self> {
         let kernel = Kernel { fd: opened.fd.try_clone()?, memory: Arc::new(memory.clone()) };
         kernel.set_owner().map_err(failed)?;
+        // From here on it is undone if anything fails: a queue may run by then.
+        let vhost = Self { kernel, count: queues.len() };
+        let kernel = &vhost.kernel;
         let wanted = features & OF_QUEUES;
         if wanted & !kernel.get_features().map_err(failed)? != 0 {
             return Err(io::ErrorKind::Unsupported.into());
@@ -138,12 +141,16 @@ impl Vhost {
         {
             // Of a driver before this one.
             let _ = broken.read();
+            // A driver need not use all of them. What one that is not ready says of itself is nothing that anybody checked.
+            if !queue.ready() {
+                continue;
+            }
             kernel.set_vring_err(index, broken).map_err(failed)?;
-            serve(&kernel, index, queue, kick, interrupt.raised_elsewhere())?;
+            serve(kernel, index, queue, kick, interrupt.raised_elsewhere())?;
             // From here on it runs. The kernel holds the tap by itself.
             kernel.set_backend(index, Some(tap))?;
         }
-        Ok(Self { kernel, count: queues.len() })
+        Ok(vhost)
     }
 }
 
