@@ -73,7 +73,7 @@ pub struct Mux {
     listeners: Listeners,
     entries: HashMap<u32, Entry>,
     by_ports: HashMap<Ports, u32>,
-    /// Those that want to send, each once, in the order of their turns.
+    /// Those of `entries` that want to send, each once, in the order of their turns.
     ready: VecDeque<u32>,
     resets: VecDeque<Header>,
     next_id: u32,
@@ -245,6 +245,10 @@ impl Mux {
         if let Some(entry) = self.entries.remove(&id) {
             if !entry.orphan {
                 self.by_ports.remove(&entry.connection.ports());
+            }
+            if entry.queued {
+                // A guest that takes nothing would have them pile up.
+                self.ready.retain(|other| *other != id);
             }
             // The descriptor is closed next, which does the same where nobody has a duplicate.
             let _ = self.watcher.unwatch(entry.connection.fd());

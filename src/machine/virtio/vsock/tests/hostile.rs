@@ -136,6 +136,23 @@ fn guest_that_takes_no_answers_is_read_no_further() {
 }
 
 #[test]
+fn streams_that_come_and_go_leave_nothing_for_a_guest_that_takes_nothing() {
+    let mut guest = Guest::new(&[1024]);
+    guest.activate();
+    for port in 0..2000 {
+        let peer = Peer::new(Ports { host: 1024, guest: port });
+        peer.say(&mut guest, Op::Request);
+        peer.say(&mut guest, Op::Rst);
+        guest.settle();
+        guest.listeners[&1024].try_recv().expect("it was accepted");
+    }
+    let mux = &guest.device.running.as_ref().expect("an active device").mux;
+    assert!(!mux.wants_room());
+    guest.offer_buffers();
+    guest.expect_silence();
+}
+
+#[test]
 fn a_guest_that_counts_wrong_has_no_credit() {
     let mut guest = Guest::active(&[]);
     let (peer, stream) = host_opens(&mut guest, 1);
