@@ -102,13 +102,15 @@ pub struct Session {
     signals: Option<Signals>,
     /// Whether signals wait.
     held: bool,
+    /// What the guest has told while somebody else's turn was first.
+    told: Option<Turn>,
 }
 
 impl Session {
     /// Watches `process`; without `signals` none are forwarded.
     #[must_use]
     pub fn new(agent: Agent, process: ProcessId, signals: Option<Signals>) -> Self {
-        Self { agent, process, signals, held: false }
+        Self { agent, process, signals, held: false, told: None }
     }
 
     /// While the guest stands still it answers nobody: signals wait then, as they do for a frozen process.
@@ -127,11 +129,15 @@ impl Session {
         Ok(())
     }
 
-    /// Waits until the process ends or one of `others` can be read; forwards signals meanwhile.
+    /// Waits until the process ends or one of `others` can be read; forwards signals meanwhile. A guest that tells without an
+    /// end does not keep the others from their turns.
     ///
     /// # Errors
     /// [`SessionError`]; the session is of no use afterwards.
     pub fn turn(&mut self, others: &[BorrowedFd]) -> Result<Turn, SessionError> {
+        if let Some(told) = self.told.take() {
+            return Ok(told);
+        }
         loop {
             while let Some(event) = self.agent.kept_event() {
                 if let Some(turn) = self.news(event) {
@@ -146,8 +152,10 @@ impl Session {
             }
             if agent {
                 let event = self.agent.event()?;
-                if let Some(turn) = self.news(event) {
-                    return Ok(turn);
+                match self.news(event) {
+                    Some(told @ Turn::OutOfMemory(..)) if other.is_some() => self.told = Some(told),
+                    Some(turn) => return Ok(turn),
+                    None => {}
                 }
             }
             if let Some(which) = other {
@@ -254,6 +262,25 @@ mod tests {
         })
         .join()
         .unwrap();
+    }
+
+    #[test]
+    fn a_guest_that_tells_without_an_end_keeps_nobody_from_a_turn() {
+        let (host, mut guest) = UnixStream::pair().unwrap();
+        let teller = thread::spawn(move || {
+            protocol::write(&mut guest, &FromAgent::Hello(Hello { version: VERSION })).unwrap();
+            let event = || Event::OutOfMemory { kills: 1, victims: Vec::new() };
+            while protocol::write(&mut guest, &FromAgent::Event(event())).is_ok() {}
+        });
+        let mut session = Session::new(Agent::greet(host, PATIENCE).unwrap(), ProcessId(4), None);
+        let (other, mut asks) = UnixStream::pair().unwrap();
+        assert!(matches!(session.turn(&[other.as_fd()]).unwrap(), Turn::OutOfMemory(1, _)));
+        io::Write::write_all(&mut asks, b"?").unwrap();
+        let turns: Vec<Turn> = (0..20).map(|_| session.turn(&[other.as_fd()]).unwrap()).collect();
+        let had = turns.iter().filter(|turn| **turn == Turn::Other(0)).count();
+        assert!((9..=10).contains(&had), "each second turn: {turns:?}");
+        drop(session);
+        teller.join().unwrap();
     }
 
     #[test]
