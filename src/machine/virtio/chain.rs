@@ -22,7 +22,7 @@ pub struct Chain<'m> {
     size: u16,
     /// The next of them; none behind the last.
     next: Option<u16>,
-    /// How many can come before one must have come twice.
+    /// How many can come before it is longer than its queue, or one has come twice.
     left: u16,
     /// Of all so far.
     bytes: u32,
@@ -65,14 +65,15 @@ impl<'m> Chain<'m> {
         if index >= self.size {
             return Err("a descriptor beyond the end of its table");
         }
-        self.left = self.left.checked_sub(1).ok_or("a chain without an end")?;
+        self.left = self.left.checked_sub(1).ok_or("a chain without an end, or longer than its queue")?;
         let place = self.table.0.checked_add(u64::from(index) * u64::from(DESCRIPTOR));
         place
             .and_then(|place| self.memory.read_obj(GuestAddress(place)).ok())
             .ok_or("a descriptor outside of memory")
     }
 
-    /// Section 2.7.5.3: what follows is in a table of its own, which ends the chain.
+    /// Section 2.7.5.3: what follows is in a table of its own, which ends the chain. All of it is no longer than the queue
+    /// (section 2.7.5.3.1), for which the descriptor that names the table does not count: Linux fills a queue's length.
     fn enter(&mut self, descriptor: &Descriptor) -> Result<(), &'static str> {
         if !self.indirect {
             return Err("an indirect table that was not agreed on, or within another");
@@ -83,7 +84,8 @@ impl<'m> Chain<'m> {
         let whole = descriptor.len().is_multiple_of(DESCRIPTOR.into());
         let size = u16::try_from(descriptor.len() / u32::from(DESCRIPTOR)).ok().filter(|_| whole);
         self.size = size.ok_or("an indirect table of an impossible length")?;
-        (self.table, self.left, self.indirect) = (descriptor.addr(), self.size, false);
+        let left = self.left.saturating_add(1).min(self.size);
+        (self.table, self.left, self.indirect) = (descriptor.addr(), left, false);
         Ok(())
     }
 }
@@ -143,18 +145,21 @@ mod tests {
         assert_eq!(walked(&[LAST], &[], false), Ok(vec![0x5000]));
         let all = [next(1, 3), LAST, next(3, 1), next(2, 2)];
         assert_eq!(walked(&all, &[], false), Ok(vec![1, 2, 3, 0x5000]));
-        // A table of its own behind other buffers, longer than the ring.
-        let long: Vec<Row> = (1..9).map(|at| next(at.into(), at)).chain([LAST]).collect();
-        let expected: Vec<u64> = [7].into_iter().chain(1..9).chain([0x5000]).collect();
-        assert_eq!(walked(&[next(7, 1), table_of(16 * 9)], &long, true), Ok(expected));
+        // A table of its own behind another buffer, and one of all that a queue has room for.
+        let long = |count: u16| (1..count).map(|at| next(at.into(), at)).chain([LAST]).collect::<Vec<Row>>();
+        assert_eq!(walked(&[next(7, 1), table_of(16 * 3)], &long(3), true), Ok(vec![7, 1, 2, 0x5000]));
+        assert_eq!(walked(&[table_of(16 * 4)], &long(4), true), Ok(vec![1, 2, 3, 0x5000]));
+        let longer = Err("a chain without an end, or longer than its queue");
+        assert_eq!(walked(&[next(7, 1), table_of(16 * 4)], &long(4), true), longer);
+        assert_eq!(walked(&[table_of(16 * 5)], &long(5), true), longer);
     }
 
     #[test]
     fn one_that_breaks_off_is_no_chain() {
         let next = |next| (0x4000, 8, VRING_DESC_F_NEXT, next);
         for (rows, reason) in [
-            (&[next(0)][..], "a chain without an end"),
-            (&[next(1), next(2), next(1)], "a chain without an end"),
+            (&[next(0)][..], "a chain without an end, or longer than its queue"),
+            (&[next(1), next(2), next(1)], "a chain without an end, or longer than its queue"),
             (&[next(SIZE)], "a descriptor beyond the end of its table"),
             (&[next(u16::MAX)], "a descriptor beyond the end of its table"),
             (&[(0, u32::MAX, VRING_DESC_F_NEXT, 1), (0, 1, 0, 0)], "a chain of more than 4 GiB"),
@@ -180,7 +185,11 @@ mod tests {
             (table_of(0), &[LAST], "a descriptor beyond the end of its table"),
             (table_of(16), &within, "an indirect table within another"),
             (table_of(16), &[(1, 8, VRING_DESC_F_NEXT, 1)], "a descriptor beyond the end of its table"),
-            (table_of(32), &[(1, 8, VRING_DESC_F_NEXT, 0)], "a chain without an end"),
+            (
+                table_of(32),
+                &[(1, 8, VRING_DESC_F_NEXT, 0)],
+                "a chain without an end, or longer than its queue",
+            ),
             ((1 << 16, 16, VRING_DESC_F_INDIRECT, 0), &[LAST], "a descriptor outside of memory"),
             ((u64::MAX - 7, 16, VRING_DESC_F_INDIRECT, 0), &[LAST], "a descriptor outside of memory"),
             (
