@@ -1,6 +1,7 @@
 //! The guest's kernel killed for want of memory: the host is to see it where callers look for it.
 //!
-//! Enters: what the guest tells, which is nothing to trust: at most one showing a second, names cut and cleaned. Leaves:
+//! Enters: what the guest tells, which is nothing to trust: a showing now and then, the rarer the more there were; names cut and
+//! cleaned. Leaves:
 //! a line for the log, and a count in the container's cgroup on the host ([`crate::host::cgroup`], `oom`).
 
 use std::{
@@ -18,8 +19,11 @@ use crate::host::{
     wait,
 };
 
-/// Not more often than this: each costs a process.
+/// Not more often than this: each costs a process, and lines in the log of the host's kernel.
 const PAUSE: Duration = Duration::from_millis(500);
+/// After so many the pause is twice as long, up to a minute or so, after which one is told at once again.
+const FEW: u32 = 40;
+const DOUBLED_MOST: u32 = 7;
 /// Lines in the life of a container.
 const LINES: u32 = 100;
 /// Longest name that the kernel keeps of a process (`TASK_COMM_LEN`).
@@ -32,21 +36,23 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) struct Showing {
     cgroup: Option<Cgroup>,
     last: Option<Instant>,
+    shown: u32,
     lines: u32,
 }
 
 impl Showing {
     /// For the container in `cgroup`, if it is in one.
     pub(super) fn new(cgroup: Option<Cgroup>) -> Self {
-        Self { cgroup, last: None, lines: 0 }
+        Self { cgroup, last: None, shown: 0, lines: 0 }
     }
 
     /// Makes known that the guest has killed; says through `tell` whom, and what could not be shown.
     pub(super) fn show(&mut self, kills: u64, victims: &[Victim], tell: &dyn Fn(&str)) {
-        if self.last.is_some_and(|last| last.elapsed() < PAUSE) {
+        if self.last.is_some_and(|last| last.elapsed() < pause(self.shown)) {
             return;
         }
         self.last = Some(Instant::now());
+        self.shown = self.shown.saturating_add(1);
         let mut say = |text: &str| {
             self.lines += 1;
             if self.lines <= LINES {
@@ -58,6 +64,11 @@ impl Showing {
             say(&super::chain(&error));
         }
     }
+}
+
+/// How long the next one waits, behind so many.
+fn pause(shown: u32) -> Duration {
+    PAUSE * (1 << (shown / FEW).min(DOUBLED_MOST))
 }
 
 /// Who was killed, in words. Names are the guest's: only harmless characters of them are told.
@@ -124,6 +135,12 @@ mod tests {
         let told = line(2, &[victim("hog"), victim("a\"\n\u{1b}[31mvery long name")]);
         assert!(told.ends_with("hog (7), a???[31mvery?lo (7)"), "{told}");
         assert!(line(1, &[]).contains("none of them named"));
+    }
+
+    #[test]
+    fn the_more_there_were_the_rarer_they_are_shown() {
+        let pauses = [0, FEW - 1, FEW, 3 * FEW, u32::MAX].map(|shown| pause(shown).as_millis());
+        assert_eq!(pauses, [500, 500, 1000, 4000, 64_000]);
     }
 
     #[test]
