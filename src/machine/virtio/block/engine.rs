@@ -17,6 +17,8 @@ use super::ring::Ring;
 /// A call that takes longer keeps the other devices waiting too long. 1 MiB is copied in less even under emulation
 /// (3 ms); a writer that the kernel holds back for its dirty pages waits for more.
 const PATIENCE: Duration = Duration::from_millis(10);
+/// Bytes of a call that is tried at once: Linux asks for less. What is longer the kernel moves meanwhile.
+const AT_ONCE: usize = 4 << 20;
 /// So many operations go to the ring after two in a row that took longer, before the next is tried. One alone may have
 /// waited for a processor, not for the disk.
 const CAUTIOUS: u32 = 64;
@@ -129,7 +131,10 @@ impl Engine {
         if self.ring.is_none() {
             return Some(operation.blocking());
         }
-        let What::Transfer { direction, .. } = &operation.what else { return None };
+        let What::Transfer { direction, vectors, .. } = &operation.what else { return None };
+        if vectors.iter().map(|vector| vector.len()).sum::<usize>() > AT_ONCE {
+            return None;
+        }
         let tells = &mut self.tells[usize::from(*direction == Direction::Write)];
         if *tells {
             match operation.at_once() {
