@@ -227,6 +227,30 @@ mod tests {
         assert_eq!(console.tail().len(), TAIL_BYTES);
     }
 
+    /// Registers of the 16550A: with bit 4 of the modem's control (4) what is written is received; bit 0 of the line's status (5)
+    /// says that there is something.
+    #[test]
+    fn what_the_guest_sends_to_itself_is_bounded() {
+        let console = Arc::new(Console::new(tempfile::tempfile().unwrap()));
+        let port = SerialPort::new(EventFd::new(0).unwrap(), console.clone());
+        port.write(4, &[0x10]);
+        for _ in 0..1 << 20 {
+            port.write(0, b"a");
+        }
+        let read = |register| {
+            let mut data = [0];
+            port.read(register, &mut data);
+            data[0]
+        };
+        let mut received = 0;
+        while read(5) & 1 != 0 {
+            assert_eq!(read(0), b'a');
+            received += 1;
+        }
+        assert!((1..=64).contains(&received), "{received}");
+        assert_eq!(console.tail(), "");
+    }
+
     #[test]
     fn a_register_access_of_another_width_is_ignored() {
         let console = Arc::new(Console::new(tempfile::tempfile().unwrap()));
