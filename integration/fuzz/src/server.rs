@@ -192,6 +192,7 @@ impl Fake {
             state: State::Running,
             created,
             started,
+            up: None,
             ended: None,
             boot: None,
         }

@@ -20,6 +20,8 @@ pub struct Info {
     pub created: SystemTime,
     /// When it was started the last time.
     pub started: Option<SystemTime>,
+    /// For how long it runs, whoever has set the clock meanwhile; none: it does not, or that is not known here.
+    pub up: Option<Duration>,
     /// When it ended the last time.
     pub ended: Option<SystemTime>,
     /// How long its machine took when it was started the last time.

@@ -5,7 +5,7 @@
 use std::{collections::BTreeSet, fs, io, path::Path};
 
 use super::{
-    Failure, Info, Key, Sandboxes,
+    Failure, Info, Key, Sandboxes, State,
     stored::{Place, Stored},
 };
 use crate::name::Name;
@@ -56,8 +56,10 @@ impl Sandboxes {
     /// That it can't be looked at.
     pub fn info_of(&self, place: &Place, stored: Stored) -> Result<Info, Failure> {
         let state = self.state(place, &stored)?;
+        let record = (state == State::Running).then(|| self.entry(&stored)?.record().ok()).flatten();
+        let up = record.and_then(|record| super::usage::life(record.vmm));
         let Stored { key, request, created, started, ended, boot, .. } = stored;
-        Ok(Info { key, request, state, created, started, ended: ended.map(|ended| ended.at), boot })
+        Ok(Info { key, request, state, created, started, up, ended: ended.map(|ended| ended.at), boot })
     }
 
     /// The digests of the images that sandboxes are made of.

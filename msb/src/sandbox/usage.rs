@@ -6,10 +6,11 @@ use std::{
     os::unix::fs::MetadataExt,
     path::Path,
     sync::{Mutex, PoisonError},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
-use msb_runtime::verbs::Lent;
+use msb_runtime::{state::Process, verbs::Lent};
+use nix::time::{ClockId, clock_gettime};
 
 use super::{Failure, Key, Sandboxes, Usage};
 
@@ -64,21 +65,26 @@ impl Sandboxes {
         let running = self.entry(&stored).and_then(|entry| {
             let record = entry.record().ok()?;
             let disk = Lent::load(&entry).ok().flatten().map(|lent| lent.disks.join("scratch.ext4"));
-            record.vmm.is_alive().then_some((u32::try_from(record.vmm.pid).ok()?, disk))
+            record.vmm.is_alive().then_some((record.vmm, u32::try_from(record.vmm.pid).ok()?, disk))
         });
-        let Some((pid, disk)) = running else {
+        let Some((vmm, pid, disk)) = running else {
             return Ok(Usage { disk: Some(layer(&place.upper())), ..Usage::default() });
         };
-        let life = stored.started.and_then(|at| SystemTime::now().duration_since(at).ok());
         let processes = processes(pid);
         let used = processes.iter().filter_map(|pid| processor_time(*pid)).reduce(|one, other| one + other);
         let written = disk.and_then(|path| fs::metadata(path).ok()).map_or(0, |disk| disk.blocks() * 512);
         Ok(Usage {
-            cpu: used.map(|used| self.readings().percent(pid, used, life.unwrap_or_default())),
+            cpu: used.map(|used| self.readings().percent(pid, used, life(vmm).unwrap_or_default())),
             memory: processes.iter().filter_map(|pid| memory(*pid)).reduce(|one, other| one + other),
             disk: Some(layer(&place.upper()) + written),
         })
     }
+}
+
+/// How long a process has lived, whoever has set the host's clock meanwhile; none: it is of another host's time.
+pub(super) fn life(process: Process) -> Option<Duration> {
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?;
+    Duration::from(now).checked_sub(Duration::from_millis(process.start_time.saturating_mul(1000 / TICKS)))
 }
 
 /// The process of a sandbox, and its child that runs the machine: the same program.
@@ -135,6 +141,19 @@ mod tests {
         assert_eq!(processes(pid), [pid]);
         processor_time(pid).unwrap();
         assert_eq!(processor_time(u32::MAX), None);
+    }
+
+    #[test]
+    fn a_process_is_as_old_as_its_kernel_says() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let process = Process::of(child.id().cast_signed()).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        let old = life(process).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // A tick either way.
+        assert!(old >= Duration::from_millis(40) && old < Duration::from_secs(30), "{old:?}");
+        assert_eq!(life(Process { start_time: u64::MAX, ..process }), None);
     }
 
     #[test]

@@ -45,6 +45,13 @@ pub(crate) enum Progress {
     Failed(String),
 }
 
+/// When a sandbox was made, and when it was started the last time: another one each time, also where the clock is set.
+type Life = (SystemTime, Option<SystemTime>);
+
+fn life_of(info: &Info) -> Life {
+    (info.created, info.started)
+}
+
 /// What all requests share.
 pub(crate) struct App {
     pub engine: Arc<dyn Engine>,
@@ -54,9 +61,9 @@ pub(crate) struct App {
     pub requests: Semaphore,
     sessions: Arc<Semaphore>,
     turns: Turns,
-    /// When and why the last start of a sandbox failed, as far as this server did it. The command line may have started it, or
-    /// made another one of its name, since.
-    failures: Mutex<HashMap<Key, (SystemTime, String)>>,
+    /// Why the last start of a sandbox failed, as far as this server did it, and which life it had before. The command line may
+    /// have started it, or made another one of its name, since.
+    failures: Mutex<HashMap<Key, (Life, String)>>,
     /// With their memory. A turn is theirs, so that each is there once.
     starting: Mutex<HashMap<Key, u64>>,
 }
@@ -88,22 +95,22 @@ impl App {
         }
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         match failures.get(&info.key) {
-            Some((at, text)) if info.started.unwrap_or(info.created) <= *at => Progress::Failed(text.clone()),
+            Some((life, text)) if *life == life_of(info) => Progress::Failed(text.clone()),
             _ => Progress::None,
         }
     }
 
     /// Notes how the last start of one went; none: it went well, or there is no such sandbox any more.
-    fn note(&self, key: &Key, failure: Option<String>) {
+    fn note(&self, key: &Key, failure: Option<(Life, String)>) {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         match failure {
             None => drop(failures.remove(key)),
-            Some(text) => {
+            Some(failure) => {
                 // What the command line removes is not told here.
                 if failures.len() >= FAILURES {
                     failures.clear();
                 }
-                failures.insert(key.clone(), (SystemTime::now(), text));
+                failures.insert(key.clone(), failure);
             }
         }
     }
@@ -118,8 +125,11 @@ impl App {
         self.begin("started", key, |app, key| {
             let started =
                 app.admit(key, request.as_ref()).and_then(|_admitted| app.engine.start(key, request));
-            let there = started.is_err() && app.engine.info(key).is_ok_and(|info| !info.running());
-            app.note(key, started.as_ref().err().filter(|_| there).map(Failure::chain));
+            let there = started.as_ref().err().and_then(|failure| {
+                let info = app.engine.info(key).ok().filter(|info| !info.running())?;
+                Some((life_of(&info), failure.chain()))
+            });
+            app.note(key, there);
             started
         })
         .await

@@ -88,6 +88,7 @@ impl Engine for Local {
             state: State::Created,
             created: SystemTime::now(),
             started: None,
+            up: None,
             ended: None,
             boot: None,
         };

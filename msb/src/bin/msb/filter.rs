@@ -110,6 +110,7 @@ mod tests {
             state: State::Stopped(Some(Exit::Code(3))),
             created: SystemTime::now(),
             started: None,
+            up: None,
             ended: None,
         };
         let pass = |texts: &[&str]| {

@@ -81,10 +81,7 @@ fn row(info: &Info) -> Vec<String> {
 fn status(info: &Info) -> String {
     match info.state {
         State::Created => "Created".into(),
-        State::Running => match info.started {
-            Some(at) => format!("Up {}", format::span(at.elapsed().unwrap_or_default())),
-            None => "Up".into(),
-        },
+        State::Running => info.up.map_or_else(|| "Up".into(), |up| format!("Up {}", format::span(up))),
         State::Stopped(exit) => {
             let code = exit.map_or_else(|| "unknown".into(), |exit| exit.code().to_string());
             format!(

@@ -117,9 +117,7 @@ impl Run {
             })
         } else {
             keep::hold_signals().context("Signals can't be forwarded")?;
-            sandboxes
-                .keep(&sandboxes.place(&key), Front::Own, warn)
-                .map(|(_, ended)| ended.code.unwrap_or(u8::MAX))
+            sandboxes.keep(&sandboxes.place(&key), Front::Own, warn).map(|life| life.code)
         };
         match done {
             Ok(code) => Ok(ExitCode::from(code)),

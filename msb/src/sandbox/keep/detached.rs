@@ -12,10 +12,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::Front;
+use super::{Front, Life};
 use crate::{
     home::Home,
-    sandbox::{Ended, Failure, Key, Place, Sandboxes, Stored},
+    sandbox::{Failure, Key, Place, Sandboxes},
 };
 
 /// The hidden verb.
@@ -110,7 +110,7 @@ pub fn run(words: &[impl AsRef<OsStr>]) -> Result<(), Failure> {
         tell(&Told::Runs);
     });
     match kept {
-        Ok((stored, ended)) => again(&place, &stored, ended, times.unwrap_or(0)),
+        Ok(life) => again(&place, &life, times.unwrap_or(0)),
         // Nobody listens to one that is started again.
         Err(error) if runs || times.is_some() => Err(error),
         Err(error) => {
@@ -127,11 +127,10 @@ pub fn run(words: &[impl AsRef<OsStr>]) -> Result<(), Failure> {
 
 /// Starts the sandbox again, if that is what is wanted of one that ended so: as a fresh process, whose ports, threads and
 /// descriptors are its own.
-fn again(place: &Place, stored: &Stored, ended: Ended, times: u32) -> Result<(), Failure> {
-    let code = ended.code.unwrap_or(u8::MAX);
-    let lived = stored.started.and_then(|at| ended.at.duration_since(at).ok());
-    let times = if lived.is_some_and(|lived| lived > LONG) { 0 } else { times };
-    if !stored.request.restart.again(code, times) || place.is_stopped() {
+fn again(place: &Place, life: &Life, times: u32) -> Result<(), Failure> {
+    let Life { stored, code, lasted } = life;
+    let times = if *lasted > LONG { 0 } else { times };
+    if !stored.request.restart.again(*code, times) || place.is_stopped() {
         return Ok(());
     }
     thread::sleep(pause(times));

@@ -19,7 +19,12 @@ mod ports;
 mod signals;
 mod streams;
 
-use std::{env, fs, io, path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    env, fs, io,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use msb_runtime::{
     bundle::Spec,
@@ -42,6 +47,17 @@ use super::{
     user,
 };
 use crate::network;
+
+/// A life of a sandbox, to its end.
+#[derive(Debug)]
+pub struct Life {
+    /// What is stored of it.
+    pub stored: Stored,
+    /// What it ended with, as a shell tells it.
+    pub code: u8,
+    /// How long it ran, whoever has set the clock meanwhile.
+    pub lasted: Duration,
+}
 
 /// What has been done for a sandbox, undone when this goes.
 struct Begun<'a> {
@@ -81,12 +97,7 @@ impl Sandboxes {
     ///
     /// # Errors
     /// Why it could not be started, or be brought to rest.
-    pub fn keep(
-        &self,
-        place: &Place,
-        front: Front,
-        ready: impl FnOnce(&Stored),
-    ) -> Result<(Stored, Ended), Failure> {
+    pub fn keep(&self, place: &Place, front: Front, ready: impl FnOnce(&Stored)) -> Result<Life, Failure> {
         let lock = place.lock().map_err(Failure::other)?;
         let Some(kept) = place.keep().map_err(Failure::other)? else {
             let stored = place.load().map_err(Failure::other)?.ok_or_else(|| missing(place))?;
@@ -125,6 +136,7 @@ impl Sandboxes {
         let id = stored.id().map_err(Failure::other)?;
         begun.container = Some(id.clone());
         let created = create_and_start(place, id.clone(), stdio, &context)?;
+        let began = Instant::now();
         stored.started = Some(SystemTime::now());
         stored.ended = None;
         stored.boot = moments.get().map(Boot::of);
@@ -147,6 +159,7 @@ impl Sandboxes {
         }
         ready(&stored);
         let code = process.wait().map_err(Failure::other)?;
+        let lasted = began.elapsed();
         let clients = front.finish();
 
         let _lock = place.lock().map_err(Failure::other)?;
@@ -164,7 +177,7 @@ impl Sandboxes {
         if stored.request.remove {
             fs::remove_dir_all(&place.0).map_err(Failure::other)?;
         }
-        Ok((stored, ended))
+        Ok(Life { stored, code, lasted })
     }
 
     /// Brings to rest what a keeper that was killed, or could not, has left of an earlier life. Nobody keeps the sandbox.
