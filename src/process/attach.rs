@@ -15,7 +15,8 @@ use super::{
     terminal,
 };
 
-/// How long output may still flow after the process's end before its reader is given up.
+/// How long output may still flow after the process's end before its reader is given up, where others wait for that end. Who is
+/// joined with a reader of its own, as a command in a pipe is, waits for it.
 pub const DRAIN: Duration = Duration::from_secs(30);
 
 /// How a process has ended whose guest is gone: as if it had been killed.
@@ -100,11 +101,12 @@ impl Attached {
         Ok(self.session.agent.order(Request::Release)?)
     }
 
-    /// Forwards signals until the process has ended and its output is written.
+    /// Forwards signals until the process has ended and its output is written, for which its reader has so long; none: any
+    /// time.
     ///
     /// # Errors
     /// [`AttachError::Session`]; the guest being gone is told as SIGKILL, which is what ended the process.
-    pub fn wait(mut self) -> Result<ExitStatus, AttachError> {
+    pub fn wait(mut self, drain: Option<Duration>) -> Result<ExitStatus, AttachError> {
         // The container may be paused at any time, and signals wait then.
         self.session.agent.be_patient();
         let status = match self.session.turn(&[]) {
@@ -114,7 +116,7 @@ impl Attached {
             Err(SessionError::Agent(error)) if error.is_closed() => KILLED,
             Err(error) => return Err(error.into()),
         };
-        self.relays.finish(DRAIN);
+        self.relays.finish(drain);
         Ok(status)
     }
 }

@@ -115,16 +115,23 @@ impl Relays {
         Ok(relays)
     }
 
-    /// Waits until all output is written, for at most `patience`: a reader that stopped reading must not keep
-    /// a dead container alive for ever.
-    pub fn finish(self, patience: Duration) {
-        let deadline = Instant::now() + patience;
-        for _ in 0..self.outputs {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if self.done.recv_timeout(left).is_err() {
-                return;
+    /// Waits until all output is written or its reader is gone, for at most `patience`; whether it came to that. Where others
+    /// wait for the container's end, a reader that stopped reading must not keep it alive for ever.
+    pub fn finish(&mut self, patience: Option<Duration>) -> bool {
+        let deadline = patience.map(|patience| Instant::now() + patience);
+        while self.outputs > 0 {
+            let written = match deadline {
+                None => self.done.recv().is_ok(),
+                Some(deadline) => {
+                    self.done.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok()
+                }
+            };
+            if !written {
+                return false;
             }
+            self.outputs -= 1;
         }
+        true
     }
 
     /// Ours to the guest. Its end is the process's end of file.
@@ -199,6 +206,37 @@ fn spawn(stream: Stream, copy: impl FnOnce() + Send + 'static) -> Result<(), Std
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// One stream that brings `bytes` and ends, copied to a pipe that nobody reads yet.
+    fn copied(bytes: usize) -> (Relays, io::PipeReader) {
+        let (mut guest, ours) = UnixStream::pair().unwrap();
+        let (reader, writer) = io::pipe().unwrap();
+        let (finished, done) = mpsc::channel();
+        let mut relays = Relays { outputs: 0, done };
+        relays.drain(Stream::Stdout, ours, writer.into(), finished).unwrap();
+        thread::spawn(move || guest.write_all(&vec![7; bytes]).unwrap());
+        (relays, reader)
+    }
+
+    #[test]
+    fn a_reader_has_its_time_or_all_the_time() {
+        let (mut relays, mut reader) = copied(3 * BUFFER);
+        let began = Instant::now();
+        assert!(!relays.finish(Some(Duration::from_millis(50))));
+        assert!(began.elapsed() >= Duration::from_millis(50));
+        let late = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(100));
+            let mut all = Vec::new();
+            reader.read_to_end(&mut all).unwrap();
+            all.len()
+        });
+        assert!(relays.finish(None));
+        assert_eq!(late.join().unwrap(), 3 * BUFFER);
+
+        let (mut relays, reader) = copied(3 * BUFFER);
+        drop(reader);
+        assert!(relays.finish(None));
+    }
 
     #[test]
     fn what_was_copied_can_be_read_while_more_is_awaited() {

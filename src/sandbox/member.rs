@@ -18,6 +18,7 @@ use std::{
         unix::net::UnixListener,
     },
     path::PathBuf,
+    time::Duration,
 };
 
 use msb_agent::protocol::{
@@ -74,6 +75,8 @@ pub struct MemberConfig {
     pub binds: Vec<PlacedBind>,
     /// The mounts of images, in order.
     pub images: Vec<PlacedImage>,
+    /// How long output may still flow after the container's end; none: as long as anybody is there to read it.
+    pub drain: Option<Duration>,
 }
 
 /// Why there is no container, or what has become of it.
@@ -139,7 +142,7 @@ pub fn run(fd: RawFd, warn: &dyn Fn(&Log, &str)) -> Result<u8, MemberError> {
             warn(log, text);
         }
     };
-    keep_exit(&config.dir, supervise(member, &tell))
+    keep_exit(&config.dir, supervise(member, config.drain, &tell))
 }
 
 /// What lives as long as the container.
@@ -206,7 +209,11 @@ fn complete(config: &MemberConfig, admitted: &Admitted) -> Container {
     container
 }
 
-fn supervise(mut member: Member, tell: &dyn Fn(&str)) -> Result<ExitStatus, MemberError> {
+fn supervise(
+    mut member: Member,
+    drain: Option<Duration>,
+    tell: &dyn Fn(&str),
+) -> Result<ExitStatus, MemberError> {
     let watched = loop {
         match member.session.turn(&[member.control.as_fd()]) {
             Ok(Turn::Exited(status)) => break Ok(status),
@@ -231,6 +238,10 @@ fn supervise(mut member: Member, tell: &dyn Fn(&str)) -> Result<ExitStatus, Memb
         Err(SessionError::Agent(error)) if error.is_closed() => KILLED,
         watched => watched?,
     };
-    member.relays.finish(DRAIN);
+    if !member.relays.finish(Some(DRAIN)) && drain.is_none() {
+        // As of the machine's own process.
+        drop(member.control);
+        member.relays.finish(None);
+    }
     Ok(status)
 }

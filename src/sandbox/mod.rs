@@ -35,7 +35,7 @@ pub mod volumes;
 
 use std::{
     path::{Path, PathBuf},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use msb_agent::protocol::{Container, ExitStatus};
@@ -72,6 +72,8 @@ pub struct SandboxConfig {
     pub images: Vec<PlacedImage>,
     /// virtiofsd, should they need it.
     pub virtiofsd: PathBuf,
+    /// How long output may still flow after the container's end; none: as long as anybody is there to read it.
+    pub drain: Option<Duration>,
     /// Whether further containers may come into the machine: it is a pod's.
     pub pod: bool,
     /// What holds the machine's process back.

@@ -141,7 +141,7 @@ pub fn run(fd: RawFd, warn: &dyn Fn(&Log, &str)) -> Result<u8, VmmError> {
             warn(log, text);
         }
     };
-    keep_exit(&config.dir, supervise(sandbox, session, &tell))
+    keep_exit(&config.dir, supervise(sandbox, session, config.drain, &tell))
 }
 
 /// What lives as long as the container.
@@ -291,6 +291,7 @@ fn prepare(
 fn supervise(
     mut sandbox: Sandbox,
     mut session: Session,
+    drain: Option<Duration>,
     tell: &dyn Fn(&str),
 ) -> Result<ExitStatus, VmmError> {
     let watched = loop {
@@ -349,7 +350,11 @@ fn supervise(
     };
     match watched {
         Ok(status) => {
-            sandbox.relays.finish(DRAIN);
+            if !sandbox.relays.finish(Some(DRAIN)) && drain.is_none() {
+                // Who asks from now on learns at once that it has ended, however long its output is read.
+                drop(sandbox.control);
+                sandbox.relays.finish(None);
+            }
             Ok(status)
         }
         Err(error) => match cause(error, &mut sandbox.cell) {

@@ -5,7 +5,7 @@
 //! Each step is undone when a later one fails, in the reverse order: the VMM is killed and waited for, its disks and
 //! its cgroup are removed, then the id is free again.
 
-use std::{path::PathBuf, process::Stdio};
+use std::{path::PathBuf, process::Stdio, time::Duration};
 
 use msb_agent::protocol::{self as agent, Namespace};
 use nix::unistd::{gethostname, getuid};
@@ -39,6 +39,8 @@ pub struct Request {
     pub stdio: [Stdio; 3],
     /// Whether there is anything to read from the first.
     pub stdin: bool,
+    /// How long what it wrote may still be read after its end; none: as long as its reader is there.
+    pub drain: Option<Duration>,
     /// Who is told of the VMM's process.
     pub announce: Announce,
 }
@@ -67,7 +69,7 @@ struct Relaxed(&'static str);
 /// # Errors
 /// Of every part, [`VerbError`]; then nothing is left.
 pub fn create(request: Request, context: &Context) -> Result<Created, VerbError> {
-    let Request { id, bundle, spec, image, stdio, stdin, announce } = request;
+    let Request { id, bundle, spec, image, stdio, stdin, drain, announce } = request;
     let reservation = context.store.reserve(&id)?;
     let entry = reservation.entry();
     let settings = context.settings.as_deref().map_or_else(settings::load, settings::load_from)?;
@@ -113,6 +115,7 @@ pub fn create(request: Request, context: &Context) -> Result<Created, VerbError>
             disks,
             binds,
             images,
+            drain,
         };
         Starting::spawn("member", &member, stdio)?
     } else {
@@ -132,6 +135,7 @@ pub fn create(request: Request, context: &Context) -> Result<Created, VerbError>
             binds,
             images,
             virtiofsd: settings.virtiofsd.clone(),
+            drain,
             pod: role.is_in_pod(),
             confinement: settings.machine.confinement,
         };

@@ -168,7 +168,7 @@ impl Running {
         let shared = Arc::clone(&end);
         thread::Builder::new().name("exec".into()).stack_size(256 << 10).spawn(move || {
             // Lost with its sandbox, as if it had been killed.
-            let exit = match attached.wait().unwrap_or(attach::KILLED) {
+            let exit = match attached.wait(None).unwrap_or(attach::KILLED) {
                 ExitStatus::Code(code) => Exit::Code(code.into()),
                 ExitStatus::Signal(number) => Exit::Signal(number.into()),
             };

@@ -16,6 +16,7 @@ use msb_runtime::{
     bundle::Spec,
     config::Wishes,
     image::RootImage,
+    process::attach::DRAIN,
     sandbox::child::Released,
     state::Id,
     verbs::{
@@ -111,6 +112,7 @@ impl Shim {
             image,
             stdio: descriptors.map(Stdio::from),
             stdin: has_stdin,
+            drain: Some(DRAIN),
             announce: Announce::default(),
         };
         let Created { entry, process, record, .. } =

@@ -9,7 +9,7 @@ use containerd_shim_protos::events::task::{TaskExecAdded, TaskExecStarted, TaskE
 use msb_agent::protocol::{Failure as GuestFailure, ProcessId, TerminalSize};
 use msb_runtime::{
     bundle,
-    process::attach::{self, Attached},
+    process::attach::{self, Attached, DRAIN},
     sandbox::control::ControlError,
     state::Store,
     verbs::{VerbError, exec, pod},
@@ -132,7 +132,8 @@ impl Shim {
 
     /// Waits for its end and tells it.
     fn watch_exec(&self, task: &Task, exec: &Exec, attached: Attached) {
-        let exit = Exit::now(attached.wait().map_or(Exit::LOST, |status| status.exit_code().into()));
+        let exit =
+            Exit::now(attached.wait(Some(DRAIN)).map_or(Exit::LOST, |status| status.exit_code().into()));
         let _order = exec.process.in_order();
         self.events.publish(&TaskExit {
             container_id: task.id.to_string(),

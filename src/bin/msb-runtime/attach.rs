@@ -1,6 +1,6 @@
 //! The hidden verb `attach`: the process that stands for an exec towards its caller.
 
-use std::{io, os::fd::AsFd, path::PathBuf, process::ExitCode};
+use std::{io, os::fd::AsFd, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
@@ -32,6 +32,8 @@ pub struct Order {
     pub container: ProcessId,
     /// What to run.
     pub process: Process,
+    /// How long what it wrote may still be read after its end; none: as long as its reader is there.
+    pub drain: Option<Duration>,
 }
 
 /// For this program's own use.
@@ -46,10 +48,11 @@ impl Attach {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let (mut parent, order) =
             Parent::take::<Order>(self.fd).context("This verb is for msb-runtime's own use")?;
+        let drain = order.drain;
         match prepare(order, &mut parent) {
             Ok(attached) => {
                 drop(parent);
-                Ok(ExitCode::from(attached.wait()?.exit_code()))
+                Ok(ExitCode::from(attached.wait(drain)?.exit_code()))
             }
             Err(error) => {
                 // Told by the parent, and by it alone.

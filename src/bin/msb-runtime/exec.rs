@@ -7,6 +7,7 @@ use clap::Args;
 use msb_runtime::{
     bundle::{Process, Spec},
     host::fds,
+    process::attach::DRAIN,
     sandbox::child::{Starting, Word},
     state::{Id, Record},
     verbs::{Announce, Context, Lent, exec, pod},
@@ -101,7 +102,8 @@ impl Exec {
         let process = exec::prepare(&entry, &process, console.stdin)?;
         let guest = pod::guest(&entry, &record);
         let dir = guest.control.directory().to_owned();
-        let order = Order { dir, container: guest.container, process };
+        let drain = self.detach.then_some(DRAIN);
+        let order = Order { dir, container: guest.container, process, drain };
         let mut child = Starting::spawn("attach", &order, console.stdio)?;
         child.created()?;
         if let Some(cgroup) = Lent::load(&entry)?.map(|lent| lent.cgroup()).transpose()?.flatten() {

@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use msb_runtime::{
     bundle::Spec,
     host::fds,
+    process::attach::DRAIN,
     state::Id,
     verbs::{
         Announce, Context,
@@ -64,7 +65,9 @@ pub fn launch(
         console::prepare(spec.process().terminal(), detached, options.console_socket.as_deref())?;
     let announce =
         Announce { pid_file: options.pid_file.clone(), pidfd_socket: options.pidfd_socket.clone() };
-    let created = create::create(Request { id, bundle, spec, image: None, stdio, stdin, announce }, context)?;
+    let drain = detached.then_some(DRAIN);
+    let request = Request { id, bundle, spec, image: None, stdio, stdin, drain, announce };
+    let created = create::create(request, context)?;
     Ok((created, master))
 }
 

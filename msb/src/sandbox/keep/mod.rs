@@ -232,6 +232,8 @@ fn create_and_start(
         image: None,
         stdio: stdio.descriptors,
         stdin: stdio.has_input,
+        // Whoever keeps it reads, or leaves the reading to the pipe that it is in itself.
+        drain: None,
         announce: Announce::default(),
     };
     let created = create::create(creation, context)?;
