@@ -177,16 +177,30 @@ impl Sender {
     }
 }
 
+/// Who would show what the process writes.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "Sandbox {0} is running, but its keeper was killed: what it writes is seen no more, until it is started again"
+)]
+struct NoKeeper(Key);
+
 impl Sandboxes {
     /// To the first process of one that runs.
     ///
     /// # Errors
-    /// [`Failure::NotRunning`], [`Failure::NoSandbox`]
+    /// [`Failure::NotRunning`], [`Failure::NoSandbox`], or that its keeper was killed.
     pub fn attach(&self, key: &Key) -> Result<Attached, Failure> {
-        let (place, _) = self.find(key)?;
+        let (place, stored) = self.find(key)?;
         let in_use = InUse::begin(&place).map_err(Failure::other)?;
-        let stream = self.dial(key, ALL)?.ok_or_else(|| Failure::NotRunning(key.clone()))?;
-        Ok(Attached { stream, _in_use: Some(in_use) })
+        if let Some(stream) = self.dial(key, ALL)? {
+            return Ok(Attached { stream, _in_use: Some(in_use) });
+        }
+        // Where somebody keeps it, it is at its beginning or its end.
+        let kept = place.is_kept().map_err(Failure::other)?;
+        if !kept && self.state(&place, &stored)? == State::Running {
+            return Err(Failure::other(NoKeeper(key.clone())));
+        }
+        Err(Failure::NotRunning(key.clone()))
     }
 
     /// None: nobody serves there.

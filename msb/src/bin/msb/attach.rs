@@ -69,11 +69,30 @@ impl Attach {
         }
         let code = match code {
             Some(code) => Some(code),
-            // Its keeper was killed.
-            None => scope.sandboxes.wait(&key)?,
+            None => without_a_word(scope, &key)?,
         };
         Ok(ExitCode::from(code.unwrap_or(u8::MAX)))
     }
+}
+
+/// The keeper has told no end: who does not read for a while is cut off, and who is killed says nothing.
+fn without_a_word(scope: &Scope, key: &Key) -> anyhow::Result<Option<u8>> {
+    let name = &key.name;
+    let running = scope.sandboxes.info(key).is_ok_and(|info| info.running());
+    if running && scope.sandboxes.attach(key).is_ok() {
+        anyhow::bail!(
+            "This has read nothing for a while and was cut off, so that {name} can go on: attach again; `msb logs \
+             {name}` has what it wrote meanwhile"
+        );
+    }
+    if running {
+        eprintln!(
+            "msb: The keeper of {name} was killed: what it writes is seen no more, until `msb restart {name}`"
+        );
+    } else {
+        eprintln!("msb: The last that {name} wrote may be missing here: see `msb logs {name}`");
+    }
+    Ok(scope.sandboxes.wait(key)?)
 }
 
 fn show(mut to: impl Write, bytes: &[u8]) -> io::Result<()> {
