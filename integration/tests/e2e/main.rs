@@ -67,6 +67,7 @@ mod soak;
 mod starved;
 mod states;
 mod update;
+mod upset;
 mod verbs;
 mod volumes;
 mod wall;
