@@ -45,7 +45,7 @@ fn a_task(lab: &mut Lab) {
 }
 
 /// Roots that are thin volumes: what is written is kept from one task to the next, as with runc's shim in the same host; what is
-/// only read is the machine's as it is, and is not mounted on the host.
+/// only read is the machine's as it is, and is not mounted on the host. No machine has another device of the host's.
 fn on_the_device_mapper(lab: &mut Lab) {
     lab.must(
         "a pool, and containerd's snapshotter on it",
@@ -55,23 +55,26 @@ fn on_the_device_mapper(lab: &mut Lab) {
            systemctl restart containerd; eventually 'ctr plugins ls | grep devmapper | grep -q ok' 0.2"#,
     );
     lab.define(
-        r#"mounted() { grep -c 'runtime.v2.task.*ext4' /proc/mounts; }
+        r#"devices() { for fd in /proc/$(pgrep -x msb-vmm)/fd/*; do [ ! -b $fd ] || readlink $fd; done | sed 's,/dev/dm-[0-9]*$,a volume,'; }
+           mounted() { grep -c 'runtime.v2.task.*ext4' /proc/mounts; }
            ended() { ctr task kill -s KILL $1; eventually "ctr task ls | grep '^$1 ' | grep -q STOPPED" 0.2; ctr task rm $1 > /dev/null 2>&1; }
            one() {
                ctr run -d --snapshotter devmapper --runtime $1 docker.io/library/busybox:latest a sh -c 'echo kept > /w; sync; sleep 1000' < /dev/null
-               eventually "ctr task exec --exec-id x a cat /w" 0.3; ended a
+               eventually "ctr task exec --exec-id x a cat /w" 0.3; devices; ended a
                ctr task start -d a < /dev/null; ctr task exec --exec-id x a cat /w; ended a; ctr container rm a
                ctr run -d --read-only --snapshotter devmapper --runtime $1 docker.io/library/busybox:latest a sleep 1000 < /dev/null
-               ctr task exec --exec-id x a sh -c 'touch /w 2>&1'; mounted; ended a; ctr container rm a
+               ctr task exec --exec-id x a sh -c 'touch /w 2>&1'; devices; mounted; ended a; ctr container rm a
            }"#,
     );
-    for (shim, mounts) in [("io.containerd.runc.v2", 1), ("io.containerd.msb.v2", 0)] {
+    for (shim, device, mounts) in
+        [("io.containerd.runc.v2", "", 1), ("io.containerd.msb.v2", "a volume\n", 0)]
+    {
         lab.step_with(
             shim,
             &format!("one {shim}; mounted; ls /run/containerd/msb/default 2> /dev/null"),
             |command| command.timeout(LONG),
         )
-        .out(&format!("kept\nkept\ntouch: /w: Read-only file system\n{mounts}\n0\n"));
+        .out(&format!("kept\nkept\ntouch: /w: Read-only file system\n{device}{mounts}\n0\n"));
     }
 }
 
