@@ -55,7 +55,7 @@ fn on_the_device_mapper(lab: &mut Lab) {
            systemctl restart containerd; eventually 'ctr plugins ls | grep devmapper | grep -q ok' 0.2"#,
     );
     lab.define(
-        r#"devices() { for fd in /proc/$(pgrep -x msb-vmm)/fd/*; do [ ! -b $fd ] || readlink $fd; done | sed 's,/dev/dm-[0-9]*$,a volume,'; }
+        r#"devices() { for fd in /proc/$(pgrep -x msb-vmm)/fd/*; do [ ! -b $fd ] || readlink $fd; done | sort -u | sed 's,/dev/dm-[0-9]*$,a volume,'; }
            mounted() { grep -c 'runtime.v2.task.*ext4' /proc/mounts; }
            ended() { ctr task kill -s KILL $1; eventually "ctr task ls | grep '^$1 ' | grep -q STOPPED" 0.2; ctr task rm $1 > /dev/null 2>&1; }
            one() {
