@@ -3,16 +3,23 @@
 //! In: a request. Out: a directory with `sandbox.json` in it, or nothing.
 
 use std::{
-    fs::{self, DirBuilder},
+    fs::{self, DirBuilder, File},
+    io,
     os::unix::fs::DirBuilderExt,
 };
+
+use nix::fcntl::Flock;
 
 use super::{
     Failure, Key, Port, Request, Sandboxes, Where,
     bundle::{Defaults, arguments},
+    sandboxes::unreadable,
     stored::{Place, Stored},
 };
 use crate::image::{Image, Images, Lock, Progress, Registries};
+
+/// How often one that is made anew is removed meanwhile, before that is an error.
+const TRIES: u32 = 16;
 
 /// A sandbox that is asked for, and its image, which is not pruned as long as this is there.
 #[derive(Debug)]
@@ -29,7 +36,7 @@ impl Sandboxes {
     /// # Errors
     /// [`Failure::Exists`], before any registry is asked; [`Failure::Bad`]; nothing is left then.
     pub fn create(&self, key: &Key, request: Request, progress: &dyn Progress) -> Result<(), Failure> {
-        if self.place(key).load().map_err(Failure::other)?.is_some() {
+        if self.place(key).load().map_err(|error| unreadable(key, error))?.is_some() {
             return Err(Failure::Exists(key.clone()));
         }
         self.create_of(key, self.prepare(request, progress)?)
@@ -41,10 +48,9 @@ impl Sandboxes {
     /// As there.
     pub fn create_of(&self, key: &Key, wanted: Prepared) -> Result<(), Failure> {
         let place = self.place(key);
-        directories().create(&place.0).map_err(Failure::other)?;
-        let _lock = place.lock().map_err(Failure::other)?;
+        let _lock = make(&place).map_err(Failure::other)?;
         // Half a sandbox is what a create that was killed has left.
-        if place.load().map_err(Failure::other)?.is_some() {
+        if place.load().map_err(|error| unreadable(key, error))?.is_some() {
             return Err(Failure::Exists(key.clone()));
         }
         let made = store_new(key, wanted, &place);
@@ -79,6 +85,7 @@ impl Sandboxes {
     /// # Errors
     /// That there is no such image or path of the host, [`Failure::Bad`].
     pub fn prepare(&self, request: Request, progress: &dyn Progress) -> Result<Prepared, Failure> {
+        request.bounded()?;
         for volume in &request.volumes {
             if let Where::Host(path) = &volume.source
                 && let Err(error) = fs::metadata(path)
@@ -107,6 +114,8 @@ fn store_new(key: &Key, wanted: Prepared, place: &Place) -> Result<(), Failure> 
     let Prepared { mut request, image, defaults, _hold } = wanted;
     if request.publish_all {
         publish_all(&mut request.ports, &defaults.exposed);
+        // What the image names is its maker's.
+        request.bounded()?;
     }
     let stored = Stored::new(key.clone(), request, image.digest.to_string(), image.layers, defaults);
     place.save(&stored.map_err(Failure::other)?).map_err(Failure::other)
@@ -118,6 +127,18 @@ fn publish_all(ports: &mut Vec<Port>, exposed: &[String]) {
     for port in exposed.iter().filter_map(|text| text.parse::<Port>().ok()) {
         if !ports.iter().any(|has| (has.guest, has.protocol) == (port.guest, port.protocol)) {
             ports.push(port);
+        }
+    }
+}
+
+/// Makes its directory, if it is not there, and locks it. Who removes one of its name just now has it locked, and takes it away.
+fn make(place: &Place) -> io::Result<Flock<File>> {
+    let mut left = TRIES;
+    loop {
+        directories().create(&place.0)?;
+        match place.lock() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && left > 0 => left -= 1,
+            locked => return locked,
         }
     }
 }

@@ -6,16 +6,34 @@ use std::{collections::BTreeSet, fs, io, path::Path};
 
 use super::{
     Failure, Info, Key, Sandboxes, State,
+    sandboxes::is_damaged,
     stored::{Place, Stored},
 };
 use crate::name::Name;
 
 impl Sandboxes {
-    /// All of them, or those of a namespace, by namespace and name.
+    /// All of them, or those of a namespace, by namespace and name. One whose record is damaged is left out: nothing is known
+    /// of it, and who asks for it by its name is told.
     ///
     /// # Errors
     /// [`Failure::NoNamespace`], or that they can't be read.
     pub fn list(&self, namespace: Option<&Name>) -> Result<Vec<Info>, Failure> {
+        self.found(namespace, |failure| if is_damaged(&failure) { Ok(()) } else { Err(failure) })
+    }
+
+    /// All of them, and none left out: for who must know what each has.
+    ///
+    /// # Errors
+    /// As for [`Self::list`], or that the record of one is damaged.
+    pub(super) fn list_whole(&self) -> Result<Vec<Info>, Failure> {
+        self.found(None, Err)
+    }
+
+    fn found(
+        &self,
+        namespace: Option<&Name>,
+        unread: impl Fn(Failure) -> Result<(), Failure>,
+    ) -> Result<Vec<Info>, Failure> {
         let all = self.home().namespaces();
         let namespaces = match namespace {
             None => names(&all)?,
@@ -28,7 +46,8 @@ impl Sandboxes {
                 match self.info(&key) {
                     // Being made, or removed just now.
                     Err(Failure::NoSandbox(_) | Failure::NoNamespace(_)) => {}
-                    info => found.push(info?),
+                    Err(failure) => unread(failure)?,
+                    Ok(info) => found.push(info),
                 }
             }
         }
@@ -62,10 +81,11 @@ impl Sandboxes {
         Ok(Info { key, request, state, created, started, up, ended: ended.map(|ended| ended.at), boot })
     }
 
-    /// The digests of the images that sandboxes are made of.
+    /// The digests of the images that sandboxes are made of. With one that is damaged they are not known: what it is made of
+    /// must not be pruned.
     ///
     /// # Errors
-    /// As for [`Self::list`].
+    /// As for [`Self::list`], or that the record of one is damaged.
     pub fn digests(&self) -> Result<BTreeSet<String>, Failure> {
         let mut all = BTreeSet::new();
         for namespace in names(&self.home().namespaces())? {

@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Setup, setup::inside};
+use super::{Failure, Setup, setup::inside};
 use crate::{home::Home, image::Credentials, name::Name};
 
 /// A sandbox to be made.
@@ -112,7 +112,32 @@ impl Request {
     }
 }
 
+/// What a request may have at most of each thing: each is an open file, a mount, or a part of a record that is read as a whole.
+const PORTS: usize = 256;
+const MOUNTS: usize = 64;
+const WORDS: usize = 4096;
+
 impl Request {
+    /// Whether it asks for no more of anything than a sandbox may have.
+    ///
+    /// # Errors
+    /// [`Failure::Bad`]
+    pub(super) fn bounded(&self) -> Result<(), Failure> {
+        for (count, most, what) in [
+            (self.ports.len(), PORTS, "published ports"),
+            (self.volumes.len(), MOUNTS, "volumes"),
+            (self.setup.tmpfs.len(), MOUNTS, "directories in memory"),
+            (self.env.len(), WORDS, "environment variables"),
+            (self.labels.len(), WORDS, "labels"),
+        ] {
+            if count > most {
+                let text = format!("A sandbox has at most {most} {what}, and this one is to have {count}");
+                return Err(Failure::Bad(text));
+            }
+        }
+        Ok(())
+    }
+
     /// Bytes of memory that its machine gets.
     #[must_use]
     pub fn memory(&self) -> u64 {
@@ -445,6 +470,23 @@ mod tests {
         ] {
             parse(bad).unwrap_err();
         }
+    }
+
+    #[test]
+    fn there_is_a_most_of_everything() {
+        let mut request = Request::of("busybox");
+        request.ports = vec!["80".parse().unwrap(); PORTS];
+        request.env = vec!["A=b".to_owned(); WORDS];
+        request.bounded().unwrap();
+        request.ports.push("80".parse().unwrap());
+        let failure = request.bounded().unwrap_err();
+        assert!(
+            matches!(&failure, Failure::Bad(text) if text.contains("256 published ports")),
+            "{failure:?}"
+        );
+        request.ports.clear();
+        request.env.push("A=b".to_owned());
+        assert!(matches!(request.bounded(), Err(Failure::Bad(text)) if text.contains("4097")));
     }
 
     #[test]

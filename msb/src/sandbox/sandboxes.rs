@@ -3,7 +3,7 @@
 
 use std::{
     error::Error,
-    fs::{self, OpenOptions},
+    fs::OpenOptions,
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::PathBuf,
@@ -14,7 +14,7 @@ use std::{
 
 use msb_runtime::{
     sandbox::{Log, child::Moments},
-    state::{Entry, Status, Store},
+    state::{Entry, StateError, Status, Store},
     verbs::{Context, Tell, kill, words},
 };
 use nix::{
@@ -26,7 +26,7 @@ use nix::{
 use super::{
     Failure, Key, Logs, Request, Restart, Since, State, Where,
     create::directories,
-    keep,
+    keep, root,
     stored::{Place, Stored},
     usage::Readings,
 };
@@ -36,6 +36,8 @@ use crate::{home::Home, name::Name};
 pub const GRACE: Duration = Duration::from_secs(10);
 /// How long one that was killed has: what it wrote is brought back then.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+/// How often one that somebody starts again meanwhile is stopped for its removal.
+const TRIES: u32 = 5;
 /// How often an end is looked for.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -124,7 +126,12 @@ impl Sandboxes {
         act: impl FnOnce(&Place, Stored) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let (place, stored) = self.find(key)?;
-        let _lock = place.lock().map_err(Failure::other)?;
+        let _lock = match place.lock() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Failure::NoSandbox(key.clone()));
+            }
+            lock => lock.map_err(Failure::other)?,
+        };
         let Some(_kept) = place.keep().map_err(Failure::other)? else {
             return Err(match self.reach(&place, &stored) {
                 Err(elsewhere @ Failure::Elsewhere(_)) => elsewhere,
@@ -169,7 +176,7 @@ impl Sandboxes {
     /// [`Failure::NoNamespace`], [`Failure::NoSandbox`]
     pub fn find(&self, key: &Key) -> Result<(Place, Stored), Failure> {
         let place = self.place(key);
-        match place.load().map_err(Failure::other)? {
+        match place.load().map_err(|error| unreadable(key, error))? {
             // It may have been renamed since.
             Some(mut stored) => {
                 stored.key = key.clone();
@@ -281,7 +288,11 @@ impl Sandboxes {
             let runs = self.entry(stored).is_some_and(|entry| is_running(&entry));
             if !runs && !place.is_kept().map_err(Failure::other)? {
                 // In the order of a keeper's: one that begins just now waits, and is not told that somebody keeps it.
-                let _lock = place.lock().map_err(Failure::other)?;
+                let _lock = match place.lock() {
+                    // Removed by its keeper, just now.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+                    lock => lock.map_err(Failure::other)?,
+                };
                 let Some(_kept) = place.keep().map_err(Failure::other)? else { return Ok(true) };
                 if place.load().map_err(Failure::other)?.is_some_and(|now| now.id == stored.id) {
                     self.settle(place, stored)?;
@@ -295,25 +306,50 @@ impl Sandboxes {
         }
     }
 
-    /// Stops it, and removes all that is its own.
+    /// Stops it, and removes all that is its own; also one whose record can't be read, if nobody keeps it.
     ///
     /// # Errors
-    /// [`Failure::NoSandbox`], or that it can't be removed.
+    /// [`Failure::NoSandbox`], [`Failure::Runs`] for one that is started again and again, or that it can't be removed.
     pub fn remove(&self, key: &Key) -> Result<(), Failure> {
+        let mut left = TRIES;
+        loop {
+            left -= 1;
+            match self.stop_and_remove(key) {
+                // Somebody has started it between its end and its removal.
+                Err(Failure::Runs(_)) if left > 0 => {}
+                removed => return removed,
+            }
+        }
+    }
+
+    fn stop_and_remove(&self, key: &Key) -> Result<(), Failure> {
         let stopped = self.stop(key, Duration::ZERO);
+        if matches!(stopped, Err(Failure::NoSandbox(_) | Failure::NoNamespace(_))) {
+            return stopped;
+        }
         let place = self.place(key);
-        if let Err(failure) = stopped {
+        let _lock = match place.lock() {
+            // Removed by its keeper.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return stopped,
+            lock => lock.map_err(Failure::other)?,
+        };
+        let Some(_kept) = place.keep().map_err(Failure::other)? else {
+            return stopped.and_then(|()| Err(Failure::Runs(key.clone())));
+        };
+        match (place.load(), stopped) {
+            // Its keeper was killed already.
+            (Ok(Some(stored)), Ok(())) if self.entry(&stored).is_some_and(|entry| is_running(&entry)) => {
+                return Err(Failure::Runs(key.clone()));
+            }
             // What it wrote may find no room, and is not wanted.
-            let Ok(Some(stored)) = place.load() else { return Err(failure) };
-            let _lock = place.lock().map_err(Failure::other)?;
-            let Ok(Some(_kept)) = place.keep() else { return Err(failure) };
-            self.discard(&place, &stored)?;
+            (Ok(Some(stored)), Err(_)) => self.discard(&place, &stored)?,
+            // Removed by its keeper, and perhaps made anew in half.
+            (Ok(None), stopped) => return stopped,
+            (Ok(Some(_)), Ok(())) => {}
+            // Nothing else of it is known.
+            (Err(_), _) => root::unmount_root(&place).map_err(Failure::other)?,
         }
-        let Ok(_lock) = place.lock() else { return Ok(()) };
-        match fs::remove_dir_all(&place.0) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::other(error)),
-            _ => Ok(()),
-        }
+        place.remove().map_err(Failure::other)
     }
 
     /// Gives one that does not run another name.
@@ -363,6 +399,27 @@ struct Stuck {
     key: Key,
 }
 
+/// What is kept of it is no such thing.
+#[derive(Debug, thiserror::Error)]
+#[error("The record of sandbox {key} is damaged: remove it with `msb rm --force`")]
+struct Damaged {
+    key: Key,
+    source: serde_json::Error,
+}
+
+/// Why the record of `key` could not be read, as who asked for it is told.
+pub(super) fn unreadable(key: &Key, error: StateError) -> Failure {
+    match error {
+        StateError::Damaged { source, .. } => Failure::other(Damaged { key: key.clone(), source }),
+        other => Failure::other(other),
+    }
+}
+
+/// Whether that is why.
+pub(super) fn is_damaged(failure: &Failure) -> bool {
+    matches!(failure, Failure::Other(error) if error.is::<Damaged>())
+}
+
 fn is_running(entry: &Entry) -> bool {
     let status = entry.record().map(|record| record.status());
     matches!(status, Ok(Status::Running | Status::Paused | Status::Created | Status::Creating))
@@ -370,6 +427,8 @@ fn is_running(entry: &Entry) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::{super::bundle::Defaults, *};
 
     #[test]
@@ -400,6 +459,41 @@ mod tests {
         });
         assert_eq!(before.unwrap(), old);
         assert_eq!(place.load().unwrap(), Some(new));
+    }
+
+    #[test]
+    fn one_that_is_damaged_is_left_out_and_can_be_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let sandboxes = Sandboxes::new(Home::at(dir.path().to_owned()).unwrap());
+        let [good, bad] = ["good", "bad"].map(|name| Key::of(name.parse().unwrap()));
+        for key in [&good, &bad] {
+            let place = sandboxes.place(key);
+            directories().create(&place.0).unwrap();
+            let request = Request::of("busybox");
+            let stored =
+                Stored::new(key.clone(), request, "sha256:0".into(), Vec::new(), Defaults::default());
+            place.save(&stored.unwrap()).unwrap();
+        }
+        assert_eq!(sandboxes.digests().unwrap().len(), 1);
+        let place = sandboxes.place(&bad);
+        fs::write(place.0.join("sandbox.json"), "{\"version\":").unwrap();
+        let listed: Vec<Key> = sandboxes.list(None).unwrap().into_iter().map(|info| info.key).collect();
+        assert_eq!(listed, [good]);
+        // It may be made of any image, and have any volume.
+        let failure = sandboxes.digests().unwrap_err().to_string();
+        assert!(failure.contains("bad") && failure.contains("rm --force"), "{failure}");
+        let volume: Name = "data".parse().unwrap();
+        sandboxes.create_volume(volume.clone()).unwrap();
+        sandboxes.remove_volume(volume.clone()).unwrap_err();
+        // Who keeps it knows what it is.
+        let kept = place.keep().unwrap().unwrap();
+        sandboxes.remove(&bad).unwrap_err();
+        assert!(place.0.exists());
+        drop(kept);
+        sandboxes.remove(&bad).unwrap();
+        assert!(!place.0.exists());
+        sandboxes.remove_volume(volume).unwrap();
+        assert!(matches!(sandboxes.remove(&bad), Err(Failure::NoSandbox(_))));
     }
 
     #[test]

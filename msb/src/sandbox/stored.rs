@@ -16,7 +16,7 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -166,8 +166,32 @@ impl Place {
     /// # Errors
     /// The system's; that it is not there.
     pub fn lock(&self) -> io::Result<Flock<File>> {
-        let file = open(&self.0.join("lock"))?;
-        Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
+        let path = self.0.join("lock");
+        loop {
+            let locked = Flock::lock(open(&path)?, FlockArg::LockExclusive)
+                .map_err(|(_, errno)| io::Error::from(errno))?;
+            let has = locked.metadata()?;
+            match fs::metadata(&path) {
+                Ok(there) if (there.dev(), there.ino()) == (has.dev(), has.ino()) => return Ok(locked),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                // It was removed until this was locked, and perhaps made anew.
+                _ => {}
+            }
+        }
+    }
+
+    /// Removes all of it; whoever does has it locked. It is gone at once under its name, so that who makes it anew meanwhile
+    /// is not in the way, and neither is this.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn remove(&self) -> io::Result<()> {
+        // No sandbox has such a name.
+        let away = self.0.with_file_name(format!(".removed-{}", random_id()?));
+        match fs::rename(&self.0, &away).and_then(|()| fs::remove_dir_all(&away)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// What its keeper holds; none: it has one.
@@ -336,6 +360,33 @@ mod tests {
             assert!(word.is_none_or(|word| told.unwrap().contains(word)), "{told:?}");
         }
         stored.id().unwrap();
+    }
+
+    #[test]
+    fn who_waits_for_one_that_is_removed_finds_that_it_is_gone_or_another_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place(dir.path().join("web"));
+        for again in [false, true] {
+            fs::create_dir(&place.0).unwrap();
+            fs::write(place.0.join("old"), "").unwrap();
+            let lock = place.lock().unwrap();
+            std::thread::scope(|scope| {
+                let waits = scope.spawn(|| place.lock().map(|_lock| place.0.join("old").exists()));
+                std::thread::sleep(std::time::Duration::from_millis(100));
+                place.remove().unwrap();
+                if again {
+                    fs::create_dir(&place.0).unwrap();
+                }
+                drop(lock);
+                match waits.join().unwrap() {
+                    Ok(old) => assert!(again && !old),
+                    Err(error) => assert!(!again && error.kind() == io::ErrorKind::NotFound, "{error}"),
+                }
+            });
+        }
+        place.remove().unwrap();
+        place.remove().unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]

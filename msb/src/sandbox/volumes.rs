@@ -95,7 +95,7 @@ impl Sandboxes {
         let names = |all: &[super::Volume]| {
             all.iter().any(|one| matches!(&one.source, Where::Named(name) if name == volume))
         };
-        let all = self.list(None)?.into_iter();
+        let all = self.list_whole()?.into_iter();
         Ok(all.filter(|info| names(&info.request.volumes)).map(|info| info.key).collect())
     }
 }

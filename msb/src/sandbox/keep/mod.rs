@@ -98,7 +98,10 @@ impl Sandboxes {
     /// # Errors
     /// Why it could not be started, or be brought to rest.
     pub fn keep(&self, place: &Place, front: Front, ready: impl FnOnce(&Stored)) -> Result<Life, Failure> {
-        let lock = place.lock().map_err(Failure::other)?;
+        let lock = match place.lock() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing(place)),
+            lock => lock.map_err(Failure::other)?,
+        };
         let Some(kept) = place.keep().map_err(Failure::other)? else {
             let stored = place.load().map_err(Failure::other)?.ok_or_else(|| missing(place))?;
             return Err(Failure::Runs(stored.key));
@@ -175,7 +178,7 @@ impl Sandboxes {
         drop(kept);
         clients.end(code);
         if stored.request.remove {
-            fs::remove_dir_all(&place.0).map_err(Failure::other)?;
+            place.remove().map_err(Failure::other)?;
         }
         Ok(Life { stored, code, lasted })
     }
