@@ -2,10 +2,11 @@
 
 use std::{
     env,
-    fs::{self, OpenOptions},
-    io::{Read, Write},
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
     net::{IpAddr, SocketAddr, TcpStream},
     os::unix::{fs::OpenOptionsExt, process::CommandExt},
+    path::Path,
     process::{Command, ExitCode, Stdio},
     sync::Arc,
     thread,
@@ -40,6 +41,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often its beginning and its end are looked for.
 const LOOK: Duration = Duration::from_millis(20);
+/// A log that is longer is put aside before the next server writes to it.
+const LOG: u64 = 8 << 20;
 /// What it says first, and where.
 const SERVING: &str = "Serving sandboxes on http://";
 
@@ -156,11 +159,14 @@ impl Start {
         crate::limits::many_files();
         let pid = home.server_pid();
         fs::create_dir_all(home.run()).context("The server's pid can't be kept")?;
-        fs::write(&pid, std::process::id().to_string()).context("The server's pid can't be kept")?;
         let served = msb::server::serve(Arc::new(scope.sandboxes.clone()), config, |address| {
+            // Not before: one that can't listen must not be taken for the one that does.
+            if let Err(error) = fs::write(&pid, std::process::id().to_string()) {
+                eprintln!("The server's pid can't be kept, so `msb server stop` does not find it: {error}");
+            }
             eprintln!("{SERVING}{address}");
         });
-        // Another server may have begun, and is not served by its removal; then this one could not listen.
+        // Another server may have begun, or was there before, and is not served by its removal.
         if fs::read_to_string(&pid).is_ok_and(|text| text == std::process::id().to_string()) {
             let _ = fs::remove_file(&pid);
         }
@@ -168,18 +174,38 @@ impl Start {
         Ok(ExitCode::SUCCESS)
     }
 
+    /// What the server that is begun by this one is told of it. Not the secret, and not that it is in the background.
+    fn words(&self) -> Vec<String> {
+        let pull = match self.pull {
+            Pull::Always => "always",
+            Pull::IfMissing => "if-missing",
+            Pull::Never => "never",
+        };
+        let mut words =
+            vec![format!("--host={}", self.host), format!("--port={}", self.port), format!("--pull={pull}")];
+        words.extend(self.dev.then(|| "--dev".to_owned()));
+        words.extend(self.leave.then(|| "--leave".to_owned()));
+        words.extend(self.limits.words());
+        words
+    }
+
     /// This program again. The secret that was given is kept by now, and must not be seen among its arguments.
     fn in_background(&self, home: &Home) -> anyhow::Result<ExitCode> {
         let path = home.server_log();
         fs::create_dir_all(home.run()).context("What the server says can't be kept")?;
-        let log = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&path);
-        let port = self.port.to_string();
+        // Another server may write to it.
+        let before = match fs::metadata(&path).map_or(0, |log| log.len()) {
+            long if long > LOG => {
+                fs::rename(&path, path.with_extension("log.old")).context("The server's log is too long")?;
+                0
+            }
+            short => short,
+        };
+        let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
         let mut server = Command::new("/proc/self/exe")
             .arg0("msb")
-            .args(["server", "start", "--host", &self.host.to_string(), "--port", &port])
-            .args(self.dev.then_some("--dev"))
-            .args(self.leave.then_some("--leave"))
-            .args(self.limits.words())
+            .args(["server", "start"])
+            .args(self.words())
             .env(Home::VARIABLE, home.path())
             .current_dir("/")
             .stdin(Stdio::null())
@@ -191,7 +217,7 @@ impl Start {
             .context("The server can't be started")?;
         loop {
             let ended = server.try_wait()?.is_some();
-            let said = fs::read_to_string(&path).unwrap_or_default();
+            let said = said(&path, before).unwrap_or_default();
             if let Some(line) = said.lines().find(|line| line.starts_with(SERVING)) {
                 println!("{line}");
                 return Ok(ExitCode::SUCCESS);
@@ -200,6 +226,15 @@ impl Start {
             thread::sleep(LOOK);
         }
     }
+}
+
+/// What was written to a log since it was so long.
+fn said(path: &Path, before: u64) -> io::Result<String> {
+    let mut log = File::open(path)?;
+    log.seek(SeekFrom::Start(before))?;
+    let mut bytes = Vec::new();
+    log.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// What the keys of this home are signed with.
@@ -264,5 +299,43 @@ impl Health {
         );
         println!("healthy");
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    fn start(words: &[String]) -> Start {
+        let line = ["msb", "server", "start"].map(str::to_owned).into_iter().chain(words.iter().cloned());
+        match crate::Cli::try_parse_from(line).unwrap().verb {
+            Some(crate::Verb::Server(Server::Start(start))) => start,
+            _ => panic!("{words:?}"),
+        }
+    }
+
+    #[test]
+    fn a_server_in_the_background_has_each_option() {
+        let given = "--host=::1 --port=1234 --dev --leave --pull=never --max-sandboxes=3 --max-memory=1g --max-requests=4 \
+                     --max-body=1m --max-output=2m --start-timeout=5 --run-timeout=6";
+        let given: Vec<String> = given.split_whitespace().map(str::to_owned).collect();
+        let words = start(&given).words();
+        assert_eq!(start(&words).words(), words);
+        let command = crate::Cli::command();
+        let server = command.find_subcommand("server").unwrap().find_subcommand("start").unwrap();
+        let options: Vec<&str> = server.get_arguments().filter_map(clap::Arg::get_long).collect();
+        assert!(options.contains(&"pull") && options.contains(&"max-memory"), "{options:?}");
+        for option in options {
+            let passed =
+                words.iter().any(|word| word.trim_start_matches("--").split('=').next() == Some(option));
+            // The first is kept on disk, the second is what is done here.
+            assert!(passed != matches!(option, "key" | "detach"), "{option} {words:?}");
+            let asked =
+                given.iter().any(|word| word.trim_start_matches("--").split('=').next() == Some(option));
+            assert_eq!(asked, passed, "this test must give {option}");
+        }
+        assert_eq!(words[..3], given[..2].iter().chain(&given[4..5]).cloned().collect::<Vec<_>>()[..]);
     }
 }
