@@ -181,6 +181,9 @@ fn a_key_opens_its_own_namespace() {
     // What is outside of its namespace is not for it.
     let mounted = json!({ "sandbox": "s", "config": { "image": "alpine", "volumes": ["/etc:/x"] } });
     assert_eq!(ask(&team, mounted), (400, json!(2001)));
+    let published = |port: &str| json!({ "sandbox": "s", "config": { "image": "alpine", "ports": [port] } });
+    assert_eq!(ask(&team, published("0.0.0.0:8080:80")), (400, json!(2001)));
+    assert_eq!(ask(&team, published("8080:80")), (200, Value::Null));
     let keys: Vec<String> = server.engine.sandboxes.lock().unwrap().keys().map(ToString::to_string).collect();
     assert_eq!(keys, ["other/s", "team/s", "team/t"]);
     // Who asks for all is told of their own.

@@ -274,6 +274,47 @@ fn a_page_of_somebody_elses_mounts_nothing_of_the_host() {
     assert_eq!(ask(&server, "POST", "/v1/sandboxes", &wanted).0, 201, "who is no page");
 }
 
+#[test]
+fn a_page_of_somebody_elses_has_no_network_of_the_hosts() {
+    let server = Server::dev();
+    let foreign = "Content-Type: application/json\r\nOrigin: https://evil.example\r\n";
+    let mut wanted = sandbox("open");
+    wanted["network"] = json!({ "policy": { "default_egress": "allow" } });
+    let answer = server.ask("POST", "/v1/sandboxes", foreign, wanted.to_string().as_bytes());
+    assert_eq!((answer.status, &answer.json()["error"]["code"]), (400, &json!("invalid_sandbox_config")));
+    let rpc = |head: &str, port: &str| {
+        let config = json!({ "image": "alpine", "ports": [port] });
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "sandbox.start", "params": { "sandbox": "s", "config": config } });
+        server.ask("POST", "/api/v1/rpc", head, body.to_string().as_bytes()).status
+    };
+    assert_eq!(rpc(foreign, "0.0.0.0:8080:80"), 400);
+    assert!(server.engine.sandboxes.lock().unwrap().is_empty());
+    assert_eq!(rpc(foreign, "8080:80"), 200);
+    assert_eq!(rpc("Content-Type: application/json\r\n", "0.0.0.0:8080:80"), 200);
+    assert_eq!(ask(&server, "POST", "/v1/sandboxes", &wanted).0, 201, "who is no page");
+}
+
+#[test]
+fn a_page_of_somebody_elses_has_no_stream() {
+    let server = Server::dev();
+    server.start("one");
+    let open = |origin: &str| {
+        let mut request =
+            format!("ws://{}/v1/sandboxes/default.one/agent", server.address).into_client_request().unwrap();
+        request.headers_mut().insert("origin", origin.parse().unwrap());
+        match tungstenite::client(request, server.connect()) {
+            Ok(_) => 101,
+            Err(tungstenite::HandshakeError::Failure(tungstenite::Error::Http(answer))) => {
+                answer.status().as_u16()
+            }
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(open("https://evil.example"), 403);
+    assert_eq!(open("null"), 403);
+    assert_eq!(open(&format!("http://{}", server.address)), 101);
+}
+
 type Socket = WebSocket<TcpStream>;
 
 /// One frame of the stream to an agent, as the original's client writes it.

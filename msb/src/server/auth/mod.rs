@@ -15,7 +15,7 @@ pub use token::{BadLasting, Token, keygen, lasting};
 
 use crate::{
     name::Name,
-    sandbox::{Key, Volume, Where},
+    sandbox::{Key, Network, Port, Volume, Where, keep},
 };
 use token::BadToken;
 
@@ -63,6 +63,21 @@ pub enum Unmountable {
     Page,
 }
 
+/// Why somebody can't have the network that they ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unreachable {
+    /// All that the host can reach.
+    #[error(
+        "A key to one namespace, or a page of another origin, can't have a sandbox that reaches the host's networks"
+    )]
+    Network,
+    /// An address of the host's.
+    #[error(
+        "A key to one namespace, or a page of another origin, publishes ports at the server's own address alone: leave the address out"
+    )]
+    Address,
+}
+
 impl Caller {
     pub(super) fn everywhere() -> Self {
         Self { only: None, page: false }
@@ -88,6 +103,26 @@ impl Caller {
         }
         if self.page && volumes.iter().any(|volume| matches!(volume.source, Where::Host(_))) {
             return Err(Unmountable::Page);
+        }
+        Ok(())
+    }
+
+    /// Whether they may have a sandbox that reaches `network`, and is reached at `ports`: the networks of the host are not for
+    /// who has a key to one namespace, nor for a page that anybody may have made; and neither says at which of the host's
+    /// addresses a sandbox is reached.
+    ///
+    /// # Errors
+    /// [`Unreachable`].
+    pub fn reaches(&self, network: Network, ports: &[Port]) -> Result<(), Unreachable> {
+        if self.only.is_none() && !self.page {
+            return Ok(());
+        }
+        if network == Network::Open {
+            return Err(Unreachable::Network);
+        }
+        let usual = keep::usual_address().ok();
+        if ports.iter().any(|port| port.address.is_some() && port.address != usual) {
+            return Err(Unreachable::Address);
         }
         Ok(())
     }
@@ -165,6 +200,24 @@ mod tests {
         assert_eq!(one.namespace(None), Ok(name("team")));
         assert_eq!(one.namespace(Some(name("default"))), Err(Refused::Denied));
         assert_eq!(one.key(Some(name("team")), name("a")).unwrap().to_string(), "team/a");
+    }
+
+    #[test]
+    fn the_hosts_networks_are_not_for_everybody() {
+        let ports = |text: &str| [text.parse::<Port>().unwrap()];
+        let page = Caller { page: true, ..Caller::everywhere() };
+        for caller in [Caller::of("team".parse().unwrap()), page] {
+            assert_eq!(caller.reaches(Network::Open, &[]), Err(Unreachable::Network));
+            assert_eq!(
+                caller.reaches(Network::Public, &ports("203.0.113.1:80:80")),
+                Err(Unreachable::Address)
+            );
+            assert_eq!(caller.reaches(Network::Public, &ports("[::]:80:80")), Err(Unreachable::Address));
+            assert_eq!(caller.reaches(Network::Public, &ports("8080:80")), Ok(()));
+            let usual = Port { address: keep::usual_address().ok(), ..ports("8080:80")[0] };
+            assert_eq!(caller.reaches(Network::None, &[usual]), Ok(()));
+        }
+        assert_eq!(Caller::everywhere().reaches(Network::Open, &ports("0.0.0.0:80:80")), Ok(()));
     }
 
     #[test]

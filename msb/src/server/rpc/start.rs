@@ -81,6 +81,9 @@ fn request(call: &Call, config: Config) -> Result<Request, Problem> {
     for port in config.ports.unwrap_or_default() {
         request.ports.push(port.parse::<Port>()?);
     }
+    call.caller
+        .reaches(request.network, &request.ports)
+        .map_err(|refused| Problem::Bad(refused.to_string()))?;
     for env in config.envs.unwrap_or_default() {
         request.env.extend(crate::sandbox::request::env(&env, |_| None)?);
     }

@@ -340,6 +340,9 @@ impl Create {
         }
         caller.mounts(&request.volumes).map_err(|refused| Problem::Config(refused.to_string()))?;
         request.network = self.network.map_or(Ok(Network::Public), Net::network)?;
+        caller
+            .reaches(request.network, &request.ports)
+            .map_err(|refused| Problem::Config(refused.to_string()))?;
         Ok(request)
     }
 }

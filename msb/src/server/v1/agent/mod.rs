@@ -19,6 +19,7 @@ use axum::{
         Path, State,
         ws::{Message, WebSocket, WebSocketUpgrade},
     },
+    http::HeaderMap,
     response::Response,
 };
 use serde::Serialize;
@@ -28,7 +29,11 @@ use self::frame::{BadFrame, Frame, message, take};
 use super::{problem::Problem, sandbox::of_id};
 use crate::{
     sandbox::{Boot, Failure, Key},
-    server::{accept::Place, app::App, auth::Caller},
+    server::{
+        accept::Place,
+        app::App,
+        auth::{Caller, Refused, origin},
+    },
 };
 
 /// Of what a client sends in one message.
@@ -47,8 +52,13 @@ pub(super) async fn route(
     Extension(caller): Extension<Caller>,
     Extension(place): Extension<Place>,
     Path(which): Path<String>,
+    headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Problem> {
+    // A browser lets every page open a WebSocket to everywhere, and says from where.
+    if origin::is_foreign(&headers) {
+        return Err(Refused::Denied.into());
+    }
     let key = of_id(&caller, &which)?;
     let info = app.on(&key, |engine, key| engine.info(key)).await?;
     if !info.running() {
