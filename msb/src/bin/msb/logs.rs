@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::Args;
-use msb::sandbox::{Line, Since, Stream};
+use msb::sandbox::{Failure, Key, Line, Logs as Found, Since, Stream};
 use msb_runtime::verbs::clock::rfc3339;
 
 use crate::{Scope, format::Format, moment::moment};
@@ -43,9 +43,14 @@ impl Logs {
     pub fn run(self, scope: &Scope) -> anyhow::Result<ExitCode> {
         let key = scope.key(&self.sandbox)?;
         let mut since = self.tail.map_or(Since::Beginning, Since::Last);
+        let mut seen = false;
         loop {
-            let ended = !self.follow || !scope.sandboxes.info(&key)?.running();
-            let logs = scope.sandboxes.logs(&key, since)?;
+            let (ended, logs) = match self.look(scope, &key, since) {
+                // It was to go when it ended, or somebody removed it: that is its end, too.
+                Err(Failure::NoSandbox(_) | Failure::NoNamespace(_)) if seen => return Ok(ExitCode::SUCCESS),
+                looked => looked?,
+            };
+            seen = true;
             for line in logs.lines.iter().filter(|line| self.since.is_none_or(|since| line.at >= since)) {
                 self.print(line)?;
             }
@@ -57,6 +62,12 @@ impl Logs {
                 thread::sleep(LOOK);
             }
         }
+    }
+
+    /// Whether nothing more is to come, and what there is.
+    fn look(&self, scope: &Scope, key: &Key, since: Since) -> Result<(bool, Found), Failure> {
+        let ended = !self.follow || !scope.sandboxes.info(key)?.running();
+        Ok((ended, scope.sandboxes.logs(key, since)?))
     }
 
     fn print(&self, line: &Line) -> io::Result<()> {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::Args;
-use msb::sandbox::{Key, Usage};
+use msb::sandbox::{Failure, Key, Usage};
 use serde_json::json;
 
 use crate::{
@@ -40,11 +40,11 @@ impl Stats {
     pub fn run(self, scope: &Scope) -> anyhow::Result<ExitCode> {
         let once = self.no_stream || self.format == Format::Json || !io::stdout().is_terminal();
         // Of the first one nothing is shown.
-        if !self.usages(scope)?.is_empty() {
+        if !self.usages(scope, true)?.is_empty() {
             thread::sleep(SAMPLE);
         }
         loop {
-            let all = self.usages(scope)?;
+            let all = self.usages(scope, false)?;
             if self.format == Format::Json {
                 let told = |(key, usage): &(Key, Usage)| {
                     json!({ "name": key.name, "namespace": key.namespace, "cpu_percent": usage.cpu,
@@ -71,7 +71,8 @@ impl Stats {
         }
     }
 
-    fn usages(&self, scope: &Scope) -> anyhow::Result<Vec<(Key, Usage)>> {
+    /// One that goes away meanwhile has none; one that was never there is told, the first time.
+    fn usages(&self, scope: &Scope, first: bool) -> anyhow::Result<Vec<(Key, Usage)>> {
         let keys = if self.sandboxes.is_empty() {
             let all = scope.sandboxes.list(None)?;
             let ours = |key: &Key| key.namespace == scope.namespace;
@@ -79,9 +80,14 @@ impl Stats {
         } else {
             self.sandboxes.iter().map(|name| scope.key(name)).collect::<Result<Vec<_>, _>>()?
         };
-        Ok(keys
-            .into_iter()
-            .map(|key| scope.sandboxes.usage(&key).map(|usage| (key, usage)))
-            .collect::<Result<_, _>>()?)
+        let mut found = Vec::new();
+        for key in keys {
+            match scope.sandboxes.usage(&key) {
+                Err(Failure::NoSandbox(_) | Failure::NoNamespace(_))
+                    if !first || self.sandboxes.is_empty() => {}
+                usage => found.push((key, usage?)),
+            }
+        }
+        Ok(found)
     }
 }
