@@ -59,7 +59,11 @@ impl Exec {
     /// Ends as the command does.
     pub fn run(self, scope: &Scope) -> anyhow::Result<ExitCode> {
         let key = scope.key(&self.sandbox)?;
-        let env = env::read(&self.env_file, &self.env)?;
+        let env = if self.left {
+            serde_json::from_reader(io::stdin()).context("The variables were not passed on")?
+        } else {
+            env::read(&self.env_file, &self.env)?
+        };
         if self.detach {
             return self.leave(&key, &env);
         }
@@ -107,13 +111,17 @@ impl Exec {
     fn leave(&self, key: &Key, env: &[String]) -> anyhow::Result<ExitCode> {
         let mut command = Command::new("/proc/self/exe");
         command.args(["exec", "--left", "--namespace", key.namespace.as_str()]);
-        command.args(env.iter().map(|variable| format!("--env={variable}")));
         command.args(self.user.iter().map(|user| format!("--user={user}")));
         if let Some(workdir) = &self.workdir {
             command.arg("--workdir").arg(workdir);
         }
         command.args(self.tty.then_some("--tty")).args(["--", key.name.as_str()]).args(&self.command);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0).spawn()?;
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0).spawn()?;
+        // Everybody on this machine can read its arguments, and variables may be secrets.
+        if let Some(stdin) = child.stdin.take() {
+            // One that ended already says why itself.
+            let _ = serde_json::to_writer(stdin, env);
+        }
         let mut line = String::new();
         let stdout = child.stdout.take().context("The command's stdout is missing")?;
         if BufReader::new(stdout).read_line(&mut line)? > 0 {
