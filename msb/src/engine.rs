@@ -39,7 +39,10 @@ impl engine::Engine for Sandboxes {
             if matches!(self.find(key), Err(Failure::NoSandbox(_))) {
                 // It was to go when it ended.
                 self.create_of(key, wanted)?;
-                return Self::start(self, key);
+                return Self::start(self, key).inspect_err(|_| {
+                    // As above.
+                    let _ = Self::remove(self, key);
+                });
             }
         }
         let before = self.remake(key, wanted)?;

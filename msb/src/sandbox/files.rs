@@ -237,6 +237,8 @@ impl NewFile {
     /// # Errors
     /// The system's.
     pub fn finish(mut self) -> io::Result<()> {
+        // A host that goes down must find the old file or the new one, and not an empty one.
+        self.file.sync_all()?;
         let (from, to) = (self.temporary.as_str(), self.name.as_str());
         renameat2(&self.directory, from, &self.directory, to, RenameFlags::empty())?;
         self.done = true;

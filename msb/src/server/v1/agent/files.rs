@@ -199,8 +199,9 @@ impl Shell<'_> {
                               echo 'No such file or directory' >&2; exit 1; }; $2 \"$1\"";
                 self.done(script, &[&at(&path), if recursive { "rm -r" } else { "rmdir" }]).await
             }
-            Op::Copy { src, dst } => self.done("cp -a \"$1\" \"$2\"", &[&at(&src), &at(&dst)]).await,
-            Op::Rename { src, dst } => self.done("mv -f \"$1\" \"$2\"", &[&at(&src), &at(&dst)]).await,
+            // Onto what is there, and never into it (`-T`).
+            Op::Copy { src, dst } => self.done("cp -a -T \"$1\" \"$2\"", &[&at(&src), &at(&dst)]).await,
+            Op::Rename { src, dst } => self.done("mv -f -T \"$1\" \"$2\"", &[&at(&src), &at(&dst)]).await,
             Op::OpenFile { path, options } => {
                 self.open(&path, &options).await?;
                 handles.add(Handle { path, append: options.append, left: None })
@@ -225,7 +226,7 @@ impl Shell<'_> {
             }
             Op::Read { handle, offset, len } => {
                 let path = at(&handles.get(handle)?.path);
-                let (from, length) = ((offset + 1).to_string(), len.map(|len| len.to_string()));
+                let (from, length) = ((within(offset)? + 1).to_string(), len.map(|len| len.to_string()));
                 match length {
                     None if offset == 0 => self.read("cat \"$1\"", &[&path]).await,
                     None => self.read("tail -c \"+$2\" \"$1\"", &[&path, &from]).await,
@@ -242,7 +243,7 @@ impl Shell<'_> {
                 } else {
                     "{ dd bs=1 \"seek=$2\" count=0 conv=notrunc </dev/null 2>/dev/null; cat; } 1<>\"$1\""
                 };
-                self.write(script, &[&at(&path), &offset.to_string()], told).await
+                self.write(script, &[&at(&path), &within(offset)?.to_string()], told).await
             }
         }
     }
@@ -411,6 +412,24 @@ fn at(path: &str) -> String {
     if path.starts_with('/') { path.to_owned() } else { format!("./{path}") }
 }
 
+/// A place in a file: as far as a kernel counts (lseek(2)).
+fn within(offset: u64) -> Result<u64, String> {
+    if offset < i64::MAX.unsigned_abs() { Ok(offset) } else { Err("Invalid argument".into()) }
+}
+
 fn octal(mode: u32) -> String {
     format!("{:o}", mode & 0o7777)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_in_a_file_is_one_that_there_can_be() {
+        assert_eq!((within(0), within(7)), (Ok(0), Ok(7)));
+        for beyond in [u64::MAX, 1 << 63, (1 << 63) - 1] {
+            within(beyond).unwrap_err();
+        }
+    }
 }
