@@ -6,6 +6,7 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
+    net::Shutdown,
     os::{
         fd::OwnedFd,
         unix::net::{UnixListener, UnixStream},
@@ -99,7 +100,14 @@ impl Clients {
             return;
         }
         let told = Told::Output(stream, bytes.to_owned());
-        all.retain(|client| !client.outputs || told.write(&*client.stream).is_ok());
+        all.retain(|client| {
+            let takes = !client.outputs || told.write(&*client.stream).is_ok();
+            if !takes {
+                // The thread that hears it has the stream too, so that letting go of it here would leave the client waiting.
+                let _ = client.stream.shutdown(Shutdown::Both);
+            }
+            takes
+        });
     }
 
     /// To all, the last that they hear.
@@ -175,6 +183,23 @@ mod tests {
             stream.read_exact(&mut said).unwrap();
             assert_eq!(said, [0, 0, 0, 0, 1, 7]);
         }
+    }
+
+    #[test]
+    fn who_is_cut_off_learns_it() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_write_timeout(Some(Duration::from_millis(10))).unwrap();
+        theirs.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (ours, clients) = (Arc::new(ours), Clients::default());
+        clients.all().push(Client { stream: Arc::clone(&ours), outputs: true });
+        let heard = std::thread::spawn(move || hear(&ours, &Target { input: None, terminal: None }));
+        while !clients.all().is_empty() {
+            clients.output(Stream::Stdout, &[b'x'; 4096]);
+        }
+        let mut said = Vec::new();
+        theirs.read_to_end(&mut said).unwrap();
+        assert!(said.starts_with(&[1, 0, 0, 16, 0, b'x']), "what it was told before is there");
+        heard.join().unwrap().unwrap();
     }
 
     #[test]
