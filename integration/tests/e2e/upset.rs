@@ -1,13 +1,17 @@
-//! Who serves a container is killed by the host's kernel for want of memory: the right state is told, the next command works,
-//! nothing that was synced is lost, and nothing is left.
+//! Who serves a container or a sandbox is killed by the host's kernel for want of memory, stands still for a while, or has a
+//! client that does: the right state is told, the next command works, no output is lost, nothing that was synced is lost, and
+//! nothing is left.
 //!
 //! With `MSB_SOAK` so many are killed; `MSB_SEED` says which, and when.
 
 use std::{fmt::Write as _, time::Duration};
 
-use integration::check::{Lab, Random};
+use integration::{
+    check::{Lab, Random},
+    host::command::HostCommand,
+};
 
-crate::conformance!(both: [], ours: [killed_for_memory]);
+crate::conformance!(both: [], ours: [killed_for_memory, stopped]);
 
 /// `hungry PID MILLISECONDS` has the host's kernel kill that process after so long, in a cgroup of its own that gets no page more.
 const UPSET: &str = r#"
@@ -18,6 +22,7 @@ hungry() {
     echo $1 > $FEW/cgroup.procs; local kills=$(kills); sleep $(awk "BEGIN { print $2 / 1000 }"); echo 0 > $FEW/memory.max
     eventually "[ \$(kills) -gt $kills ]" || echo "$1 was not killed"; eventually "! kill -0 $1 2> /dev/null"; echo max > $FEW/memory.max
 }
+served() { msb server health > /dev/null 2>&1 || { setsid msb server start --dev >> /root/server.log 2>&1 < /dev/null & eventually 'msb server health > /dev/null 2>&1' 0.2; }; }
 "#;
 
 fn number(name: &str, otherwise: u64) -> u64 {
@@ -26,6 +31,10 @@ fn number(name: &str, otherwise: u64) -> u64 {
 
 fn random() -> Random {
     Random(number("MSB_SEED", 20_261_128))
+}
+
+fn long(command: HostCommand<'_>) -> HostCommand<'_> {
+    command.timeout(Duration::from_secs(300))
 }
 
 /// Each of those that serve once, beginning with another one for each seed, and then as many as the soak says.
@@ -84,4 +93,80 @@ fn by_docker(lab: &mut Lab, random: &mut Random) {
     })
     .out(&expected);
     lab.must("it goes", "docker rm -f box > /dev/null");
+}
+
+fn stopped(lab: &mut Lab) {
+    lab.bring_msb();
+    lab.define(crate::product::FUNCTIONS);
+    lab.define(UPSET);
+    lab.must(
+        "a home with an image, and the first of its kind",
+        "loaded; served; docker run --rm $N --runtime io.containerd.msb.v2 busybox true",
+    );
+    let before = lab.snapshot();
+    lab.must(
+        "a container, and a sandbox whose first process tells numbers",
+        r#"docker run -d --name box $N --runtime io.containerd.msb.v2 busybox sleep 100000 > /dev/null
+           msb run -d --name one --network none busybox sh -c 'n=0; while :; do n=$((n+1)); echo "number $n of many that are written here, each with some more words behind it so that together they fill what is between"; [ $((n % 50)) != 0 ] || sleep 0.1; done'"#,
+    );
+    who_serves_stops(lab);
+    who_reads_stops(lab);
+    lab.step(
+        "all of it goes, and nothing is left",
+        "docker rm -f box; msb rm -f one; msb ps -aq; settled; grep -c panicked /root/server.log",
+    )
+    .out("box\none\n0\n0\n");
+    lab.nothing_left("after all", &before);
+}
+
+/// A suspend of those who serve: who waits has its answer when they go on, and who gave up leaves nothing.
+fn who_serves_stops(lab: &mut Lab) {
+    lab.define(
+        r#"
+        during() { kill -STOP $1; eval "$2" & local waits=$!; sleep 3; kill -0 $waits || [ "$3" ] || echo 'it did not wait'; kill -CONT $1; wait $waits; }"#,
+    );
+    lab.step_with(
+        "a shim, a server, a keeper, and all of a sandbox and of a container",
+        r#"machine=$(docker inspect -f '{{.State.Pid}}' box); keeper=$(pgrep -f '^msb keep default one'); own=$(pgrep -P $keeper)
+           numbers() { timeout 30 msb attach --no-stdin one 2> /dev/null | sed -n '2{s/ .*//;p;q}'; }
+           ask() { rpc sandbox.command.run '{"sandbox":"one","command":"echo","args":["server"]}' | jq -r '.output[].text'; }
+           during "$(pgrep -f '^containerd-shim-msb-v2 -namespace moby')" 'docker exec box echo shim'
+           during "$(cat $MICROSANDBOX_HOME/run/.server.pid)" ask
+           during "$keeper" 'msb exec one echo beside; numbers'
+           during "$machine $(machine $machine)" 'docker exec box echo machine'
+           during "$keeper $own $(pgrep -P $own)" 'msb exec one echo whole'
+           docker inspect -f '{{.State.Status}}' box; msb ps -q"#,
+        long,
+    )
+    .code(0)
+    .out("shim\nserver\nbeside\nnumber\nmachine\nwhole\nrunning\none\n");
+}
+
+/// A client that is stopped while output flows, or a reader that takes its time: all of it comes.
+fn who_reads_stops(lab: &mut Lab) {
+    lab.step_with(
+        "output waits for its reader, also when who wrote it has ended long since",
+        r#"seq 300000 > /root/all
+           slow() { "$@" | { sleep 34; cmp - /root/most && echo "all of $1"; }; }
+           head -c 100000 /root/all > /root/most; most='seq 300000 | head -c 100000'
+           slow msb exec one sh -c "$most" & a=$!
+           slow msb run --rm --network none busybox sh -c "$most" > /root/run & b=$!
+           for client in 'msb exec one' 'docker exec box'; do
+               $client seq 300000 > /root/out & p=$!; sleep 0.7; kill -STOP $p; sleep 3; kill -CONT $p; wait $p && cmp /root/out /root/all && echo "all by $client"
+           done
+           wait $a $b; cat /root/run"#,
+        long,
+    )
+    .code(0)
+    .out("all by msb exec one\nall by docker exec box\nall of msb\nall of msb\n");
+    lab.step_with(
+        "who attached misses nothing for a while, and is told when it does",
+        r#"gaps() { sed '1d;$d' $1 | awk 'NR == 1 { first = $2 } $2 != first + NR - 1 { print "no number", first + NR - 1, "but", $2; exit }'; }
+           msb attach --no-stdin one > /root/a 2> /root/a.err & p=$!; sleep 1; kill -STOP $p; sleep 3; kill -CONT $p; eventually '[ $(wc -l < /root/a) -gt 2000 ]' 0.2
+           gaps /root/a; kill -STOP $p; sleep 26; kill -CONT $p; wait $p; echo $?; gaps /root/a
+           grep -c 'cut off.*msb logs one' /root/a.err; msb ps -q"#,
+        long,
+    )
+    .code(0)
+    .out("125\n1\none\n");
 }
