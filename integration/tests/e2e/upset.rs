@@ -11,7 +11,7 @@ use integration::{
     host::command::HostCommand,
 };
 
-crate::conformance!(both: [], ours: [killed_for_memory, stopped]);
+crate::conformance!(both: [], ours: [killed_for_memory, stopped, time_moves]);
 
 /// `hungry PID MILLISECONDS` has the host's kernel kill that process after so long, in a cgroup of its own that gets no page more.
 const UPSET: &str = r#"
@@ -22,6 +22,7 @@ hungry() {
     echo $1 > $FEW/cgroup.procs; local kills=$(kills); sleep $(awk "BEGIN { print $2 / 1000 }"); echo 0 > $FEW/memory.max
     eventually "[ \$(kills) -gt $kills ]" || echo "$1 was not killed"; eventually "! kill -0 $1 2> /dev/null"; echo max > $FEW/memory.max
 }
+up() { cut -d. -f1 /proc/uptime; }
 served() { msb server health > /dev/null 2>&1 || { setsid msb server start --dev >> /root/server.log 2>&1 < /dev/null & eventually 'msb server health > /dev/null 2>&1' 0.2; }; }
 "#;
 
@@ -169,4 +170,56 @@ fn who_reads_stops(lab: &mut Lab) {
     )
     .code(0)
     .out("125\n1\none\n");
+}
+
+/// What lasts so long lasts so long, whatever the clock says.
+fn time_moves(lab: &mut Lab) {
+    lab.bring_msb();
+    lab.define(crate::product::FUNCTIONS);
+    lab.define(UPSET);
+    lab.must(
+        "a home with an image, and the first of its kind",
+        "loaded; served; docker run --rm $N --runtime io.containerd.msb.v2 busybox true",
+    );
+    let before = lab.snapshot();
+    lab.must(
+        "a container and a sandbox",
+        "docker run -d --name box $N --runtime io.containerd.msb.v2 busybox sleep 100000; msb run -d --name one --network none busybox sleep 100000",
+    );
+    lab.define(
+        r#"
+        lasts() { local what=$1 least=$2 began=$(up); shift 2; "$@" > /root/of.$what 2>&1; echo "$what $? $(cat /root/of.$what | tr '\n' ' ')" > /root/lasted.$what; local took=$(($(up) - began)); [ $took -ge $least ] && [ $took -lt 90 ] || echo "$what took $took seconds"; }
+        idle() { eventually '! msb ps -q | grep -q idle' 0.5; }"#,
+    );
+    lab.must(
+        "one that is to end when it is idle",
+        "msb run -d --name idle --network none --idle-timeout 14s busybox sleep 10000",
+    );
+    for (what, seconds) in [("two hours later", 7_200), ("four hours earlier", -14_400)] {
+        lab.step_with(
+            what,
+            &format!(
+                r#"msb start idle > /dev/null; msb exec idle true
+                   lasts limit 6 msb run --rm --name limit --network none --timeout 6s busybox sh -c 'trap "exit 9" TERM; while :; do sleep 0.1; done' & a=$!
+                   lasts idle 9 idle & b=$!
+                   lasts command 6 rpc sandbox.command.run '{{"sandbox":"one","command":"sleep","args":["1000"],"timeout":6}}' & c=$!
+                   lasts docker 6 docker exec box sleep 6 & d=$!
+                   sleep 3; date -s @$(($(date +%s) + {seconds})) > /dev/null
+                   msb ps | grep -c 'Up [0-9]* \(second\|minute\)'; msb server health; wait $a $b $c $d
+                   cat /root/lasted.*; used() {{ for p in $(pgrep '^msb$|containerd-shim'); do awk '{{ print $14 + $15 }}' /proc/$p/stat; done | awk '{{ n += $1 }} END {{ print n }}'; }}
+                   began=$(used); sleep 2; [ $(($(used) - began)) -lt 150 ] || echo spins"#
+            ),
+            long,
+        )
+        .out_is("each ended in its time", |out| {
+            let wanted = ["healthy", "command 0", "timed out after 6 seconds", "docker 0", "idle 0", "limit 9"];
+            wanted.iter().all(|text| out.contains(text)) && !out.contains("took") && !out.contains("spins")
+        });
+    }
+    lab.step(
+        "it goes, and nothing is left",
+        "docker rm -f box; msb rm -f one idle; msb ps -aq; settled; grep -c panicked /root/server.log",
+    )
+    .out("box\none\nidle\n0\n0\n");
+    lab.nothing_left("after all", &before);
 }
