@@ -311,7 +311,7 @@ print(results.count(True), {str(result) for result in results if result is not T
         .out("one\n0\n");
 }
 
-fn number(name: &str, otherwise: u64) -> u64 {
+pub(crate) fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 

@@ -7,9 +7,11 @@
 use std::{fmt::Write as _, time::Duration};
 
 use integration::{
-    check::{Lab, Random},
+    check::{Lab, Random, Snapshot},
     host::command::HostCommand,
 };
+
+use super::product::{FUNCTIONS, number};
 
 crate::conformance!(both: [], ours: [killed_for_memory, stopped, time_moves]);
 
@@ -25,10 +27,6 @@ hungry() {
 up() { cut -d. -f1 /proc/uptime; }
 served() { msb server health > /dev/null 2>&1 || { setsid msb server start --dev >> /root/server.log 2>&1 < /dev/null & eventually 'msb server health > /dev/null 2>&1' 0.2; }; }
 "#;
-
-fn number(name: &str, otherwise: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
-}
 
 fn random() -> Random {
     Random(number("MSB_SEED", 20_261_128))
@@ -96,15 +94,20 @@ fn by_docker(lab: &mut Lab, random: &mut Random) {
     lab.must("it goes", "docker rm -f box > /dev/null");
 }
 
-fn stopped(lab: &mut Lab) {
+/// The product's server runs, and a container has been: what there is before all else.
+fn with_a_server(lab: &mut Lab) -> Snapshot {
     lab.bring_msb();
-    lab.define(crate::product::FUNCTIONS);
+    lab.define(FUNCTIONS);
     lab.define(UPSET);
     lab.must(
         "a home with an image, and the first of its kind",
         "loaded; served; docker run --rm $N --runtime io.containerd.msb.v2 busybox true",
     );
-    let before = lab.snapshot();
+    lab.snapshot()
+}
+
+fn stopped(lab: &mut Lab) {
+    let before = with_a_server(lab);
     lab.must(
         "a container, and a sandbox whose first process tells numbers",
         r#"docker run -d --name box $N --runtime io.containerd.msb.v2 busybox sleep 100000 > /dev/null
@@ -174,14 +177,7 @@ fn who_reads_stops(lab: &mut Lab) {
 
 /// What lasts so long lasts so long, whatever the clock says.
 fn time_moves(lab: &mut Lab) {
-    lab.bring_msb();
-    lab.define(crate::product::FUNCTIONS);
-    lab.define(UPSET);
-    lab.must(
-        "a home with an image, and the first of its kind",
-        "loaded; served; docker run --rm $N --runtime io.containerd.msb.v2 busybox true",
-    );
-    let before = lab.snapshot();
+    let before = with_a_server(lab);
     lab.must(
         "a container and a sandbox",
         "docker run -d --name box $N --runtime io.containerd.msb.v2 busybox sleep 100000; msb run -d --name one --network none busybox sleep 100000",
