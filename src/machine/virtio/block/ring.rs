@@ -19,6 +19,11 @@ use super::operation::Operation;
 
 /// Operations that can be under way: with this size the ring takes two pages.
 pub const ROOM: u16 = 64;
+/// Those that there are.
+const OPERATIONS: [u8; 4] =
+    [opcode::Readv::CODE, opcode::Writev::CODE, opcode::Fsync::CODE, opcode::Fallocate::CODE];
+/// `IORING_REGISTER_ENABLE_RINGS` (linux/io_uring.h): what ends the time in which a ring can be told anything.
+const ENABLE: u8 = 12;
 
 /// A job and the operation that it waits for.
 #[derive(Debug)]
@@ -45,9 +50,11 @@ impl Ring {
     /// A ring; none where the kernel has it not (before 5.10), or forbids it (`kernel.io_uring_disabled`, seccomp).
     pub fn new() -> Option<Self> {
         let ring = IoUring::builder().setup_r_disabled().build(u32::from(ROOM)).ok()?;
-        let operations =
-            [opcode::Readv::CODE, opcode::Writev::CODE, opcode::Fsync::CODE, opcode::Fallocate::CODE];
-        ring.submitter().register_restrictions(&mut operations.map(Restriction::sqe_op)).ok()?;
+        let operations = OPERATIONS.map(Restriction::sqe_op);
+        // A kernel may take what is registered for restricted only when one such is named: the one that comes next.
+        let mut restrictions: Vec<Restriction> =
+            operations.into_iter().chain([Restriction::register_op(ENABLE)]).collect();
+        ring.submitter().register_restrictions(&mut restrictions).ok()?;
         ring.submitter().register_enable_rings().ok()?;
         let parameters = ring.params();
         // Fast poll came with 5.7, after every operation used here.
@@ -167,9 +174,18 @@ fn is_temporary(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use io_uring::types;
+    use io_uring::{squeue, types};
 
     use super::*;
+
+    /// What the kernel makes of an entry.
+    fn answer(ring: &mut Ring, entry: &squeue::Entry) -> i32 {
+        // SAFETY: entries of these tests name constants, nulls and no file.
+        unsafe { ring.ring.submission().push(entry) }.unwrap();
+        // A refused entry is told of by its completion.
+        let _ = ring.ring.submit_and_wait(1);
+        ring.ring.completion().next().expect("an answer").result()
+    }
 
     #[test]
     fn a_ring_has_the_operations_of_a_disk_and_no_others() {
@@ -178,12 +194,43 @@ mod tests {
         let open = opcode::OpenAt::new(types::Fd(libc::AT_FDCWD), path.as_ptr()).build();
         let socket = opcode::Socket::new(libc::AF_INET, libc::SOCK_STREAM, 0).build();
         for entry in [open, socket] {
-            // SAFETY: the path is a constant.
-            unsafe { ring.ring.submission().push(&entry) }.unwrap();
-            // A refused entry is told of by its completion.
-            let _ = ring.ring.submit_and_wait(1);
-            let done = ring.ring.completion().next().expect("an answer");
-            assert_eq!(done.result(), -libc::EACCES);
+            assert_eq!(answer(&mut ring, &entry), -libc::EACCES);
+        }
+        // And all others, by number: connect, send, link, command, …
+        for operation in 0..=u8::MAX {
+            let mut entry = opcode::Nop::new().build();
+            // SAFETY: an entry begins with its operation's byte (`struct io_uring_sqe`).
+            unsafe { (&raw mut entry).cast::<u8>().write(operation) };
+            let told = answer(&mut ring, &entry);
+            let right = match operation {
+                // They are done: on no file.
+                _ if OPERATIONS.contains(&operation) => told == -libc::EBADF,
+                ..=opcode::Socket::CODE => told == -libc::EACCES,
+                // Not every kernel has these.
+                _ => told == -libc::EACCES || told == -libc::EINVAL,
+            };
+            assert!(right, "{operation}: {told}");
+        }
+    }
+
+    #[test]
+    fn a_disks_operations_are_done_plainly_and_nothing_more_is_registered() {
+        let mut ring = Ring::new().expect("a kernel with io_uring");
+        let plain = || opcode::Readv::new(types::Fd(-1), std::ptr::null(), 0).build();
+        assert_eq!(answer(&mut ring, &plain()), -libc::EBADF);
+        for flag in [squeue::Flags::ASYNC, squeue::Flags::FIXED_FILE] {
+            assert_eq!(answer(&mut ring, &plain().flags(flag)), -libc::EACCES, "{flag:?}");
+        }
+        let submitter = ring.ring.submitter();
+        let mut wider = [opcode::OpenAt::CODE, opcode::Connect::CODE].map(Restriction::sqe_op);
+        for (what, told) in [
+            ("files", submitter.register_files(&[0])),
+            ("an event", submitter.register_eventfd(0)),
+            ("a user", submitter.register_personality().map(drop)),
+            ("workers", submitter.register_iowq_max_workers(&mut [1, 1])),
+            ("other operations", submitter.register_restrictions(&mut wider)),
+        ] {
+            assert_eq!(told.unwrap_err().raw_os_error(), Some(libc::EACCES), "{what}");
         }
     }
 
