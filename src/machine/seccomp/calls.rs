@@ -100,10 +100,14 @@ const MAIN: &[c_long] = &[
     libc::SYS_timerfd_create,
 ];
 
-/// Linux: include/uapi/linux/kvm.h.
-const KVM_RUN: u32 = 0xae80;
-const KVM_KVMCLOCK_CTRL: u32 = 0xaead;
-/// Linux: include/uapi/linux/vhost.h. How a device begins.
+/// Linux: include/uapi/linux/kvm.h. Of a processor; nothing is asked of its machine any more (`vcpu::Processor`).
+const KVM: &[u32] = &[
+    0xae80, // KVM_RUN
+    // When it stood still: other architectures' guests ask another clock.
+    #[cfg(target_arch = "x86_64")]
+    0xaead, // KVM_KVMCLOCK_CTRL
+];
+/// Linux: include/uapi/linux/vhost.h. How a device begins (`net::vhost::Vhost::start`).
 const VHOST: [u32; 10] = [
     0x8008_af00, // VHOST_GET_FEATURES
     0x4008_af00, // VHOST_SET_FEATURES
@@ -116,18 +120,19 @@ const VHOST: [u32; 10] = [
     0x4008_af21, // VHOST_SET_VRING_CALL
     0x4008_af22, // VHOST_SET_VRING_ERR
 ];
-/// And how it ends. The first of them also gives a queue its tap, the last step of a beginning.
+/// And how it ends (the drop of a `Vhost`), in whichever thread ends it. The first of them also gives a queue its tap, the last
+/// step of a beginning.
 const VHOST_END: [u32; 2] = [
     0x4008_af30, // VHOST_NET_SET_BACKEND
     0xaf02,      // VHOST_RESET_OWNER
 ];
-/// Linux: include/uapi/linux/if_tun.h.
+/// Linux: include/uapi/linux/if_tun.h. What a tap's frames may be left with (`net::tap`).
 const TUNSETOFFLOAD: u32 = 0x4004_54d0;
 
 fn requests(kind: Kind) -> Vec<u32> {
     let fionbio = u32::try_from(libc::FIONBIO).expect("requests have 32 bits");
     let own: &[u32] = match kind {
-        Kind::Vcpu => &[&[KVM_RUN, KVM_KVMCLOCK_CTRL, TUNSETOFFLOAD], &VHOST[..]].concat(),
+        Kind::Vcpu => &[KVM, &[TUNSETOFFLOAD], &VHOST[..]].concat(),
         // Streams of the guest, and to it.
         Kind::Device => &[fionbio],
         // A tap is asked for what it can, and told at the driver's word.
