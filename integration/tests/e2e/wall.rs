@@ -49,6 +49,9 @@ fn another_machine(lab: &mut Lab) {
 fn between_walls(lab: &mut Lab) {
     lab.define(
         r#"vmm() { pgrep -x msb-vmm -P $(docker inspect -f '{{.State.Pid}}' $1); }
+# Who waits for the one that serves the container's volumes, and that one.
+servers() { waits=$(pgrep -x virtiofsd -P $(docker inspect -f '{{.State.Pid}}' $1)); echo $waits $(pgrep -P $waits); }
+passed_on() { for fd in /proc/$1/fd/*; do readlink $fd; done | grep -e ^socket: -e ^pipe: | sort -u; }
 in_force() {
     for task in /proc/$1/task/*; do
         # PF_USER_WORKER: a worker of the kernel's (KVM, vhost, io_uring), which never runs a program.
@@ -109,6 +112,18 @@ in_force() {
     .code(0)
     .out("written\n");
     lab.step(
+        "who serves the volume is bounded but for the length of files, can get no new right, and had one pipe to begin with",
+        r#"passed_on $(docker inspect -f '{{.State.Pid}}' box2) >/root/above
+           for pid in $(servers box2); do
+               awk '/^Max (file size|core file size|open files)/ { print $(NF-2), $(NF-1) }' /proc/$pid/limits
+               awk '/^NoNewPrivs:/ { print $2 }' /proc/$pid/status
+               passed_on $pid | comm -12 - /root/above | sed 's/:.*//'
+           done; rm /root/above"#,
+    )
+    .code(0)
+    .out(&"unlimited unlimited\n0 0\n1000000 1000000\n1\npipe\n".repeat(2))
+    .err("");
+    lab.step(
         "when one is killed its container is as if it had been",
         "docker wait box1 >/root/waited & kill -9 $(vmm box1); wait $!; cat /root/waited",
     )
@@ -121,6 +136,13 @@ in_force() {
     )
     .code(0)
     .out("gone\n");
+    lab.step(
+        "so do those who serve its volumes",
+        r#"set -- $(servers box2); kill -9 $(docker inspect -f '{{.State.Pid}}' box2)
+           eventually "! [ -e /proc/$1 ] && ! [ -e /proc/$2 ]" && echo $# gone"#,
+    )
+    .code(0)
+    .out("2 gone\n");
     lab.must("nothing stays", "docker rm -f box1 box2 >&2; rm -r /root/v");
     lab.nothing_left("after machines between walls", &before);
 

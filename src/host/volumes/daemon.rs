@@ -14,7 +14,16 @@
 //! | `--thread-pool-size=0` | one request after the other, in the order of the queue, which the VMM relies on when it is lost; a pool costs each request a hand-over |
 //! | `--log-level=error` | what it says is kept for an error text only |
 //!
-//! Before that it leaves the host's ipc and uts namespaces, and dumps no core: it may have any of the volumes' bytes in memory.
+//! Before that it leaves the host's ipc and uts namespaces, and is held to this:
+//!
+//! | held to | why |
+//! |---|---|
+//! | no descriptor but stdio and its socket | the sources' lead out of the tree |
+//! | its parent's life | it is killed with it, and then what it has forked ends; were that somebody else's by then, the container's cgroup still has it |
+//! | no new privileges | from its first instruction, not from when it loads its filter |
+//! | no core | it may have any of the volumes' bytes in memory |
+//! | a million descriptors | without handles it has one for each file that the guest remembers: with fewer a large tree can't be walked. Its own choice, unless its caller may have more, which then it would have, too: containerd's and Docker's services may have a thousand times as many |
+//!
 //! A limit of processes would be none: they are counted by user, and this one is root.
 
 use std::{
@@ -29,7 +38,7 @@ use nix::{
     fcntl::{FcntlArg, FdFlag, fcntl},
     sys::{
         prctl,
-        resource::{Resource, setrlimit},
+        resource::{Resource, getrlimit, setrlimit},
         signal::Signal,
     },
 };
@@ -37,6 +46,8 @@ use nix::{
 use super::{Share, source::errno, tree};
 use crate::host::fds;
 
+/// Descriptors that it may have open, where its caller may have so many. It raises a lower limit to the same if it can.
+const DESCRIPTORS: u64 = 1_000_000;
 /// Major and minor version of the oldest that this was tried with.
 const OLDEST: (u32, u32) = (1, 10);
 
@@ -86,7 +97,7 @@ pub enum DaemonError {
     /// It would not end with its parent.
     #[error("The process for the volumes can't be bound to the life of the VMM")]
     Life(#[source] Errno),
-    /// It would dump a core.
+    /// It would not be held to its limits.
     #[error("The process for the volumes can't be limited")]
     Limits(#[source] Errno),
     /// Its descriptors.
@@ -150,10 +161,18 @@ fn prepare(share: &Share) -> Result<(), DaemonError> {
         return Err(DaemonError::Life(Errno::ESRCH));
     }
     tree::make(share)?;
-    setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(DaemonError::Limits)?;
+    limit().map_err(DaemonError::Limits)?;
     // The sources' descriptors lead out of the tree: of all, only the socket is kept.
     fds::forget_inherited().map_err(DaemonError::Descriptors)?;
     keep(share.listener).map_err(DaemonError::Descriptors)
+}
+
+fn limit() -> Result<(), Errno> {
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let most = most.min(DESCRIPTORS);
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    prctl::set_no_new_privs()
 }
 
 #[allow(unsafe_code, reason = "a descriptor is known by its number alone")]
@@ -208,6 +227,38 @@ mod tests {
         assert!(arguments.contains(&"--modcaps=-mknod:-setfcap".into()));
         let share = Share { denied: Vec::new(), ..share };
         assert!(!super::arguments(&share).iter().any(|word| word.to_string_lossy().contains("modcaps")));
+    }
+
+    /// Of a caller with this limit, or its own.
+    #[test]
+    #[allow(unsafe_code, reason = "what a program is held to is done in its process before it")]
+    fn what_it_is_held_to_outlives_the_program() {
+        let held = |most: u64| {
+            let mut command = Command::new("cat");
+            command.args(["/proc/self/limits", "/proc/self/status"]);
+            let hold = move || -> std::io::Result<()> {
+                let (_, before) = getrlimit(Resource::RLIMIT_NOFILE)?;
+                setrlimit(Resource::RLIMIT_NOFILE, most.min(before), most.min(before))?;
+                Ok(limit()?)
+            };
+            // SAFETY: the child calls the kernel alone.
+            let said = unsafe { command.pre_exec(hold) }.output().unwrap();
+            String::from_utf8(said.stdout).unwrap()
+        };
+        let told = |said: &str, name: &str| {
+            let line = said.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let (_, before) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        let said = held(u64::MAX);
+        assert_eq!(told(&said, "Max open files"), vec![before.min(DESCRIPTORS).to_string(); 2]);
+        assert_eq!(told(&said, "Max core file size"), ["0", "0"]);
+        let own = std::fs::read_to_string("/proc/self/limits").unwrap();
+        assert_eq!(told(&said, "Max file size"), told(&own, "Max file size"));
+        let field = |name: &str| said.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();
+        assert_eq!(field("NoNewPrivs:"), "1");
+        // A lower one is not raised.
+        assert_eq!(told(&held(500), "Max open files"), ["500", "500"]);
     }
 
     #[test]

@@ -13,7 +13,7 @@
 //! property of the clone on the host (of all mounts beneath with `rro`), whatever the guest mounts over; `nosuid`,
 //! `nodev` and `noexec` hold on every clone, since virtiofsd itself has no use for what they forbid. (3) virtiofsd: its
 //! root is the tree (pivot_root, the old one detached), with a pid and a network namespace of its own, a seccomp filter
-//! that kills, and eight capabilities, of which two are taken too when the container lacks them (`mknod`, `setfcap`).
+//! that kills, limits, and eight capabilities, of which two are taken too when the container lacks them (`mknod`, `setfcap`).
 //! It stays root in the host's user namespace: it must be able to give files to any user, which is what a container's
 //! root can do to a volume with every runtime. It is not given CAP_DAC_READ_SEARCH (`--inode-file-handles=never`):
 //! with it, a handle that is guessed opens any file of the volume's whole file system.
