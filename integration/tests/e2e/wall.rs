@@ -124,6 +124,15 @@ in_force() {
     .out(&"unlimited unlimited\n0 0\n1000000 1000000\n1\npipe\n".repeat(2))
     .err("");
     lab.step(
+        "a file that gets too long for it is an error, and not its end",
+        r#"for pid in $(servers box2); do prlimit --fsize=4096 --pid $pid; done
+           docker exec box2 sh -c 'dd if=/dev/zero of=/v/long bs=4096 count=2 2>&1 | grep -o "File too large"; cat /v/file'
+           stat -c %s /root/v/long"#,
+    )
+    .code(0)
+    .out("File too large\nwritten\n4096\n")
+    .err("");
+    lab.step(
         "when one is killed its container is as if it had been",
         "docker wait box1 >/root/waited & kill -9 $(vmm box1); wait $!; cat /root/waited",
     )

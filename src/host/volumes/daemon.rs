@@ -23,6 +23,7 @@
 //! | no new privileges | from its first instruction, not from when it loads its filter |
 //! | no core | it may have any of the volumes' bytes in memory |
 //! | a million descriptors | without handles it has one for each file that the guest remembers: with fewer a large tree can't be walked. Its own choice, unless its caller may have more, which then it would have, too: containerd's and Docker's services may have a thousand times as many |
+//! | its caller's length of files | a volume's may have any; a write beyond is an error of the guest's and not the daemon's end |
 //!
 //! A limit of processes would be none: they are counted by user, and this one is root.
 
@@ -39,7 +40,7 @@ use nix::{
     sys::{
         prctl,
         resource::{Resource, getrlimit, setrlimit},
-        signal::Signal,
+        signal::{SigHandler, Signal, signal},
     },
 };
 
@@ -167,11 +168,15 @@ fn prepare(share: &Share) -> Result<(), DaemonError> {
     keep(share.listener).map_err(DaemonError::Descriptors)
 }
 
+#[allow(unsafe_code, reason = "a signal's handler")]
 fn limit() -> Result<(), Errno> {
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let most = most.min(DESCRIPTORS);
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    // It outlives execve, and whoever it forks has it too.
+    // SAFETY: to ignore a signal runs nothing.
+    unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }?;
     prctl::set_no_new_privs()
 }
 
@@ -257,6 +262,8 @@ mod tests {
         assert_eq!(told(&said, "Max file size"), told(&own, "Max file size"));
         let field = |name: &str| said.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();
         assert_eq!(field("NoNewPrivs:"), "1");
+        let ignored = u64::from_str_radix(field("SigIgn:"), 16).unwrap();
+        assert_ne!(ignored & 1 << (Signal::SIGXFSZ as i32 - 1), 0);
         // A lower one is not raised.
         assert_eq!(told(&held(500), "Max open files"), ["500", "500"]);
     }
