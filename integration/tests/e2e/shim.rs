@@ -98,7 +98,9 @@ fn by_ctr(lab: &mut Lab) {
     crate::containerd::terminal(lab, "run -t --rootfs /root/tree b");
     lab.must(
         "events are followed",
-        "ctr events > /root/events & echo $! > /root/follower; sleep 1; apart c sleep 1000",
+        "ctr events > /root/events & echo $! > /root/follower; n=0
+         seen() { n=$((n+1)); ctr namespaces label default asked=$n; grep -q /namespaces/ /root/events; }
+         eventually seen 0.2; apart c sleep 1000",
     );
     lab.step(
         "no process stands for it but its sandbox's, the VMM and the shim",
@@ -108,7 +110,8 @@ fn by_ctr(lab: &mut Lab) {
     .out("2\n");
     lab.step(
         "the guest's own processes",
-        "ctr task exec --exec-id x c sh -c 'sleep 500 & sleep 500 & exec sleep 2' & sleep 1; ctr task ps c | tail -n +2 | wc -l; wait",
+        "ctr task exec --exec-id x c sh -c 'sleep 500 & sleep 500 & exec sleep 1000' & eventually '[ $(ctr task ps c | wc -l) = 5 ]' 0.2
+         ctr task ps c | tail -n +2 | wc -l; ctr task kill --exec-id x -s KILL c; wait",
     )
     .code(0)
     .out("4\n");
@@ -127,7 +130,7 @@ fn by_ctr(lab: &mut Lab) {
     .err_has("exit code 137");
     lab.step(
         "all events, in their order",
-        "sleep 1; kill $(cat /root/follower); grep -o '/tasks/[a-z-]*' /root/events | tr '\\n' ' '",
+        "eventually 'grep -q /tasks/delete /root/events' 0.2; kill $(cat /root/follower); grep -o '/tasks/[a-z-]*' /root/events | tr '\\n' ' '",
     )
     .code(0)
     // ctr pauses for its checkpoint.
@@ -236,7 +239,8 @@ fn by_docker(lab: &mut Lab) {
     lab.wait("Docker sees its end", "[ $(docker inspect -f '{{.State.Running}}' box) = false ]");
     lab.step(
         "its VMM is gone with it, and its state",
-        "ps -eo args= | grep '^msb-runtime'; ls /run/containerd/msb/moby",
+        "eventually '! pgrep -f ^msb-runtime > /dev/null && [ -z \"$(ls /run/containerd/msb/moby)\" ]' 0.2
+         ps -eo args= | grep '^msb-runtime'; ls /run/containerd/msb/moby",
     )
     .out("");
     lab.step("what it wrote is not lost", "docker cp box:/kept - | tar -xO; docker rm box >&2")
