@@ -27,7 +27,7 @@ killed() {
 }
 left() {
     i=0
-    while pgrep msb-runtime > /root/alive && [ $i -lt 100 ]; do i=$((i+1)); sleep 0.05; done
+    while pgrep msb-runtime > /root/alive && [ $i -lt 600 ]; do i=$((i+1)); sleep 0.05; done
     cat /root/alive
     find /run/msb-runtime /var/lib/msb-runtime -mindepth 1 -path /var/lib/msb-runtime/compositions -prune -o -print
     ls -d /sys/fs/cgroup/e2e/c 2>/dev/null
@@ -97,7 +97,7 @@ fn delete_is_killed(lab: &mut Lab) {
                [ -z "$(left)" ] || { echo "left after $call $number:"; left; rm -rf /var/lib/msb-runtime/kept; }
            done < points
            echo $count $ended >&2"#,
-        |command| command.timeout(Duration::from_secs(300)),
+        |command| command.timeout(Duration::from_secs(600)),
     )
     .code(0)
     .out("")
@@ -167,7 +167,7 @@ fn create_is_killed(lab: &mut Lab) {
                [ -z "$(left)" ] || { echo "left after $call $number:"; left; }
            done < points
            echo $count $ended >&2"#,
-        |command| command.timeout(Duration::from_secs(300)),
+        |command| command.timeout(Duration::from_secs(600)),
     )
     .code(0)
     .out("")

@@ -28,7 +28,7 @@ const OF_A_BUNDLE: &str = r#"
 undone() { $R delete --force c; }
 left() {
     i=0
-    while pgrep "msb-runtime|msb-vmm" > /root/alive && [ $i -lt 100 ]; do i=$((i+1)); sleep 0.05; done
+    while pgrep "msb-runtime|msb-vmm" > /root/alive && [ $i -lt 600 ]; do i=$((i+1)); sleep 0.05; done
     cat /root/alive
     find /run/msb-runtime /var/lib/msb-runtime -mindepth 1 -path /var/lib/msb-runtime/compositions -prune -o -print
     ls -d /sys/fs/cgroup/e2e/c 2>/dev/null || :
@@ -59,7 +59,7 @@ fn descriptors(lab: &mut Lab) {
                tried "$n descriptors" sh -c "ulimit -n $n; exec $R run --bundle /root/c c"
            done
            echo $good $bad >&2"#,
-        |command| command.timeout(Duration::from_secs(300)),
+        |command| command.timeout(Duration::from_secs(600)),
     )
     .code(0)
     .out("")
@@ -91,7 +91,7 @@ fn few(lab: &mut Lab, controller: &str, limits: &str, suffix: &str, unit: &str) 
            done
            echo $good $bad >&2; [ $good != 0 ] || cat /root/tried.err /sys/fs/cgroup/few/*.events >&2; find /sys/fs/cgroup/few -mindepth 1 -depth -type d -exec rmdir {{}} +; rmdir /sys/fs/cgroup/few"#
         ),
-        |command| command.timeout(Duration::from_secs(300)),
+        |command| command.timeout(Duration::from_secs(600)),
     )
     .code(0)
     .out("")
@@ -112,7 +112,7 @@ fn room_for_state(lab: &mut Lab) {
                done
                echo $good $bad >&2"#
             ),
-            |command| command.timeout(Duration::from_secs(300)),
+            |command| command.timeout(Duration::from_secs(600)),
         )
         .code(0)
         .out("")
@@ -127,14 +127,14 @@ fn standstill(lab: &mut Lab) {
         "a container that counts, with a volume",
         r#"mkdir /root/v; docker run -d --name box1 $N $D -v /root/v:/v busybox sh -c '
                i=0; while :; do i=$((i+1)); echo $i > /v/new; mv /v/new /v/count; echo $i; sleep 0.1; done' >&2
-           eventually '[ -e /root/v/count ]'"#,
+           eventually '[ -e /root/v/count ]' 0.3"#,
     );
     lab.step(
         "stopped for a while, with the clock set meanwhile; then it goes on, at the right time",
         r#"pids=$(pgrep -d ' ' 'msb-runtime|msb-vmm|virtiofsd'); kill -STOP $pids; sleep 1
            one=$(cat /root/v/count); date -s @$(($(date +%s) + 5000)) > /dev/null; sleep 2; two=$(cat /root/v/count); [ $one = $two ] || echo "it went on: $one $two"
            kill -CONT $pids
-           eventually "[ \$(cat /root/v/count) -gt $two ]" || echo "it does not go on"
+           eventually "[ \$(cat /root/v/count) -gt $two ]" 0.3 || echo "it does not go on"
            same() { before=$(date +%s); inside=$(docker exec box1 date +%s); after=$(date +%s)
                [ $inside -ge $((before - 1)) ] && [ $inside -le $((after + 1)) ]; }
            eventually same || echo "the time is wrong: $(docker exec box1 date +%s) for $(date +%s)"

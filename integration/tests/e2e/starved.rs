@@ -58,7 +58,7 @@ fn both_ways(text: &str) -> bool {
 }
 
 fn long(command: HostCommand<'_>) -> HostCommand<'_> {
-    command.timeout(Duration::from_secs(400))
+    command.timeout(Duration::from_secs(600))
 }
 
 /// Its program is begun by containerd with each shortage. What removes it has room: it is asked again by nobody.
@@ -67,7 +67,7 @@ fn shim_begins(lab: &mut Lab) {
         r#"
         undone() { ctr task rm -f c; ctr container rm c; :; }
         left() {
-            eventually '! pgrep "containerd-shim|msb-runtime|msb-vmm" > /dev/null' 0.05; pgrep -a "containerd-shim|msb-runtime|msb-vmm"
+            eventually '! pgrep "containerd-shim|msb-runtime|msb-vmm" > /dev/null' 0.3; pgrep -a "containerd-shim|msb-runtime|msb-vmm"
             find /run/containerd/msb/default /run/containerd/s /var/lib/msb-runtime -mindepth 1 -path /var/lib/msb-runtime/compositions -prune -o -print 2> /dev/null
             ctr task ls -q; ctr container ls -q; mount | grep runtime.v2.task
         }
@@ -137,7 +137,7 @@ fn product_begins(lab: &mut Lab) {
         r#"
         undone() { [ -z "$(msb ps -aq)" ] || { [ $code -gt 128 ] || echo "$what: a sandbox is left"; msb rm -f t; }; }
         left() {
-            eventually '! pgrep "msb|msb-runtime|msb-vmm" > /dev/null' 0.05; pgrep -a "msb|msb-runtime|msb-vmm"
+            eventually '! pgrep "msb|msb-runtime|msb-vmm" > /dev/null' 0.3; pgrep -a "msb|msb-runtime|msb-vmm"
             msb ps -aq; mount | grep /var/lib/home/; ls $MICROSANDBOX_HOME/run /run/user/0/msb 2> /dev/null | grep -v -e : -e '^$'
             find /var/lib/msb-runtime -mindepth 1 -path /var/lib/msb-runtime/compositions -prune -o -print; find $MICROSANDBOX_HOME -name '*.tmp*' -o -name '.tmp*'
         }

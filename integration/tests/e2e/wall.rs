@@ -1,8 +1,11 @@
 //! The wall is real: another kernel, disks of its own, a process on the host that stands for it, and one between walls that
 //! runs it.
 
+use std::time::Duration;
+
 use integration::check::Lab;
 use integration::dev::Project;
+use integration::host::command::HostCommand;
 
 crate::conformance!(both: [], ours: [another_machine, between_walls, hostile_from_its_first_instruction]);
 
@@ -213,10 +216,11 @@ fn hostile_from_its_first_instruction(lab: &mut Lab) {
         "each machine that starts from now on has that kernel",
         "mv /usr/lib/msb/vmlinux /usr/lib/msb/vmlinux.ours; cp /root/guest-hostile /usr/lib/msb/vmlinux",
     );
-    lab.step(
+    lab.step_with(
         "it drives every device and ends, and no container ever ran in it",
         "docker run --name hostile -v /root/theirs:/v $D busybox true 2>&1 >/root/out | tee /root/told | tail -n 1 >&2
          cat /root/out; docker inspect -f '{{.State.Status}}' hostile",
+        long,
     )
     .out("created\n")
     .err_has("guest-hostile: done");
@@ -232,7 +236,7 @@ fn hostile_from_its_first_instruction(lab: &mut Lab) {
             "/root/machine --kernel /root/guest-hostile --initramfs /usr/lib/msb/initramfs --network {vhost} >/root/told; {}",
             devices("/root/told")
         );
-        lab.step("so does a network", &alone).code(0).out("1 Reset\n19 Reset\n4 Right\n5 Reset\n");
+        lab.step_with("so does a network", &alone, long).code(0).out("1 Reset\n19 Reset\n4 Right\n5 Reset\n");
     }
     lab.step(
         "no process was killed for it, neither by a filter nor by the kernel",
@@ -256,6 +260,11 @@ fn hostile_from_its_first_instruction(lab: &mut Lab) {
         "docker rm -f hostile neighbour >&2; rm -r /root/mine /root/theirs /root/told /root/out",
     );
     lab.nothing_left("after a hostile kernel", &before);
+}
+
+/// Of a step in which a guest tries all that there is.
+fn long(command: HostCommand<'_>) -> HostCommand<'_> {
+    command.timeout(Duration::from_secs(300))
 }
 
 /// Kind and outcome of each device that the hostile kernel tells of, each once.
