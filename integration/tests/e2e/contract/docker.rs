@@ -191,6 +191,8 @@ pub const FAILURES: &[Step] = &[
     ),
     (
         "gone while it is attached",
-        "docker run -d --name box $N $D busybox sleep 1000 >/dev/null; (sleep 1; docker rm -f box > /dev/null) & docker attach box; echo $?; wait",
+        "docker run -d --name box $N $D busybox sleep 1000 >/dev/null
+         (eventually 'docker events --since $began --until $(date +%s.%N) --filter event=attach --format told | grep -q told' 0.2; docker rm -f box > /dev/null) &
+         docker attach box; echo $?; wait",
     ),
 ];
