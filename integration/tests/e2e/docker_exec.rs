@@ -52,7 +52,7 @@ fn exec(lab: &mut Lab) {
     lab.step_with(
         "a terminal",
         r#"docker exec -it box1 sh -c '
-            i=0; until [ "$(stty size)" = "40 99" ] || [ $i -gt 50 ]; do i=$((i+1)); sleep 0.1; done
+            i=0; until [ "$(stty size)" = "40 99" ] || [ $i -gt 300 ]; do i=$((i+1)); sleep 0.1; done
             stty size; test -t 0 && test -t 1 && test -t 2 && tty; read line; echo "<$line>"; exit 6'"#,
         |command| command.terminal(40, 99).stdin("hello\n"),
     )
@@ -67,7 +67,7 @@ fn exec(lab: &mut Lab) {
         .out("running\n");
     lab.step(
         "an exec ends with its container",
-        "docker exec box1 sleep 1000 & sleep 2; docker kill box1; wait $!",
+        "docker exec box1 sleep 999 & one=$!; eventually 'docker exec box1 ps | grep -q \"sleep 999\"' 0.2; docker kill box1; wait $one",
     )
     .code(137)
     .out("box1\n");
