@@ -8,7 +8,7 @@ crate::conformance!(both: [core, written], ours: []);
 pub fn terminal(lab: &mut Lab, run: &str) {
     let script = format!(
         r#"{run} sh -c '
-            i=0; until [ "$(stty size)" = "33 111" ] || [ $i -gt 50 ]; do i=$((i+1)); sleep 0.1; done
+            i=0; until [ "$(stty size)" = "33 111" ] || [ $i -gt 300 ]; do i=$((i+1)); sleep 0.1; done
             stty size; test -t 0 && test -t 1 && echo both; exit 6'"#
     );
     lab.step_with("a terminal, and its size", &script, |command| command.terminal(33, 111))
