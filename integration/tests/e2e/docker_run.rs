@@ -1,6 +1,9 @@
 //! `docker run`: exit codes, streams, terminals.
 
+use std::time::Duration;
+
 use integration::check::Lab;
+use integration::host::command::HostCommand;
 
 crate::conformance!(both: [echo_and_exit_codes, streams, terminals], ours: []);
 
@@ -51,19 +54,25 @@ fn echo_and_exit_codes(lab: &mut Lab) {
     lab.nothing_left("after commands that ended and commands that could not start", &before);
 }
 
+/// Of a step in which an emulated processor has a sum of 64 MiB to make.
+fn long(command: HostCommand<'_>) -> HostCommand<'_> {
+    command.timeout(Duration::from_secs(300))
+}
+
 fn streams(lab: &mut Lab) {
     let sum = lab.read(
         "64 MiB that repeat nowhere",
         "head -c 67108864 /dev/urandom > /root/big && sha256sum < /root/big",
     );
-    lab.step("64 MiB in", "docker run --rm -i $N $D busybox sha256sum < /root/big")
+    lab.step_with("64 MiB in", "docker run --rm -i $N $D busybox sha256sum < /root/big", long)
         .code(0)
         .out(&format!("{sum}\n"))
         .err("");
     // Docker's own log of 64 MiB would be most of the time.
-    lab.step(
+    lab.step_with(
         "64 MiB in and out again",
         "docker run --rm -i --log-driver none $N $D busybox cat < /root/big | sha256sum",
+        long,
     )
     .code(0)
     .out(&format!("{sum}\n"))
@@ -89,7 +98,7 @@ fn terminals(lab: &mut Lab) {
         "a terminal of the caller's size, which is read from and written to",
         r#"docker run --rm -it $N $D busybox sh -c '
             test -t 0 && test -t 1 && test -t 2 && echo all three
-            i=0; until [ "$(stty size)" = "33 111" ] || [ $i -gt 50 ]; do i=$((i+1)); sleep 0.1; done
+            i=0; until [ "$(stty size)" = "33 111" ] || [ $i -gt 300 ]; do i=$((i+1)); sleep 0.1; done
             stty size; read line; echo "<$line>"; exit 5'"#,
         |command| command.terminal(33, 111).stdin("hello\n"),
     )
