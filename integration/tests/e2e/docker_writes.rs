@@ -1,5 +1,7 @@
 //! What a container writes is in its root on the host: for `docker diff`, `commit`, `cp`, `export`, and its next start.
 
+use std::time::Duration;
+
 use integration::check::Lab;
 
 crate::conformance!(both: [written, killed, copied_in, every_kind], ours: [crashed, host_crashed, mounted_image, sized, broken]);
@@ -130,7 +132,7 @@ fn host_crashed(lab: &mut Lab) {
     lab.must(
         "it runs, and everything ends at once",
         "$R run --detach --bundle /root/c --pid-file /root/c/pid c > /root/c/out 2>&1 < /dev/null
-         eventually 'grep -q ready /root/c/out'; kill -9 $(cat /root/c/pid); sleep 0.5; rm -r /run/msb-runtime",
+         eventually 'grep -q ready /root/c/out'; kill -9 $(cat /root/c/pid); eventually '! pgrep \"msb-runtime|msb-vmm\" > /dev/null' 0.3; rm -r /run/msb-runtime",
     );
     lab.must(
         "the same container, as its engine starts it anew",
@@ -170,15 +172,16 @@ fn sized(lab: &mut Lab) {
     .code(0)
     .out_has("1\nafter\n")
     .err_has("No space left on device");
-    lab.step(
+    lab.step_with(
         "what is deleted gives its space back",
-        r#"docker run -d --name box1 $D busybox sh -c 'head -c 100000000 /dev/urandom > /big; sync; echo big; sleep 4
+        r#"docker run -d --name box1 $D busybox sh -c 'head -c 100000000 /dev/urandom > /big; sync; echo big; until [ -e /enough ]; do sleep 0.2; done
             rm /big; sync; sleep 2; sync; echo gone; sleep 1000' >&2
            until docker logs box1 | grep -q big; do sleep 0.2; done; sleep 1
-           a=$(du -sk /var/lib/msb-runtime | cut -f1)
+           a=$(du -sk /var/lib/msb-runtime | cut -f1); docker exec box1 touch /enough
            until docker logs box1 | grep -q gone; do sleep 0.2; done
-           b=$(du -sk /var/lib/msb-runtime | cut -f1); docker rm -f box1 >&2
+           eventually 'b=$(du -sk /var/lib/msb-runtime | cut -f1); [ $b -lt $((a - 80000)) ]' 0.2; docker rm -f box1 >&2
            [ $a -gt 90000 ] && [ $b -lt $((a - 80000)) ] || echo $a $b"#,
+        |command| command.timeout(Duration::from_secs(240)),
     )
     .code(0)
     .out("");
