@@ -231,7 +231,7 @@ const LIMITS: &[Row] = &[
     Row::new(
         "a fork bomb is held",
         ".",
-        "(i=0; while [ $i -lt 60 ]; do sleep 2 & i=$((i+1)); done) 2>&1 | head -1; cat \
+        "(i=0; while [ $i -lt 60 ]; do sleep 100 & i=$((i+1)); done) 2>&1 | head -1; cat \
          /sys/fs/cgroup/pids.max",
         "sh: can't fork: Resource temporarily unavailable\n40\n",
     ),
