@@ -1,7 +1,10 @@
 //! Networks as Docker's users know them: the container's own links, names, published ports, and all that changes while it
 //! runs.
 
+use std::time::Duration;
+
 use integration::check::Lab;
+use integration::host::command::HostCommand;
 
 crate::conformance!(
     both: [bridge, user_networks, later_networks, links_of_links, podman_and_cni],
@@ -37,6 +40,7 @@ while True:
     s.sendto(head + q[12:end] + (b"\xc0\x0c\0\1\0\1\0\0\0\5\0\4" + bytes([203, 0, 113, 9]) if a else b""), who)
 PY
         ip netns exec outside python3 /root/names.py < /dev/null > /dev/null 2>&1 &
+        eventually 'ip netns exec outside ss -Huln | grep -q :53' 0.2
     }
 "#;
 
@@ -151,11 +155,12 @@ fn bridge(lab: &mut Lab) {
     )
     .code(0)
     .out("web\n");
-    lab.step(
+    lab.step_with(
         "many at the same time, and a file that is longer than any packet",
         "docker exec web sh -c 'head -c 3000000 /dev/zero | tr \"\\0\" x > /www/long'
          seq 200 | xargs -P 100 -n 1 sh -c 'busybox wget -T 60 -q -O - http://127.0.0.1:8080/' | sort | uniq -c | grep -o '200 web'
          fetch http://127.0.0.1:8080/long | md5sum | cut -c 1-32; head -c 3000000 /dev/zero | tr '\\0' x | md5sum | cut -c 1-32",
+        long,
     )
     .code(0)
     .out_is("200 answers, and the same sum twice", |out| {
@@ -172,6 +177,11 @@ fn bridge(lab: &mut Lab) {
     lab.nothing_left("after the networks' containers", &before);
 }
 
+/// Of a step with hundreds of connections.
+fn long(command: HostCommand<'_>) -> HostCommand<'_> {
+    command.timeout(Duration::from_secs(300))
+}
+
 /// All at once, by way of the host's own routing.
 fn thousand(lab: &mut Lab) {
     lab.must(
@@ -179,9 +189,10 @@ fn thousand(lab: &mut Lab) {
         "docker exec -d web /usr/bin/python3 -ISB /hold.py serve",
     );
     lab.wait("it listens", "docker exec web netstat -ltn | grep -q ':81 '");
-    lab.step(
+    lab.step_with(
         "a thousand connections at the same time, each of which is answered",
         "ip netns exec outside python3 -ISB /root/hold.py ask 198.51.100.1 8081",
+        long,
     )
     .code(0)
     .out("1000 open, 1000 answers\n")
@@ -213,7 +224,7 @@ fn user_networks(lab: &mut Lab) {
     .code(0)
     .out("1\n9000\nweb\nweb\nweb\n10.77.0.10)\nfd00:77::10\n, 0% packet loss\n10.77.0.10\nunknown\n1\n");
     lab.step("a server of names of its own has their port", r#"docker run --rm --network net1 $D busybox sh -c '
-            nc -l -p 53 > /dev/null & sleep 1; nc -w 1 127.0.0.1 53 < /dev/null && echo mine; nslookup web | grep -o "10.77.0.10"'"#)
+            nc -l -p 53 > /dev/null & i=0; until nc -w 3 127.0.0.1 53 < /dev/null; do i=$((i+1)); [ $i -lt 50 ] || exit 1; sleep 0.2; done; echo mine; nslookup web | grep -o "10.77.0.10"'"#)
         .code(0)
         .out("mine\n10.77.0.10\n");
     lab.must("all go", "docker rm -f web >&2; docker network rm net1 >&2");
