@@ -20,7 +20,7 @@ fn seen(lab: &mut Lab) {
         .out("true 137\n");
     lab.step(
         "and has told",
-        "timeout 5 docker events --since 5m --until $(date +%s.%N) --filter event=oom --format '{{.Action}}' | sort -u",
+        "timeout 60 docker events --since 5m --until $(date +%s.%N) --filter event=oom --format '{{.Action}}' | sort -u",
     )
     .code(0)
     .out("oom\n");
