@@ -106,7 +106,7 @@ fn dockers_volumes(lab: &mut Lab) {
     lab.step(
         "an anonymous one ends with its container, and is lent to another meanwhile",
         "docker run -d $N $D --name giver -v /anon -v named:/named:ro busybox sh -c 'echo a > /anon/a; sleep 1000' >&2
-         i=0; until docker exec giver cat /anon/a 2>/dev/null; do i=$((i+1)); [ $i -lt 50 ] || break; sleep 0.2; done
+         i=0; until docker exec giver cat /anon/a 2>/dev/null; do i=$((i+1)); [ $i -lt 150 ] || break; sleep 0.2; done
          docker run --rm $N $D --volumes-from giver busybox sh -c 'cat /anon/a /named/one; echo b > /anon/b; touch /named/no 2>&1' |
             sed s/.*:.//
          docker exec giver cat /anon/b; docker rm -fv giver >&2; docker volume ls -q | wc -l",
@@ -170,10 +170,9 @@ fn usual_files(lab: &mut Lab) {
         lab.step(
             &format!("{name}: a network more, and one less"),
             &format!(
-                "id=$(docker inspect -f '{{{{.Id}}}}' {name} | cut -c1-12)
-                 docker exec {name} grep -c $id /etc/hosts; docker network connect net2 {name}; sleep 2
-                 docker exec {name} grep -c $id /etc/hosts; docker network disconnect net2 {name}; sleep 2
-                 docker exec {name} grep -c $id /etc/hosts; docker exec {name} cat /etc/hostname | grep -c $id
+                "id=$(docker inspect -f '{{{{.Id}}}}' {name} | cut -c1-12); has() {{ docker exec {name} grep -c $id /etc/hosts; }}
+                 has; docker network connect net2 {name}; eventually '[ $(has) = 2 ]' 0.3; has
+                 docker network disconnect net2 {name}; eventually '[ $(has) = 0 ]' 0.3; has; docker exec {name} cat /etc/hostname | grep -c $id
                  docker exec {name} sh -c 'echo 1.2.3.4 mine >> /etc/hosts; grep -c mine /etc/hosts'"
             ),
         )
@@ -184,7 +183,8 @@ fn usual_files(lab: &mut Lab) {
     }
     lab.step(
         "the servers of names, of both",
-        "for name in box1 box2; do echo '# later' >> $(docker inspect -f '{{.ResolvConfPath}}' $name); done; sleep 2
+        "for name in box1 box2; do echo '# later' >> $(docker inspect -f '{{.ResolvConfPath}}' $name); done
+         for name in box1 box2; do eventually 'docker exec $name tail -n 1 /etc/resolv.conf | grep -q later' 0.3; done
          for name in box1 box2; do docker exec $name tail -n 1 /etc/resolv.conf; done",
     )
     .code(0)
@@ -192,7 +192,7 @@ fn usual_files(lab: &mut Lab) {
     lab.step(
         "written while it is paused",
         "docker pause box1 >&2; f=$(docker inspect -f '{{.HostsPath}}' box1); echo 5.6.7.8 late >> $f; sleep 1
-         docker unpause box1 >&2; sleep 1; docker exec box1 grep late /etc/hosts; docker rm -f box1 box2 >&2",
+         docker unpause box1 >&2; eventually 'docker exec box1 grep late /etc/hosts' 0.3; docker rm -f box1 box2 >&2",
     )
     .code(0)
     .out("5.6.7.8 late\n");
@@ -253,7 +253,7 @@ fn images(lab: &mut Lab) {
     lab.step(
         "after a crash: what to do, and it helps",
         r#"with '{"destination": "/d", "type": "ext4", "source": "/root/image"}' 'echo 4 > /d/new; sync; echo ready; sleep 1000' > /root/out &
-           eventually 'grep -q ready /root/out'; kill -9 $($R state c | jq .pid); wait; $R delete --force c
+           eventually 'grep -q ready /root/out' 0.5; kill -9 $($R state c | jq .pid); wait; $R delete --force c
            with '{"destination": "/d", "type": "ext4", "source": "/root/image", "options": ["ro"]}' true
            with '{"destination": "/d", "type": "ext4", "source": "/root/image", "options": ["ro", "noload"]}' 'ls -d /d'
            e2fsck -p /root/image > /dev/null
@@ -325,7 +325,7 @@ fn shared_root(lab: &mut Lab) {
     lab.step(
         "killed, started, stopped, started: all is there",
         "docker exec box1 sh -c 'echo last > /last'; kill -9 $(docker inspect -f '{{.State.Pid}}' box1)
-         i=0; until [ $(docker inspect -f '{{.State.Running}}' box1) = false ]; do i=$((i+1)); [ $i -lt 50 ] || break; sleep 0.2; done
+         i=0; until [ $(docker inspect -f '{{.State.Running}}' box1) = false ]; do i=$((i+1)); [ $i -lt 150 ] || break; sleep 0.2; done
          docker start box1 >&2; docker exec box1 sh -c 'cat /last; echo more >> /last'
          docker restart -t 1 box1 >&2; docker exec box1 cat /last; docker rm -f box1 >&2",
     )
@@ -451,7 +451,8 @@ fn lost_daemon(lab: &mut Lab) {
     lab.must("its daemon is killed", "served box1; kill -9 $pids; sleep 1");
     lab.step(
         "everybody gets an error, nobody hangs, and the container goes on",
-        "docker exec box1 sh -c 'tail -n 2 /read | cut -c1-200; tail -n 1 /wrote; ls /data; echo here'",
+        "eventually 'docker exec box1 tail -n 1 /read | grep -q ended' 0.3; eventually 'docker exec box1 tail -n 1 /wrote | grep -q ended' 0.3
+         docker exec box1 sh -c 'tail -n 2 /read | cut -c1-200; tail -n 1 /wrote; ls /data; echo here'",
     )
     .code(0)
     .out_is("ends and an error", |out| {
@@ -469,7 +470,7 @@ fn lost_daemon(lab: &mut Lab) {
     lab.step(
         "it takes its file system's device from the driver in the midst of that: errors, and it goes on",
         r#"docker exec box1 sh -c 'cd /sys/bus/virtio/drivers/virtio*fs; for device in virtio*; do echo $device > unbind; done
-               i=0; until grep -q "reader ended" /read || [ $i = 50 ]; do i=$((i+1)); sleep 0.2; done
+               i=0; until grep -q "reader ended" /read || [ $i = 300 ]; do i=$((i+1)); sleep 0.2; done
                tail -n 1 /read; cat /data/f 2> /dev/null || echo error; for device in virtio*; do echo $device; done; echo here'"#,
     )
     .code(0)
