@@ -1,5 +1,7 @@
 //! What may be done in which state, what is told of it, and the flags that only a person gives.
 
+use std::time::Duration;
+
 use integration::check::Lab;
 
 use super::direct::BUNDLE;
@@ -136,13 +138,14 @@ fn flags(lab: &mut Lab) {
     lab.step("features that it has", "$R features | jq -c '.hooks | sort'")
         .code(0)
         .out("[\"createContainer\",\"createRuntime\",\"poststart\",\"poststop\",\"prestart\",\"startContainer\"]\n");
-    lab.step(
+    lab.step_with(
         "a fork bomb is held, and the runtime answers",
         "$R update --pids-limit 40 c
          $R exec --detach c sh -c 'exec 2> /dev/null; b() { b | b & }; while :; do b; done' < /dev/null > /dev/null 2>&1
          eventually \"$R exec c sh -c 'read a n < /sys/fs/cgroup/pids.events; [ \\$n -gt 0 ]' < /dev/null 2> /dev/null\"
          eventually '$R exec c echo answers < /dev/null 2> /dev/null'
          $R state c | jq -r .status; [ $($R ps --guest c | sed 1d | wc -l) -le 41 ] && echo held",
+        |command| command.timeout(Duration::from_secs(300)),
     )
     .code(0)
     .out("answers\nrunning\nheld\n");
