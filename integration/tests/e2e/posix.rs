@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use integration::check::{Lab, Runtime};
+use integration::host::command::HostCommand;
 
 crate::conformance!(both: [promises], ours: []);
 
@@ -60,6 +61,11 @@ own '.mounts += [{destination: "/data", type: "bind", source: "/root/v", options
         "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETUID"])'
 "#;
 
+/// Of a step with thousands of promises, or with work.
+fn long(command: HostCommand<'_>) -> HostCommand<'_> {
+    command.timeout(Duration::from_secs(300))
+}
+
 fn promises(lab: &mut Lab) {
     lab.define(crate::direct::BUNDLE);
     lab.define(crate::work::DEBIAN);
@@ -76,7 +82,7 @@ fn promises(lab: &mut Lab) {
             r#"name=c; own '{annotation} .process.args = ["sh", "-c", "set -- {places}; while [ $1 ]; do echo \"in $1\"; guest-posix $2 /ro {areas}; shift 2; done"]'
                $R run --bundle c c 2>&1"#
         );
-        let out = lab.step(places, &script).code(0).stdout();
+        let out = lab.step_with(places, &script, long).code(0).stdout();
         compare(lab, ours, &out);
     }
     let copied = lab.step_with("the work", "cat > /root/work.sh", |command| command.stdin(WORK));
@@ -87,7 +93,7 @@ fn promises(lab: &mut Lab) {
         r#"mkdir -p /var/lib/msb-runtime; mount -t tmpfs disks /var/lib/msb-runtime; debian d sh -c "cd /data; . /root/work.sh"
            own '.mounts += [{destination: "/data", type: "bind", source: "/root/v", options: ["rbind"]}]'
            $R run --bundle d d 2>&1; code=$?; umount d/rootfs d/written /var/lib/msb-runtime; ls -A /root/v; exit $code"#,
-        |command| command.timeout(Duration::from_secs(300)),
+        long,
     )
     .code(0)
     .out("0\nsecond first wal\nok\n30|165\n100\nmodule 9\nmodule 0\n");
