@@ -19,7 +19,8 @@ app() { ns=/proc/$(pid pod)/ns; X="--with-ns network:$ns/net --with-ns ipc:$ns/i
 in_() { id=$1; shift; ctr task exec --exec-id x$$ $id "$@"; }
 status() { ctr task ls | awk -v i=$1 '$1 == i { print $3 }'; }
 ended() { eventually "[ \"\$(status $1)\" = STOPPED ]" 0.2; ctr task rm $1; ctr container rm $1; }
-machines() { ps -eo comm= | grep -cx msb-vmm; }"#;
+machines() { ps -eo comm= | grep -cx msb-vmm; }
+gone() { eventually '[ $(machines) = 0 ]' 0.2; }"#;
 
 /// Of a step with many containers.
 const LONG: Duration = Duration::from_secs(300);
@@ -154,11 +155,11 @@ fn ends(lab: &mut Lab) {
     lab.step("another of the same name", "app b sleep 10000; in_ b echo again").out("again\n");
     lab.step(
         "the machine is killed, and all of it ends",
-        "kill -KILL $(pid pod); for i in a b pod; do ended $i; done 2>&1 | grep -c 'exit code 137'; machines",
+        "kill -KILL $(pid pod); for i in a b pod; do ended $i; done 2>&1 | grep -c 'exit code 137'; gone; machines",
     )
     .out("3\n0\n");
     lab.must("a second pod", "pod sleep 10000; app a sleep 10000");
-    lab.step("its sandbox ends, and all of it", "ctr task kill -s KILL pod; for i in a pod; do ended $i; done 2>&1 | grep -c 'exit code 137'; machines")
+    lab.step("its sandbox ends, and all of it", "ctr task kill -s KILL pod; for i in a pod; do ended $i; done 2>&1 | grep -c 'exit code 137'; gone; machines")
         .out("2\n0\n");
     lab.step("a container without its pod", "X='--with-ns network:/proc/1/ns/net' run container a true")
         .code(1)
@@ -198,7 +199,7 @@ fn joined(lab: &mut Lab) {
     );
     lab.step(
         "from the host, and from within",
-        "eventually 'nc -w 2 127.0.0.1 8080 < /dev/null | grep second' 0.2; docker exec first nc 127.0.0.1 80 < /dev/null; docker exec second sh -c 'hostname; exit 5' | grep -cx $(docker exec first hostname); docker inspect -f '{{.State.Status}}' first second",
+        "eventually 'nc -w 2 127.0.0.1 8080 < /dev/null | grep second' 0.2; eventually 'docker exec first nc 127.0.0.1 80 < /dev/null' 0.2; docker exec second sh -c 'hostname; exit 5' | grep -cx $(docker exec first hostname); docker inspect -f '{{.State.Status}}' first second",
     )
     .out("from the second\nfrom the second\n1\nrunning\nrunning\n");
     lab.step(
@@ -230,7 +231,7 @@ fn joined_in_vain(lab: &mut Lab) {
     );
     lab.step(
         "the machine ends with its first container, and all in it",
-        "docker run -d --name second --network container:first $D busybox sleep 1000 >&2; docker kill first; docker wait second; docker rm -f first second >&2; ls /run/docker/runtime-runc/moby",
+        "docker run -d --name second --network container:first $D busybox sleep 1000 >&2; docker kill first; docker wait second; docker rm -f first second >&2; eventually '[ -z \"$(ls /run/docker/runtime-runc/moby)\" ]' 0.2; ls /run/docker/runtime-runc/moby",
     )
     .out("first\n137\n");
 }
