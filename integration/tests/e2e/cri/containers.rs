@@ -47,7 +47,7 @@ fn made(lab: &mut Lab) {
     .out("web\n/tmp\nweb\nmine\n0\n");
     lab.step(
         "a process of the host finds it",
-        "ping -c 1 -W 5 $(ask PodSandboxStatus web | jq -r .status.network.ip) | grep -c ' 0% packet loss'",
+        "ping -c 1 -W 20 $(ask PodSandboxStatus web | jq -r .status.network.ip) | grep -c ' 0% packet loss'",
     )
     .out("1\n");
 }
@@ -81,7 +81,7 @@ fn execs(lab: &mut Lab) {
     });
     lab.step(
         "a terminal, and its size",
-        r#"url=$(ask Exec web.writer '. + {cmd: ["sh", "-c", "i=0; until [ \"$(stty size 2> /dev/null)\" = \"33 111\" ] || [ $i -gt 50 ]; do i=$((i+1)); sleep 0.1; done; stty size; test -t 1 && echo both; exit 6"],
+        r#"url=$(ask Exec web.writer '. + {cmd: ["sh", "-c", "i=0; until [ \"$(stty size 2> /dev/null)\" = \"33 111\" ] || [ $i -gt 300 ]; do i=$((i+1)); sleep 0.1; done; stty size; test -t 1 && echo both; exit 6"],
             tty: true, stdin: true, stdout: true}' | jq -r .url)
         host-cri stream $url 111x33"#,
     )

@@ -21,7 +21,7 @@ pub fn of_a_pod(lab: &mut Lab) {
     lab.step(
         "the pod's shim is killed: all has ended, and so has what was asked of it",
         r#"sh_in lost.a 'sleep 7777' > /dev/null 2>&1 & pkill -KILL -f "^[^ ]*containerd-shim-.* -id $(jq -r .pod_sandbox_id /root/ids/lost)"
-        over lost; wait $!; echo $(($? > 0)); pgrep -fc '^sleep 7777|^msb-runtime'; cut -d' ' -f2- /root/logs/lost/a.log"#,
+        over lost; wait $!; echo $(($? > 0)); eventually '! pgrep -f "^sleep 7777|^msb-runtime" > /dev/null' 0.3; pgrep -fc '^sleep 7777|^msb-runtime'; cut -d' ' -f2- /root/logs/lost/a.log"#,
     )
     .out("CONTAINER_EXITED 255\nCONTAINER_EXITED 255\nSANDBOX_NOTREADY\n1\n0\nstdout F began\n");
     lab.step(
@@ -68,7 +68,8 @@ pub fn of_the_node(lab: &mut Lab) {
     lab.must(
         "the node starts anew: no process is left, and nothing of /run",
         r#"systemctl stop containerd; pkill -KILL -f '^/usr/bin/containerd-shim-runc-v2|^containerd-shim-msb-v2'; pkill -KILL -f '^msb-runtime'; pkill -KILL -f '^/bin/sleep 1000000'; pkill -KILL -f 'sleep 1000$'
-        sleep 1; grep -o ' /run/containerd/[^ ]*' /proc/mounts | sort -r | xargs -r -n1 umount -l; rm -rf /run/containerd/*; ip -o link show type veth | grep -o 'veth[^@]*' | xargs -r -n1 ip link del
+        eventually '! pgrep -f "^/usr/bin/containerd-shim-runc-v2|^containerd-shim-msb-v2|^msb-runtime|^/bin/sleep 1000000|sleep 1000$" > /dev/null' 0.3
+        grep -o ' /run/containerd/[^ ]*' /proc/mounts | sort -r | xargs -r -n1 umount -l; rm -rf /run/containerd/*; ip -o link show type veth | grep -o 'veth[^@]*' | xargs -r -n1 ip link del
         for n in $(ls /var/run/netns); do umount -l /var/run/netns/$n; rm -f /var/run/netns/$n; done
         find /sys/fs/cgroup/kubepods -depth -mindepth 2 -type d -exec rmdir {} +
         systemctl start containerd; eventually 'host-cri Status' 0.5 > /dev/null 2>&1"#,

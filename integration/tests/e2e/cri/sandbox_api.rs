@@ -68,7 +68,7 @@ pub fn faults(lab: &mut Lab) {
     lab.step(
         "the pod's shim is killed: all has ended, and no machine stays",
         r#"pkill -KILL -f "^[^ ]*containerd-shim-.* -id $(jq -r .pod_sandbox_id /root/ids/lost)"
-        over lost; eventually '[ -z "$(ls /run/containerd/msb/k8s.io)" ]' 0.3; pgrep -fc '^sleep 7777|^msb-runtime'; ls /run/containerd/msb/k8s.io"#,
+        over lost; eventually '[ -z "$(ls /run/containerd/msb/k8s.io)" ] && ! pgrep -f "^sleep 7777|^msb-runtime" > /dev/null' 0.3; pgrep -fc '^sleep 7777|^msb-runtime'; ls /run/containerd/msb/k8s.io"#,
     )
     .out("CONTAINER_EXITED 255\nCONTAINER_EXITED 255\nSANDBOX_NOTREADY\n0\n");
     lab.step("it is removed, and made anew", "gone lost; two lost '.metadata.attempt = 2'; all lost")
@@ -79,6 +79,6 @@ pub fn faults(lab: &mut Lab) {
          all lost; sh_in lost.b 'echo in'; con lost c '. + {command: [\"sh\", \"-c\", \"cat /etc/hostname; exit 3\"]}'; eventually 'state lost.c | grep EXITED' 0.2; cut -d' ' -f2- /root/logs/lost/c.log",
     )
     .out("CONTAINER_RUNNING 0\nCONTAINER_RUNNING 0\nSANDBOX_READY\nin\nCONTAINER_EXITED 3 Error\nstdout F lost\n");
-    lab.step("stopped and removed", "gone lost; host-cri ListPodSandbox; host-cri ListContainers; pgrep -fc '^msb-runtime'; ls /run/containerd/msb/k8s.io")
+    lab.step("stopped and removed", "gone lost; host-cri ListPodSandbox; host-cri ListContainers; eventually '! pgrep -f ^msb-runtime > /dev/null' 0.3; pgrep -fc '^msb-runtime'; ls /run/containerd/msb/k8s.io")
         .out("{\"items\": []}\n{\"containers\": []}\n0\n");
 }
