@@ -1,6 +1,8 @@
 //! What a user of Docker types, with `msb` in its place: flags of a run and what becomes of them inside, and the verbs about
 //! sandboxes in the background. The home has the image `busybox`.
 
+use std::time::Duration;
+
 use integration::check::Lab;
 
 /// A server of names on the host's own loopback, as most hosts have one: all names are that of the web server.
@@ -53,11 +55,12 @@ pub fn all(lab: &mut Lab) {
     )
     .code(0)
     .out("1\n2\n4\n1\n4\n[\"stderr\",\"err\"]\nlog\n");
-    lab.step(
+    lab.step_with(
         "one that fails is started again, twice; one that is to run always until it is stopped",
         r#"msb run -d --name twice --network none --restart on-failure:2 busybox sh -c 'echo run; exit 3' > /dev/null; msb run -d --name ever --network none --restart always busybox sh -c 'echo run; sleep 0.5' > /dev/null
         eventually '[ $(msb logs twice | wc -l) = 3 ] && [ $(msb logs ever | wc -l) -ge 3 ]' 0.5; msb stop -t 0 ever; eventually '[ -z "$(msb ps -q)" ]' 0.3; sleep 3
         msb ps -q; msb logs twice | wc -l; msb ps -a --filter exited=3 --format json | jq -r '.[].name'; msb rm twice ever"#,
+        |command| command.timeout(Duration::from_secs(240)),
     )
     .code(0)
     .out("ever\n3\ntwice\ntwice\never\n");
@@ -83,7 +86,7 @@ fn in_the_background(lab: &mut Lab) {
     lab.step(
         "a terminal in the background is entered, left and entered again",
         r#"msb run -dit --name tty --network none busybox sh
-        (sleep 4; printf 'echo at-$((1+1))\n'; sleep 4; printf '\020\021'; sleep 2) | script -qec 'msb attach tty' /dev/null | grep -o 'at-2'
+        (sleep 4; printf 'echo at-$((1+1))\n'; eventually 'grep -q at-2 /tmp/terminal' 0.2; printf '\020\021'; sleep 2) | script -qec 'msb attach tty' /dev/null > /tmp/terminal; grep -o 'at-2' /tmp/terminal
         msb ps -q; (sleep 4; printf 'exit 6\n'; sleep 2) | script -qec 'msb attach tty' /dev/null > /dev/null; echo $?; msb rm tty"#,
     )
     .code(0)
