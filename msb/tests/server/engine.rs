@@ -44,7 +44,8 @@ pub struct Local {
     pub begun: AtomicUsize,
     /// How often one was to be made: what asks a registry for its image.
     pub made: AtomicUsize,
-    changing: Mutex<BTreeSet<Key>>,
+    /// Those that somebody changes at this moment.
+    pub changing: Mutex<BTreeSet<Key>>,
     files: OnceLock<tempfile::TempDir>,
 }
 

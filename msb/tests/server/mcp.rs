@@ -100,7 +100,7 @@ fn an_assistant_finds_its_tools_and_uses_them() {
 fn the_namespace_in_a_tools_arguments_is_the_one_that_counts() {
     let secret = Secret::given("0123456789abcdef0123").unwrap();
     let team = "team".parse().unwrap();
-    let key = keygen(&secret, Duration::from_secs(60), Some(&team)).unwrap().text;
+    let key = keygen(&secret, Duration::from_secs(600), Some(&team)).unwrap().text;
     let server = Server::begin(Access::Keys(secret), Limits::default());
     let start = |outer: &str, inner: &str| {
         let arguments = json!({ "sandbox": "s", "namespace": inner, "config": { "image": "alpine" } });

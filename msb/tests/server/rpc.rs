@@ -160,7 +160,7 @@ fn a_key_opens_its_own_namespace() {
         let namespace = namespace.map(|name| name.parse().unwrap());
         keygen(&secret, Duration::from_secs(lasts), namespace.as_ref()).unwrap().text
     };
-    let (all, team) = (key(60, None), key(60, Some("team")));
+    let (all, team) = (key(600, None), key(600, Some("team")));
     let server = Server::begin(Access::Keys(secret), Limits::default());
     let ask = |key: &str, params: Value| {
         let body =

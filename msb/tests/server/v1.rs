@@ -128,8 +128,11 @@ fn how_a_start_goes_and_went_is_told() {
     thread::scope(|scope| {
         let start =
             scope.spawn(|| ask(&server, "POST", "/v1/sandboxes/by-name/slow-bad/start", &Value::Null));
-        thread::sleep(Duration::from_millis(700));
-        let starting = told();
+        let mut starting = told();
+        while starting["status"] == "created" && !start.is_finished() {
+            thread::sleep(Duration::from_millis(20));
+            starting = told();
+        }
         assert_eq!(
             (&starting["status"], &starting["status_reason"]),
             (&json!("starting"), &json!("scheduling"))
