@@ -58,7 +58,7 @@ impl Debian {
         let server = command.spawn().unwrap();
         let started = Instant::now();
         while TcpStream::connect(free).is_err() {
-            assert!(started.elapsed() < Duration::from_secs(20), "docker-registry does not listen");
+            assert!(started.elapsed() < Duration::from_secs(60), "docker-registry does not listen");
             thread::sleep(Duration::from_millis(20));
         }
         let basic = data_encoding::BASE64.encode(format!("{USER}:{PASSWORD}").as_bytes());

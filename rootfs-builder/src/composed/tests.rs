@@ -135,7 +135,7 @@ fn a_file_that_changed_is_not_opened() {
         let file = open(&example.bytes).unwrap().file(FileId(0)).unwrap();
         let layer = File::open(example.directory.path()).unwrap();
         file.open(&layer).unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(10)); // the kernel's clock ticks slowly
+        std::thread::sleep(std::time::Duration::from_millis(30)); // the kernel's clock ticks slowly
         change(&example.directory.path().join("0000/file"));
         assert!(matches!(file.open(&layer), Err(OpenError::Changed { .. })), "{index}");
     }
@@ -155,7 +155,7 @@ fn links_may_go_where_the_writer_was_told_so() {
         write(&out, &walked.tree, &layout, &[root], links_change).unwrap();
         Composition::open(out).unwrap().file(FileId(0)).unwrap()
     });
-    std::thread::sleep(std::time::Duration::from_millis(10));
+    std::thread::sleep(std::time::Duration::from_millis(30));
     fs::remove_file(directory.path().join("b")).unwrap();
     let layer = File::open(directory.path()).unwrap();
     assert!(matches!(opened[0].open(&layer), Err(OpenError::Changed { .. })));

@@ -125,7 +125,7 @@ mod tests {
         fs::File::from(stdout).write_all(b"out\n").unwrap();
         fs::File::from(stderr).write_all(b"err\n").unwrap();
         let mut told = String::new();
-        for _ in 0..500 {
+        for _ in 0..4000 {
             told = fs::read_to_string(&log).unwrap_or_default();
             if told.ends_with("end\n") {
                 break;

@@ -78,7 +78,7 @@ fn a_closed_channel_kills_its_exec() {
     drop(channel);
     output.join().unwrap();
     let mut left = 2;
-    for _ in 0..100 {
+    for _ in 0..1000 {
         let Ok(Reply::Processes(now)) = sandbox.boot.call(Request::Processes) else { panic!() };
         left = now.len();
         if left == 1 {

@@ -332,7 +332,7 @@ mod tests {
                     read(&mut disk, BLOCK, 4096).unwrap();
                 }
                 // The times of files move in steps of some milliseconds: a change within one is not seen.
-                std::thread::sleep(std::time::Duration::from_millis(20));
+                std::thread::sleep(std::time::Duration::from_millis(30));
                 change(&directory.path().join("layer/a"));
                 let outcome = read(&mut disk, BLOCK, 4096);
                 // What only took the name away does not concern the file that is open; neither would it with runc.

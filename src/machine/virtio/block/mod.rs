@@ -438,7 +438,8 @@ mod tests {
         device.activate(active).unwrap();
         device.handle(Token::Queue(0)).unwrap();
         device.handle(Token::Queue(0)).unwrap();
-        assert!(mock.used().idx().load() <= 1, "a burst and no more");
+        let used = mock.used().idx().load();
+        assert!(used <= 1 || began.elapsed().as_millis() >= 100, "a burst and no more: {used}");
         // As the timer would call it, and much more often.
         while mock.used().idx().load() < 3 {
             assert!(began.elapsed().as_secs() < 60);
