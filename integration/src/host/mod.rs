@@ -164,7 +164,8 @@ impl VirtualHost {
             stays: matches!(run, Folder::Kept(_)),
             run: run.path(),
         })?;
-        let channel = Channel::open(qemu.agent()?, Duration::from_secs(60))?;
+        // A second or so, but where another host and a build have the machine, and its state is not in memory yet.
+        let channel = Channel::open(qemu.agent()?, Duration::from_secs(240))?;
         place(&channel)?;
         Ok(Self { channel, qemu, run, setup: setup.clone(), name: None })
     }
