@@ -19,13 +19,13 @@ const LIMIT: Duration = Duration::from_secs(100);
 /// After so many steps that took too long, nothing new is to be learned.
 const MOST_TIMEOUTS: usize = 3;
 
-/// `eventually CONDITION [SECONDS]`, for all scripts: the shell condition holds within a hundred looks at it, each so many
+/// `eventually CONDITION [SECONDS]`, for all scripts: the shell condition holds within three hundred looks at it, each so many
 /// seconds (a tenth) after the last.
 /// It leaves the variables of its caller alone.
 ///
 /// `machine PID`: the process that runs a container, whose caller knows it by that one: with our runtime its child, with runc
 /// itself.
-const EVENTUALLY: &str = "machine() { pgrep -x msb-vmm -P $1 || echo $1; }\neventually() { local turn_=0; until eval \"$1\"; do turn_=$((turn_+1)); [ $turn_ -lt 100 ] || return 1; sleep ${2:-0.1}; done; }\n";
+const EVENTUALLY: &str = "machine() { pgrep -x msb-vmm -P $1 || echo $1; }\neventually() { local turn_=0; until eval \"$1\"; do turn_=$((turn_+1)); [ $turn_ -lt 300 ] || return 1; sleep ${2:-0.1}; done; }\n";
 
 /// A host, a runtime, and what went wrong so far.
 ///
@@ -190,7 +190,7 @@ impl Lab {
 
     /// Waits until the shell condition `until` holds, which it must within half a minute or so.
     pub fn wait(&mut self, what: &str, until: &str) {
-        let turn = format!("i=0; until {until}; do i=$((i+1)); [ $i -lt 80 ] || exit 1; sleep 0.2; done");
+        let turn = format!("i=0; until {until}; do i=$((i+1)); [ $i -lt 300 ] || exit 1; sleep 0.2; done");
         self.must(what, &turn);
     }
 
@@ -199,7 +199,7 @@ impl Lab {
         Snapshot::parse(&self.read("the host can be looked at", Snapshot::SCRIPT))
     }
 
-    /// Compares with `before`. What goes away within some seconds is no leftover: callers clean up in the background.
+    /// Compares with `before`. What goes away within a minute is no leftover: callers clean up in the background.
     pub fn nothing_left(&mut self, what: &str, before: &Snapshot) {
         let started = Instant::now();
         loop {
@@ -207,7 +207,7 @@ impl Lab {
             if left.is_empty() {
                 return;
             }
-            if started.elapsed() > Duration::from_secs(15) {
+            if started.elapsed() > Duration::from_secs(60) {
                 self.failures.push(format!("{what}: left behind:\n  {}\n", left.join("\n  ")));
                 return;
             }

@@ -131,7 +131,7 @@ impl Qemu {
                 if machine.state.is_some() {
                     qemu.monitor.execute("migrate-set-capabilities", &leave_memory())?;
                     qemu.monitor.execute("migrate-incoming", &serde_json::json!({ "uri": LOAD }))?;
-                    qemu.monitor.migrated(Duration::from_secs(60))?;
+                    qemu.monitor.migrated(Duration::from_secs(240))?;
                     qemu.monitor.execute("cont", &serde_json::json!({}))?;
                 }
                 Ok(qemu)
@@ -200,7 +200,7 @@ fn connect(child: &mut Child, path: &Path, log: &Path) -> Result<UnixStream, Qem
     loop {
         match UnixStream::connect(path) {
             Ok(socket) => return Ok(socket),
-            Err(source) if started.elapsed() > Duration::from_secs(30) => {
+            Err(source) if started.elapsed() > Duration::from_secs(120) => {
                 return Err(QemuError::Socket { path: path.to_owned(), source });
             }
             Err(_) => {}

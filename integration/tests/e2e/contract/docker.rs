@@ -10,6 +10,7 @@ look() {
     docker inspect box | jq -cS '.[0] | del(.HostConfig.Runtime, .Created, .State.Pid, .State.StartedAt, .State.FinishedAt, .State.Health)'
 }
 events() {
+    sleep 0.3 # What was waited for may be told a moment after.
     docker events --since $began --until $(date +%s.%N) --filter type=container --format '{{.Action}}' > /root/all
     loose='^(exec_|health_status|oom|resize|top|stop$)'; grep -vE "$loose" /root/all; grep -E "$loose" /root/all | sort -u
 }
