@@ -86,6 +86,7 @@ impl Page {
             "Emulation.setDeviceMetricsOverride",
             json!({ "width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": false }),
         );
+        page.wait("location.href !== 'about:blank' && document.readyState === 'complete'");
         Some(page)
     }
 
