@@ -250,10 +250,17 @@ impl Project {
         Ok(self.cargo(name, inputs, &arguments, Link::Static)?.join(name))
     }
 
+    /// The first file system of a guest whose agent lies.
+    pub fn guest_liar(&self) -> Result<PathBuf> {
+        let program = self.guest("guest-liar")?;
+        self.initramfs("guest-liar-initramfs", &program)
+    }
+
     /// A program that needs nothing else in a guest.
     fn guest(&self, name: &str) -> Result<PathBuf> {
-        let guests = self.root.join("integration/guests");
-        let inputs = self.tools()?.tree(&guests.join("Cargo.toml"))?.tree(&guests.join("src"))?;
+        let inputs = ["integration/guests/Cargo.toml", "integration/guests/src", "guest/agent"]
+            .iter()
+            .try_fold(self.tools()?, |inputs, path| inputs.tree(&self.root.join(path)))?;
         let arguments = ["--profile=guest", "--package", "guests", "--bin", name];
         Ok(self.cargo(name, inputs, &arguments, Link::Static)?.join(name))
     }

@@ -46,6 +46,7 @@ mod durability;
 mod emulated;
 mod faults;
 mod hooks;
+mod liar;
 mod links;
 mod many;
 mod memory;
