@@ -7,7 +7,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -21,6 +21,8 @@ use crate::sandbox::{Line, Logs, Since, Stream};
 const FULL: u64 = 8 << 20;
 /// Bytes of a line, after which it is broken, as Docker does.
 const LINE: usize = 16 << 10;
+/// How often who reads may find that the files have changed places meanwhile.
+const CHANGES: u32 = 10;
 /// What one answer has of lines and bytes.
 const ANSWER: (usize, usize) = (1000, 1 << 20);
 
@@ -53,12 +55,13 @@ struct Open {
 impl Log {
     /// The one at `path`, which goes on where it ended.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let open = match base(path)? {
-            Some(base) => {
+        let open = match Part::open(path)? {
+            Some(Part { base, .. }) => {
                 let file = OpenOptions::new().append(true).open(path)?;
                 Open { length: file.metadata()?.len(), file, base }
             }
-            None => begin(path, 0)?,
+            // Who wrote it may have been killed between two files: places go on all the same.
+            None => begin(path, Part::open(&older(path))?.map_or(Ok(0), |part| part.end())?)?,
         };
         Ok(Self { path: path.to_owned(), file: Mutex::new(open) })
     }
@@ -86,15 +89,57 @@ fn older(path: &Path) -> PathBuf {
     path.with_extension("old")
 }
 
-/// The number of bytes before the file; none: it is not there, or not a log.
-fn base(path: &Path) -> io::Result<Option<u64>> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => file?,
-    };
-    let mut line = String::new();
-    let read = BufReader::new(file.take(100)).read_line(&mut line);
-    Ok(read.ok().and_then(|_| serde_json::from_str(&line).ok()).map(|Head { base }| base))
+/// One of the two files.
+#[derive(Debug)]
+struct Part {
+    file: File,
+    /// The number of bytes before it.
+    base: u64,
+}
+
+impl Part {
+    /// None: it is not there, or not a log.
+    fn open(path: &Path) -> io::Result<Option<Self>> {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        let mut line = String::new();
+        let read = BufReader::new((&file).take(100)).read_line(&mut line);
+        let head = read.ok().and_then(|_| serde_json::from_str(&line).ok());
+        Ok(head.map(|Head { base }| Self { file, base }))
+    }
+
+    /// Behind its last byte, as a place in the log.
+    fn end(&self) -> io::Result<u64> {
+        Ok(self.base + self.file.metadata()?.len())
+    }
+
+    /// Which file it is.
+    fn inode(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.ino())
+    }
+
+    /// Both, in their order, as they were at one moment: were the one opened before and the other after it, what lies between
+    /// would be in neither. `opened` is called between the two.
+    fn both(path: &Path, mut opened: impl FnMut()) -> io::Result<Vec<Self>> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let first = Self::open(&older(path))?;
+            opened();
+            let second = Self::open(path)?;
+            let there = Self::open(&older(path))?;
+            let same = match (&first, &there) {
+                (Some(before), Some(now)) => before.inode()? == now.inode()?,
+                (before, now) => before.is_none() && now.is_none(),
+            };
+            // Each change is of megabytes: who writes so fast overtakes every reader.
+            if same || tries == CHANGES {
+                return Ok(first.into_iter().chain(second).collect());
+            }
+        }
+    }
 }
 
 /// The lines of one stream, as they come.
@@ -156,15 +201,18 @@ fn now() -> u64 {
 /// # Errors
 /// The system's.
 pub fn read(path: &Path, since: Since) -> io::Result<Logs> {
+    read_of(Part::both(path, || {})?, since)
+}
+
+fn read_of(parts: Vec<Part>, since: Since) -> io::Result<Logs> {
     let mut all = Vec::new();
     let after = match since {
         Since::After(place) => place,
         Since::Beginning | Since::Last(_) => 0,
     };
     let mut next = after;
-    for file in [older(path), path.to_owned()] {
-        let Some(base) = base(&file)? else { continue };
-        next = next.max(read_file(&file, base, after, &mut all)?);
+    for part in parts {
+        next = next.max(read_part(&part, after, &mut all)?);
     }
     let from = match since {
         Since::Last(count) => all.len().saturating_sub(count),
@@ -183,14 +231,10 @@ pub fn read(path: &Path, since: Since) -> io::Result<Logs> {
 }
 
 /// The lines of one file behind the place `after`; returns where its last whole line ends.
-fn read_file(path: &Path, base: u64, after: u64, to: &mut Vec<Line>) -> io::Result<u64> {
-    let mut reader = BufReader::new(File::open(path)?);
-    let mut at = base;
-    if after > base {
-        let length = reader.get_ref().metadata()?.len();
-        at = after.min(base + length);
-        reader.seek(SeekFrom::Start(at - base))?;
-    }
+fn read_part(part: &Part, after: u64, to: &mut Vec<Line>) -> io::Result<u64> {
+    let mut at = part.base.max(after.min(part.end()?));
+    let mut reader = BufReader::new(&part.file);
+    reader.seek(SeekFrom::Start(at - part.base))?;
     let mut text = String::new();
     loop {
         text.clear();
@@ -258,5 +302,32 @@ mod tests {
         let log = Log::open(&path).unwrap();
         Lines::new(&log, Stream::Stdout).take(b"later\n");
         assert_eq!(texts(&read(&path, Since::After(end)).unwrap()).last(), Some(&"later"));
+    }
+    #[test]
+    fn who_follows_misses_nothing_when_files_change_places() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let log = Log::open(&path).unwrap();
+        let mut lines = Lines::new(&log, Stream::Stdout);
+        let mut place = 0;
+        while fs::metadata(&path).unwrap().len() <= FULL {
+            place = fs::metadata(&path).unwrap().len();
+            lines.take(&[b'y'; LINE]);
+        }
+        let mut changes = 0;
+        let parts = Part::both(&path, || {
+            changes += 1;
+            if changes == 1 {
+                lines.take(b"new\n");
+            }
+        });
+        let logs = read_of(parts.unwrap(), Since::After(place)).unwrap();
+        assert_eq!(texts(&logs).len(), 2, "{place}");
+        assert_eq!(texts(&logs)[1], "new");
+        // Killed between the two files.
+        drop(lines);
+        fs::rename(&path, older(&path)).unwrap();
+        Lines::new(&Log::open(&path).unwrap(), Stream::Stdout).take(b"later\n");
+        assert_eq!(texts(&read(&path, Since::After(logs.next)).unwrap()), ["later"]);
     }
 }
