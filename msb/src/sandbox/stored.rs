@@ -186,9 +186,15 @@ impl Place {
     /// # Errors
     /// The system's.
     pub(super) fn remove(&self) -> io::Result<()> {
-        // No sandbox has such a name.
-        let away = self.0.with_file_name(format!(".removed-{}", random_id()?));
-        match fs::rename(&self.0, &away).and_then(|()| fs::remove_dir_all(&away)) {
+        let away = self.0.with_file_name(format!("{REMOVED}{}", random_id()?));
+        let gone = held(&self.0).and_then(|held| {
+            fs::rename(&self.0, &away)?;
+            fs::remove_dir_all(&away)?;
+            drop(held);
+            Ok(())
+        });
+        self.0.parent().map_or(Ok(()), sweep)?;
+        match gone {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
@@ -243,6 +249,33 @@ impl Place {
 /// All processes that can be seen from here: pid_namespaces(7).
 fn processes() -> io::Result<String> {
     Ok(fs::read_link("/proc/self/ns/pid")?.display().to_string())
+}
+
+/// How the names of those begin that are being removed. No sandbox has such a name.
+const REMOVED: &str = ".removed-";
+
+/// Who removes a directory has it locked from before it bears such a name until it is gone; none: somebody else has.
+fn held(directory: &Path) -> io::Result<Option<Flock<File>>> {
+    match Flock::lock(File::open(directory)?, FlockArg::LockExclusiveNonblock) {
+        Ok(held) => Ok(Some(held)),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, errno)) => Err(errno.into()),
+    }
+}
+
+/// Removes what one left that was killed while it removed.
+fn sweep(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)?.flatten() {
+        if entry.file_name().as_encoded_bytes().starts_with(REMOVED.as_bytes()) {
+            let path = entry.path();
+            match held(&path).and_then(|held| held.map_or(Ok(()), |_held| fs::remove_dir_all(&path))) {
+                // Its own remover was quicker.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 const KEPT: &str = "kept";
@@ -387,6 +420,21 @@ mod tests {
         place.remove().unwrap();
         place.remove().unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_killed_removal_left_goes_with_the_next_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let [web, left, other] = ["web", ".removed-1", ".removed-2"].map(|name| dir.path().join(name));
+        for one in [&web, &left, &other] {
+            fs::create_dir_all(one.join("upper")).unwrap();
+        }
+        let removes = held(&other).unwrap().expect("nobody else has it");
+        Place(web.clone()).remove().unwrap();
+        assert_eq!([web.exists(), left.exists(), other.exists()], [false, false, true]);
+        drop(removes);
+        Place(web).remove().unwrap();
+        assert!(!other.exists());
     }
 
     #[test]
