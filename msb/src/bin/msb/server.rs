@@ -4,7 +4,7 @@ use std::{
     env,
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
-    net::{IpAddr, SocketAddr, TcpStream},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     os::unix::{fs::OpenOptionsExt, process::CommandExt},
     path::Path,
     process::{Command, ExitCode, Stdio},
@@ -105,6 +105,9 @@ pub struct Keygen {
 /// Where it is asked.
 #[derive(Debug, Args)]
 pub struct Health {
+    /// Where it listens.
+    #[arg(long, default_value = "127.0.0.1", env = "MICROSANDBOX_HOST")]
+    host: IpAddr,
     /// On which port.
     #[arg(long, default_value_t = 5555, env = "MICROSANDBOX_PORT")]
     port: u16,
@@ -285,7 +288,7 @@ impl Keygen {
 impl Health {
     /// Fails where it does not say so.
     fn run(self) -> anyhow::Result<ExitCode> {
-        let address = SocketAddr::from(([127, 0, 0, 1], self.port));
+        let address = SocketAddr::new(reached(self.host), self.port);
         let mut stream = TcpStream::connect_timeout(&address, PATIENCE)
             .with_context(|| format!("Nobody serves on {address}"))?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -302,6 +305,15 @@ impl Health {
     }
 }
 
+/// Who listens everywhere is reached at this machine's own address.
+fn reached(listens: IpAddr) -> IpAddr {
+    match listens {
+        IpAddr::V4(all) if all.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(all) if all.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        one => one,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory, Parser};
@@ -313,6 +325,15 @@ mod tests {
         match crate::Cli::try_parse_from(line).unwrap().verb {
             Some(crate::Verb::Server(Server::Start(start))) => start,
             _ => panic!("{words:?}"),
+        }
+    }
+
+    #[test]
+    fn a_server_is_reached_where_it_listens() {
+        for (listens, at) in
+            [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("::1", "::1"), ("10.0.0.7", "10.0.0.7")]
+        {
+            assert_eq!(reached(listens.parse().unwrap()).to_string(), at);
         }
     }
 
