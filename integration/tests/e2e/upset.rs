@@ -13,22 +13,23 @@ use integration::{
 
 use super::product::{FUNCTIONS, number};
 
-crate::conformance!(both: [], ours: [killed_for_memory, stopped, time_moves]);
+crate::conformance!(both: [], ours: [killed_for_memory, the_product_killed_for_memory, stopped, time_moves]);
 
-/// `hungry PID MILLISECONDS` has the host's kernel kill that process after so long, in a cgroup of its own that gets no page more.
+/// `hungry PID MILLISECONDS [COMMAND]` has the host's kernel kill that process after so long, in a cgroup of its own that gets no
+/// page more. What asks for none is not killed: the command has it do something.
 const UPSET: &str = r#"
 FEW=/sys/fs/cgroup/few
 kills() { sed -n 's/^oom_kill //p' $FEW/memory.events; }
 hungry() {
     mkdir -p $FEW; echo +memory > /sys/fs/cgroup/cgroup.subtree_control; echo max > $FEW/memory.max
     echo $1 > $FEW/cgroup.procs; local kills=$(kills); sleep $(awk "BEGIN { print $2 / 1000 }"); echo 0 > $FEW/memory.max
-    eventually "[ \$(kills) -gt $kills ]" || echo "$1 was not killed"; eventually "! kill -0 $1 2> /dev/null"; echo max > $FEW/memory.max
+    eventually "${3:-:}; [ \$(kills) -gt $kills ]" || echo "$1 was not killed"; eventually "! kill -0 $1 2> /dev/null"; echo max > $FEW/memory.max
 }
 up() { cut -d. -f1 /proc/uptime; }
 served() { msb server health > /dev/null 2>&1 || { setsid msb server start --dev >> /root/server.log 2>&1 < /dev/null & eventually 'msb server health > /dev/null 2>&1' 0.2; }; }
 "#;
 
-fn random() -> Random {
+pub(super) fn random() -> Random {
     Random(number("MSB_SEED", 20_261_128))
 }
 
@@ -36,8 +37,8 @@ fn long(command: HostCommand<'_>) -> HostCommand<'_> {
     command.timeout(Duration::from_secs(300))
 }
 
-/// Each of those that serve once, beginning with another one for each seed, and then as many as the soak says.
-fn rounds(random: &mut Random, victims: &[&str]) -> String {
+/// `round NUMBER WHO MILLISECONDS`, line by line: each of those once, beginning with another one for each seed, and then as many as the soak says.
+pub(super) fn rounds(random: &mut Random, victims: &[&str]) -> String {
     let mut each = victims.to_vec();
     let first = random.of(victims);
     each.rotate_left(victims.iter().position(|victim| *victim == first).unwrap_or(0));
@@ -94,6 +95,75 @@ fn by_docker(lab: &mut Lab, random: &mut Random) {
     lab.must("it goes", "docker rm -f box > /dev/null");
 }
 
+/// The server, what keeps a sandbox, and its VMM, while commands run in it and one looks at it. `waited` tells how those ended.
+fn the_product_killed_for_memory(lab: &mut Lab) {
+    let before = with_a_server(lab);
+    lab.define(
+        r#"
+        patient() { timeout -s KILL 90 "$@"; }
+        begins() {
+            msb exec one sh -c "echo $1 > /kept; sync"
+            patient msb exec one sh -c 'n=0; while :; do n=$((n+1)); echo $n >> /synced; sync; echo $n; done' > /root/synced 2> /root/exec.err & runs=$!
+            patient msb attach --no-stdin one > /dev/null 2> /root/attach.err & looks=$!
+            rpc sandbox.command.run '{"sandbox":"one","command":"sleep","args":["4321"],"timeout":80}' > /root/asked 2>&1 & asks=$!
+            eventually '[ -s /root/synced ] && msb exec one ps | grep -q "sleep 4321"'
+        }
+        waited() {
+            wait $runs; echo "exec $?"; wait $looks; echo "attach $? $(grep -o 'keeper of one was killed' /root/attach.err)"
+            wait $asks; tail -n 1 /root/asked | grep -o '"exit_code": [0-9]*\|reset by peer\|closed connection' | sed 's/^[rc].*/cut off/'
+        }
+        kept() { [ "$("$@")" = $round ] || echo "round $round: $1 does not find what was kept"; }
+        state() { kill -0 $runs && kill -0 $looks && echo 'both wait'; msb inspect one | jq -c '.[0] | [.state, .exit_code]'; }
+        round() {
+            round=$1; begins $1
+            case $2 in
+                server)
+                    hungry $(cat $MICROSANDBOX_HOME/run/.server.pid) $3 'patient msb server health > /dev/null 2>&1'
+                    patient msb server health 2>&1 | grep -o 'Nobody serves'; state; kept msb exec one cat /kept; served; kept asks
+                    msb stop -t 1 one ;;
+                keeper)
+                    hungry $(pgrep -f '^msb keep default one') $3; state; kept msb exec one cat /kept
+                    patient msb attach --no-stdin one 2>&1 | grep -o 'keeper was killed'; msb stop -t 1 one ;;
+                vmm) hungry $(pgrep -x msb-vmm) $3 ;;
+            esac
+            waited; state 2> /dev/null; msb exec one true 2>&1 | grep -o 'not running'; msb start one; kept msb exec one cat /kept
+            msb exec one cat /synced > /root/found; grep -x '[0-9]*' /root/synced | grep -vxFf /root/found; msb exec one rm -f /synced
+        }
+        asks() { rpc sandbox.command.run '{"sandbox":"one","command":"cat","args":["/kept"]}' | jq -r '.output[].text'; }"#,
+    );
+    lab.must(
+        "a sandbox whose first process gives its keeper something to do",
+        "msb run -d --name one --network none -m 128m busybox sh -c 'while :; do date; sleep 0.1; done'",
+    );
+    let rounds = rounds(&mut random(), &["server", "keeper", "vmm"]);
+    let running = "both wait\n[\"running\",null]\n";
+    let expected = rounds.lines().map(|round| {
+        let (first, attached, asked, code) = match round.split(' ').nth(2) {
+            Some("server") => (format!("Nobody serves\n{running}one\n"), "137 ", "cut off", "137"),
+            // Nobody has seen how it ended.
+            Some("keeper") => (
+                format!("{running}keeper was killed\none\n"),
+                "255 keeper of one was killed",
+                "\"exit_code\": 137",
+                "null",
+            ),
+            _ => (String::new(), "137 ", "\"exit_code\": 137", "137"),
+        };
+        format!("{first}exec 137\nattach {attached}\n{asked}\n[\"stopped\",{code}]\nnot running\none\n")
+    });
+    let (expected, count) = (expected.collect::<String>(), rounds.lines().count() as u64);
+    lab.step_with("the server, a sandbox's keeper and its VMM, while one writes", &rounds, |command| {
+        command.timeout(Duration::from_secs(200 + 30 * count))
+    })
+    .out(&expected);
+    lab.step(
+        "it goes, and nothing is left",
+        "msb rm -f one; msb ps -aq; settled; grep -c panicked /root/server.log",
+    )
+    .out("one\n0\n0\n");
+    lab.nothing_left("after all", &before);
+}
+
 /// The product's server runs, and a container has been: what there is before all else.
 fn with_a_server(lab: &mut Lab) -> Snapshot {
     lab.bring_msb();
@@ -101,7 +171,7 @@ fn with_a_server(lab: &mut Lab) -> Snapshot {
     lab.define(UPSET);
     lab.must(
         "a home with an image, and the first of its kind",
-        "loaded; served; docker run --rm $N --runtime io.containerd.msb.v2 busybox true",
+        "mkdir $FEW; loaded; served; docker run --rm $N --runtime io.containerd.msb.v2 busybox true",
     );
     lab.snapshot()
 }
