@@ -8,7 +8,7 @@ use super::test::cargo;
 use crate::host::Fixture;
 
 /// The tests, for nextest's filter.
-const TESTS: &str = "test(/^(soak::|links::|faults::|starved::|upset::|many::msb::again_and_again|product::msb::served|work::msb::(quick_execs|much_output)|contract::)/)";
+const TESTS: &str = "test(/^(soak::|links::|faults::|starved::|upset::|clients::|many::msb::again_and_again|product::msb::served|work::msb::(quick_execs|much_output)|contract::)/)";
 /// The races of one process, which need no host: packages, and their tests.
 const RACES: [&str; 9] = [
     "--package",

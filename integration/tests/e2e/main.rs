@@ -31,6 +31,7 @@ macro_rules! conformance {
 pub(crate) use conformance;
 
 mod cgroups;
+mod clients;
 mod clock;
 mod container;
 mod containerd;

@@ -24,9 +24,10 @@ use super::{Failure, InUse, Key, Sandboxes, State, Stream};
 
 /// In the sandbox's directory of the runtime, where paths are short.
 const SOCKET: &str = "attach.sock";
-/// The first byte of who wants all, and of who wants the end alone.
+/// The first byte of who wants all, of who wants the end alone, and of who pauses the sandbox for as long as this lasts.
 pub(super) const ALL: u8 = b'a';
 pub(super) const END: u8 = b'e';
+pub(super) const PAUSES: u8 = b'p';
 /// Most bytes of a frame.
 const LONGEST: usize = 1 << 20;
 /// How often an end is looked for that nobody tells.
@@ -204,7 +205,7 @@ impl Sandboxes {
     }
 
     /// None: nobody serves there.
-    fn dial(&self, key: &Key, wanted: u8) -> Result<Option<UnixStream>, Failure> {
+    pub(super) fn dial(&self, key: &Key, wanted: u8) -> Result<Option<UnixStream>, Failure> {
         let (place, stored) = self.find(key)?;
         let entry = match self.reach(&place, &stored) {
             Err(Failure::NotRunning(_)) => return Ok(None),

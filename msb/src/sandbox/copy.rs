@@ -31,6 +31,7 @@ use tar::{Builder, EntryType, Header};
 
 use super::{
     Exec, Failure, Key, Request, Sandboxes,
+    attach::PAUSES,
     beneath::Beneath,
     root,
     sandboxes::PATIENCE,
@@ -116,6 +117,8 @@ impl Sandboxes {
     ) -> Result<T, Failure> {
         let (place, stored) = self.find(key)?;
         let Some(entry) = self.entry(&stored) else { return self.mounted(key, act) };
+        // Its keeper sees to it that it goes on if this process is killed; without one that is the next command's.
+        let _watched = self.dial(key, PAUSES);
         let entry = entry.locked().map_err(VerbError::from)?;
         match standing(pause::pause(&entry), || entry.record().map(|record| record.status()))? {
             Standing::ForUs => {

@@ -108,14 +108,18 @@ impl Sandboxes {
 fn ready(entry: &Entry) -> Result<Record, VerbError> {
     match exec::ready(entry, false) {
         Err(VerbError::ExecPaused) => {
-            let locked = entry.locked()?;
-            match resume::resume(&locked) {
-                Ok(()) | Err(VerbError::State(StateError::NotPaused)) => {}
-                Err(error) => return Err(error),
-            }
+            go_on(entry)?;
             exec::ready(entry, false)
         }
         ready => ready,
+    }
+}
+
+/// Who pauses it holds its lock: if it stands still when that can be had, nobody else will resume it.
+pub(super) fn go_on(entry: &Entry) -> Result<(), VerbError> {
+    match resume::resume(&entry.locked()?) {
+        Err(VerbError::State(StateError::NotPaused)) => Ok(()),
+        resumed => resumed,
     }
 }
 

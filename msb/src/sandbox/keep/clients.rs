@@ -1,7 +1,8 @@
 //! Those who look at a sandbox's first process from afar ([`crate::sandbox::Attached`]).
 //!
 //! In: what the process writes. Out: the same to each client; what clients send, to the process. A client that does not read
-//! holds the process up for a while, as a terminal would, and is then cut off.
+//! holds the process up for a while, as a terminal would, and is then cut off. One that pauses the sandbox, and is killed before it
+//! resumes it, does not leave it so.
 
 use std::{
     fs::File,
@@ -16,12 +17,13 @@ use std::{
     time::Duration,
 };
 
-use msb_runtime::process::terminal;
+use msb_runtime::{process::terminal, state::Entry};
 
 use super::spawn;
 use crate::sandbox::{
     Stream,
-    attach::{self, ALL, END, Sent, Told},
+    attach::{self, ALL, END, PAUSES, Sent, Told},
+    running,
 };
 
 /// At the same time.
@@ -48,6 +50,8 @@ pub(super) struct Target {
     pub(super) input: Option<File>,
     /// Its terminal.
     pub(super) terminal: Option<OwnedFd>,
+    /// Its container, for who pauses it.
+    pub(super) entry: Option<Entry>,
 }
 
 impl Clients {
@@ -75,7 +79,7 @@ impl Clients {
         stream.read_exact(&mut wanted)?;
         let outputs = match wanted[0] {
             ALL => true,
-            END => false,
+            END | PAUSES => false,
             _ => return Ok(()),
         };
         stream.set_read_timeout(None)?;
@@ -90,6 +94,10 @@ impl Clients {
         let heard = hear(&stream, target);
         // Whatever it said last: its place is for the next one.
         self.all().retain(|client| !Arc::ptr_eq(&client.stream, &stream));
+        if let (PAUSES, Some(entry)) = (wanted[0], &target.entry) {
+            // One that has ended stands still no more.
+            let _ = running::go_on(entry);
+        }
         heard
     }
 
@@ -160,7 +168,7 @@ mod tests {
     fn who_goes_away_leaves_room() {
         let dir = tempfile::tempdir().unwrap();
         let clients = Clients::default();
-        clients.serve(dir.path(), Target { input: None, terminal: None }).unwrap();
+        clients.serve(dir.path(), Target { input: None, terminal: None, entry: None }).unwrap();
         let come = |wanted: u8| {
             let mut stream = attach::at(dir.path(), UnixStream::connect).unwrap();
             stream.write_all(&[wanted]).unwrap();
@@ -192,7 +200,8 @@ mod tests {
         theirs.set_read_timeout(Some(PATIENCE)).unwrap();
         let (ours, clients) = (Arc::new(ours), Clients::default());
         clients.all().push(Client { stream: Arc::clone(&ours), outputs: true });
-        let heard = std::thread::spawn(move || hear(&ours, &Target { input: None, terminal: None }));
+        let heard =
+            std::thread::spawn(move || hear(&ours, &Target { input: None, terminal: None, entry: None }));
         while !clients.all().is_empty() {
             clients.output(Stream::Stdout, &[b'x'; 4096]);
         }
@@ -206,7 +215,7 @@ mod tests {
     fn a_process_that_reads_no_more_is_still_looked_at() {
         let (theirs, input) = pipe().unwrap();
         drop(theirs);
-        let target = Target { input: Some(input.into()), terminal: None };
+        let target = Target { input: Some(input.into()), terminal: None, entry: None };
         let (ours, mut client) = UnixStream::pair().unwrap();
         for _ in 0..2 {
             client.write_all(&[0, 0, 0, 0, 1, b'x']).unwrap();

@@ -149,8 +149,10 @@ impl Sandboxes {
 
         let Created { entry, process, .. } = created;
         let directory = entry.directory().to_owned();
+        // It was locked so far.
         drop(entry);
-        let front = joined.serve(process.pid(), &directory).map_err(Failure::other)?;
+        let entry = self.store().look(&id).map_err(Failure::other)?;
+        let front = joined.serve(process.pid(), entry).map_err(Failure::other)?;
         // From now on it is used or not.
         drop(InUse::begin(place).map_err(Failure::other)?);
         ports.serve(&directory, place).map_err(Failure::other)?;

@@ -4,12 +4,14 @@ use std::{
     fs::File,
     io::{self, Read, Write},
     os::fd::{AsFd, OwnedFd},
-    path::Path,
     sync::Arc,
     thread::{Builder, JoinHandle},
 };
 
-use msb_runtime::process::terminal::{self, Pair, Raw};
+use msb_runtime::{
+    process::terminal::{self, Pair, Raw},
+    state::Entry,
+};
 use nix::unistd::pipe;
 
 use super::{
@@ -99,9 +101,9 @@ impl Streams {
 }
 
 impl Joined {
-    /// Copies from now on, to those as well who attach by way of `directory`; for a foreground, signals go to the process `vmm`,
-    /// too.
-    pub(super) fn serve(self, vmm: u32, directory: &Path) -> io::Result<Served> {
+    /// Copies from now on, to those as well who attach by way of the directory of `entry`; for a foreground, signals go to the
+    /// process `vmm`, too.
+    pub(super) fn serve(self, vmm: u32, entry: Entry) -> io::Result<Served> {
         let own = self.front == Front::Own;
         let mut raw = None;
         if own {
@@ -117,7 +119,9 @@ impl Joined {
             (Some(master), _) => Some(master.try_clone()?),
             (None, input) => input,
         };
-        clients.serve(directory, Target { input: written.map(File::from), terminal: self.terminal })?;
+        let directory = entry.directory().to_owned();
+        let target = Target { input: written.map(File::from), terminal: self.terminal, entry: Some(entry) };
+        clients.serve(&directory, target)?;
         let mut copies = Vec::new();
         for (from, stream) in self.outputs {
             let (log, clients) = (Arc::clone(&self.log), clients.clone());
