@@ -119,13 +119,41 @@ fn node_keeps_what_it_knows() {
         error.starts_with("TypeError:") && error.contains("at g (") && !error.contains("eval"),
         "{error}"
     );
-    assert!(bad("foo bar").contains("SyntaxError"));
+    let error = bad("1;\n  foo bar");
+    assert!(error.starts_with("SyntaxError:") && error.ends_with("at <anonymous>:2:7"), "{error}");
     assert_eq!(bad("throw 5"), "Uncaught 5");
+    let error = bad("throw Object.assign(new Error('why'), { code: 'E' })");
+    assert_eq!(error, "Error: why\n    at <anonymous>:1:21 {\n  code: 'E'\n}");
+    assert_eq!(good("new Error('value')"), "Error: value\n    at <anonymous>:1:1");
+    // Nobody waits for it, and it is told by its own run.
+    assert!(bad("Promise.reject(new Error('loose')); 1").starts_with("Error: loose\n"));
+    assert_eq!(good("const { basename } = await import('node:path'); basename('/a/b')"), "'b'");
+    assert_eq!(
+        good("/['`\"]/.test(\"'\") + 'import(1)' + `import (2)` + /import(3)/.source // import(4)"),
+        "'trueimport(1)import (2)import(3)'"
+    );
+    assert_eq!(
+        good("process.stdout.write('part, '); process.stdout.end('end\\n'); console.log('more')"),
+        "part, end\nmore"
+    );
     let late = |code| late(&server, "javascript", code);
-    assert_eq!(late("while (true) {}"), "Error: Execution timed out after 2 seconds");
-    assert_eq!(late("await new Promise(() => {})"), "Error: Execution timed out after 2 seconds");
-    assert_eq!(good("f()"), "42");
-    let error = late("setTimeout(() => { while (true) {} }, 50); await new Promise(() => {})");
+    for endless in [
+        "while (true) {}",
+        "await new Promise(() => {})",
+        "await null; while (true) {}",
+        "setTimeout(() => { while (true) {} }, 50); await new Promise(() => {})",
+        "(async () => { for (;;) await null })(); undefined",
+        "process.nextTick(function next() { process.nextTick(next) }); undefined",
+    ] {
+        assert_eq!(late(endless), "Error: Execution timed out after 2 seconds", "{endless}");
+        assert_eq!(good("f()"), "42", "{endless}");
+    }
+    // In the midst of a write; and what comes to nothing must not be found by the collector of garbage.
+    let (_, out, err) = within(&server, "node", "while (true) console.log('x'.repeat(1000))", 2);
+    assert!(out.starts_with("xxx") && err.ends_with("Error: Execution timed out after 2 seconds"), "{err}");
+    assert_eq!(good("for (let i = 0; i < 3e6; i += 1) ({ a: [i, new Array(10)] }); console.log(f())"), "42");
+    // One that does not heed it: its process waits for another one.
+    let error = late("require('child_process').execSync('sleep 60')");
     assert!(error.contains("its state is lost"), "{error}");
     assert!(bad("f()").contains("ReferenceError"));
     assert!(bad("process.exit(3)").contains("with 3"));

@@ -67,10 +67,10 @@ impl Interpreter {
         key: &Key,
         language: Language,
     ) -> Result<Self, Failure> {
-        let (programs, flag, driver) = language.programs();
+        let (programs, flags, driver) = language.programs();
         let mut missing = None;
         for program in programs {
-            let exec = Exec::of(&[program, flag, driver]);
+            let exec = Exec::of(&[&[*program], flags, &[driver]].concat());
             let begun = tokio::time::timeout(START, Process::begin(engine, key, exec, true));
             match begun.await.unwrap_or_else(|_| Err(Failure::other("The interpreter did not start in time")))
             {
