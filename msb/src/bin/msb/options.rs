@@ -183,7 +183,7 @@ impl Known for Here<'_> {
 
     fn is_program(&self, name: &str) -> bool {
         let image = Images::open(self.0.sandboxes.home())
-            .and_then(|images| images.local(ordinary(&default::image()), &()));
+            .and_then(|images| images.local(&ordinary(&default::image()), &()));
         image.is_ok_and(|image| image.has_program(name))
     }
 }
@@ -195,8 +195,14 @@ impl Options {
         Self { interactive: true, tty: terminal, network: Network::Public, command, ..Self::default() }
     }
 
-    /// As the library takes it, and what to say where its image can't be had.
-    pub fn request(self, scope: &Scope, remove: bool) -> anyhow::Result<(Request, Option<String>)> {
+    /// As the library takes it, and what to say where its image can't be had. A line or a shell in the default image that is
+    /// `watched` until it ends, and that has no name by which it could be found again, is nothing to be kept.
+    pub fn request(
+        self,
+        scope: &Scope,
+        remove: bool,
+        watched: bool,
+    ) -> anyhow::Result<(Request, Option<String>)> {
         let current = std::env::current_dir().context("The current directory can't be read")?;
         let Meant { image, command, by_default, doubt } = {
             let (first, rest) = split(self.words, self.command);
@@ -214,6 +220,7 @@ impl Options {
                 Mount::Tmpfs(one) => tmpfs.push(one),
             }
         }
+        let remove = remove || (watched && by_default && self.name.is_none());
         if let Some(path) = default::workspace().filter(|_| by_default) {
             work_in(path, &mut volumes, &mut workdir);
         }
@@ -249,7 +256,7 @@ impl Options {
             publish_all: self.publish_all,
             restart: self.restart,
             setup,
-            ..Request::of(ordinary(&image))
+            ..Request::of(&ordinary(&image))
         };
         Ok((request, doubt))
     }

@@ -25,7 +25,7 @@ pub struct Run {
     /// Leave it running and print its name.
     #[arg(short, long)]
     detach: bool,
-    /// Remove it when it ends.
+    /// Remove it when it ends; so is one in the foreground whose image and name nobody gives.
     #[arg(long)]
     rm: bool,
     #[command(flatten)]
@@ -53,7 +53,7 @@ impl Create {
     /// Makes it.
     pub fn run(self, scope: &Scope) -> anyhow::Result<ExitCode> {
         let key = self.options.key(scope)?;
-        let (request, doubt) = self.options.request(scope, false)?;
+        let (request, doubt) = self.options.request(scope, false, false)?;
         create(scope, &key, request, doubt)?;
         println!("{}", key.name);
         Ok(ExitCode::SUCCESS)
@@ -108,7 +108,8 @@ impl Run {
         }
         let key = self.options.key(scope)?;
         let (sandboxes, detach) = (&scope.sandboxes, self.detach);
-        let (request, doubt) = self.options.request(scope, self.rm)?;
+        let (request, doubt) = self.options.request(scope, self.rm, !detach)?;
+        let removed = request.remove;
         create(scope, &key, request, doubt)?;
         let done = if detach {
             scope.start(&key).map(|()| {
@@ -122,7 +123,7 @@ impl Run {
         match done {
             Ok(code) => Ok(ExitCode::from(code)),
             Err(failure) => {
-                if self.rm || is_new(&scope.sandboxes, &key) {
+                if removed || is_new(&scope.sandboxes, &key) {
                     // It was made for this start only. The start's failure is the one to tell.
                     let _ = scope.sandboxes.remove(&key);
                 }
