@@ -36,6 +36,9 @@ COPY --from=parts /out/ /
 # Nor unpacked, which takes privileges that a build has not.
 RUN --mount=type=bind,from=default,source=/root.tar,target=/root.tar \
     MICROSANDBOX_HOME=/usr/share/microsandbox msb import /root.tar microsandbox/default
+# Those of Python and Node are asked for where Debian is, now and later.
+ARG GLOBAL_REGISTRY=""
+ENV MICROSANDBOX_REGISTRY="${GLOBAL_REGISTRY}"
 ARG MICROSANDBOX_AUTO_PULL_IMAGES="true"
 RUN if [ "$MICROSANDBOX_AUTO_PULL_IMAGES" = true ]; then \
         MICROSANDBOX_HOME=/usr/share/microsandbox msb pull --no-unpack microsandbox/python microsandbox/node; \

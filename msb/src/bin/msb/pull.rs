@@ -32,7 +32,7 @@ impl Pull {
         let registries = Registries::of_environment();
         if self.format == Format::Json {
             let told = |image: &String| {
-                let (image, bars) = (ordinary(image), Bars::new());
+                let (image, bars) = (&*ordinary(image), Bars::new());
                 if self.no_unpack {
                     images.bring(image, &registries, &bars)?;
                 } else {
@@ -44,7 +44,7 @@ impl Pull {
             return Ok(ExitCode::SUCCESS);
         }
         format::each(&self.images, |image| {
-            let (image, registries) = (ordinary(image), Registries::of_environment());
+            let (image, registries) = (&*ordinary(image), Registries::of_environment());
             if self.no_unpack {
                 images.bring(image, &registries, &Bars::new())?;
             } else {

@@ -71,7 +71,7 @@ pub(super) async fn run(call: &Call<'_>, params: Value) -> Result<Value, Problem
 
 /// What is asked for, in our own terms.
 fn request(call: &Call, config: Config) -> Result<Request, Problem> {
-    let mut request = Request::of(ordinary(&config.image.unwrap_or_default()));
+    let mut request = Request::of(&ordinary(&config.image.unwrap_or_default()));
     request.memory = config.memory.filter(|&mib| mib > 0).map(|mib| u64::from(mib) << 20);
     request.cpus = config.cpus.filter(|&cpus| cpus > 0).map(f64::from);
     for volume in config.volumes.unwrap_or_default() {
