@@ -164,6 +164,17 @@ impl Project {
         Ok(folder.join(base::ARCHIVE))
     }
 
+    /// An image with Node, in an archive.
+    pub fn node_image(&self) -> Result<PathBuf> {
+        packages::require(&packages::HOST)?;
+        let inputs = Inputs::default().text(debian::SUITE).text(base::NODE_PACKAGES).text(base::NODE_LINKS);
+        let folder = self.cache.product("node-image", inputs, |folder, step| {
+            step.phase("Debian's packages");
+            Ok(base::build_node(folder)?)
+        })?;
+        Ok(folder.join(base::NODE_ARCHIVE))
+    }
+
     /// The original's published client for Python, as it is, with all that it needs, for the virtual host's Python: the folder
     /// `site` of packages, and `client.tar`, the same in an archive.
     pub fn python_client(&self, version: &str) -> Result<PathBuf> {

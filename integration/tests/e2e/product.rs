@@ -1,24 +1,27 @@
-//! The product: sandboxes without any Docker, for a shell and over HTTP; and as an image, with Docker's compose.
+//! The product: sandboxes without any Docker, for a shell and over HTTP.
 
 use std::time::Duration;
 
 use integration::{
     check::{Lab, Random},
+    dev::Project,
     host::command::HostCommand,
 };
 
-use super::{newest, verbs};
+use super::{newest, repl, verbs};
 
-crate::conformance!(both: [], ours: [by_hand, served, by_its_client, composed]);
+crate::conformance!(both: [], ours: [by_hand, served, by_its_client]);
 
-/// A home on the disk with the test image in it; and `rpc METHOD PARAMS`, the answer's result or error.
+/// A home on the disk with the test image in it; and `rpc METHOD PARAMS`, the answer's result or error, with the key
+/// in `MSB_API_KEY` if there is one.
 pub(crate) const FUNCTIONS: &str = r#"
 export MICROSANDBOX_HOME=/var/lib/home MICROSANDBOX_IMAGE=busybox
 loaded() { docker save busybox | msb load; }
 rpc() {
-    python3 -c 'import json, sys, urllib.error, urllib.request
+    python3 -c 'import json, os, sys, urllib.error, urllib.request
 body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": sys.argv[1], "params": json.loads(sys.argv[2])}).encode()
-ask = urllib.request.Request("http://127.0.0.1:5555/api/v1/rpc", body, {"Content-Type": "application/json"})
+head = {"Content-Type": "application/json", "Authorization": "Bearer " + os.environ.get("MSB_API_KEY", "any")}
+ask = urllib.request.Request("http://127.0.0.1:5555/api/v1/rpc", body, head)
 try: answer = json.load(urllib.request.urlopen(ask))
 except urllib.error.HTTPError as error: answer = {"result": json.load(error)}
 print(json.dumps(answer.get("result", answer.get("error"))))' "$@"
@@ -48,8 +51,8 @@ fn by_hand(lab: &mut Lab) {
         .code(127)
         .err_has("not found");
     lab.step(
-        "a line for the shell of the default image",
-        "msb run --rm --network none 'echo Hello from sandbox'",
+        "a line for the shell of the default image, of which nothing is left",
+        "msb run --network none 'echo Hello from sandbox'; msb ps -aq",
     )
     .code(0)
     .out("Hello from sandbox\n");
@@ -358,12 +361,15 @@ fn killed() -> String {
 fn by_its_client(lab: &mut Lab) {
     lab.bring_msb();
     lab.bring_debian("/root/python.tar");
+    let node = Project::here().node_image().expect("an image with Node can be had");
+    lab.write("/root/node.tar", std::fs::read(node).expect("it was made just now"));
     lab.bring_python_client("0.1.8", "/root/client.tar");
     lab.write("/root/client.py", include_str!("../../../msb/tests/server/client_0_1.py").into());
     lab.define(FUNCTIONS);
     lab.step_with(
-        "an image with Python, the client, and a server in the background that wants keys of a secret of ours",
-        "msb import /root/python.tar docker.io/library/python:3.13-slim > /dev/null && mkdir site && tar -C site -xf /root/client.tar &&
+        "images with Python and Node, the client, and a server in the background that wants keys of a secret of ours",
+        "msb import /root/python.tar docker.io/library/python:3.13-slim > /dev/null && rm /root/python.tar &&
+         msb import /root/node.tar docker.io/library/node:22-slim > /dev/null && rm /root/node.tar && mkdir site && tar -C site -xf /root/client.tar &&
          msb server start -d -k 'a secret that somebody chose' && stat -c %a $MICROSANDBOX_HOME/namespaces/.server.key && msb server health",
         patient,
     )
@@ -379,13 +385,18 @@ fn by_its_client(lab: &mut Lab) {
     lab.step_with(
         "it runs code and commands, with state, errors, limits, namespaces and keys",
         "key() { msb server keygen \"$@\" | sed -n 's/^Token: //p'; }
-         export PYTHONPATH=$PWD/site WITHOUT_NODE=1 MSB_API_KEY=$(key) OTHER=$(key --namespace other) EXPIRED=$(key --expire 1s) FORGED=$(MICROSANDBOX_HOME=/tmp/forger key)
+         export PYTHONPATH=$PWD/site MSB_API_KEY=$(key) OTHER=$(key --namespace other) EXPIRED=$(key --expire 1s) FORGED=$(MICROSANDBOX_HOME=/tmp/forger key)
          python3 /root/client.py || { code=$?; cat $MICROSANDBOX_HOME/run/.server.log >&2; exit $code; }
          msb ps -q && msb ps -q --namespace other",
         patient,
     )
     .code(0)
     .out("client done\n");
+    lab.define("export MSB_API_KEY=$(msb server keygen | sed -n 's/^Token: //p')");
+    lab.step("the sandbox with Node again", r#"rpc sandbox.start '{"sandbox":"js"}'"#)
+        .code(0)
+        .out("\"Sandbox js started successfully\"\n");
+    repl::node(lab);
     lab.step("it has ended when that is told", "msb server stop && ! msb server health; msb server stop")
         .code(125)
         .out("")
@@ -393,169 +404,6 @@ fn by_its_client(lab: &mut Lab) {
 }
 
 /// An image of Docker's takes long under emulation.
-fn patient(command: HostCommand<'_>) -> HostCommand<'_> {
+pub(crate) fn patient(command: HostCommand<'_>) -> HostCommand<'_> {
     command.timeout(Duration::from_secs(280))
 }
-
-/// As a user has it, with parts that are built already and a Debian that is here: the virtual host reaches neither a registry
-/// nor a package source.
-fn composed(lab: &mut Lab) {
-    lab.bring_msb();
-    lab.must("a folder", "mkdir -p /root/product/.docker");
-    for (name, content) in [
-        ("Dockerfile", include_str!("../../../Dockerfile")),
-        ("docker-compose.yml", include_str!("../../../docker-compose.yml")),
-        (".env", include_str!("../../../.env.example")),
-        (".docker/seccomp.json", include_str!("../../../.docker/seccomp.json")),
-    ] {
-        lab.write(&format!("/root/product/{name}"), content.into());
-    }
-    lab.bring_debian("/root/debian.tar");
-    // Docker refuses a limit of more processors than there are.
-    lab.define("cd /root/product; export MICROSANDBOX_PARTS=parts:local MICROSANDBOX_AUTO_PULL_IMAGES=false MICROSANDBOX_CPU_LIMIT=1
-        export MICROSANDBOX_PORT=5566 MICROSANDBOX_PORT_OVERRIDE=5577 MICROSANDBOX_DEV_MODE=false MICROSANDBOX_MEMORY_LIMIT=1536M TZ=MSB-3");
-    lab.define(r#"call() { python3 -c 'import json, sys, urllib.error, urllib.request
-body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": sys.argv[2], "params": json.loads(sys.argv[3])}).encode()
-ask = urllib.request.Request("http://127.0.0.1:5577/api/v1/rpc", body, {"Content-Type": "application/json", "Authorization": "Bearer " + sys.argv[1]})
-try: answer = json.load(urllib.request.urlopen(ask))
-except urllib.error.HTTPError as error: answer = {"result": error.code}
-print(json.dumps(answer.get("result", answer.get("error"))))' "$@"; }
-inside() { docker compose exec -T microsandbox "$@"; }
-# Beside another container of the service compose does not say which of them it means.
-server() { docker exec $(cat /root/id) "$@"; }"#);
-    lab.step_with(
-        "its parts, and Debian",
-        "mkdir -p /root/parts/out; tar -C / -c usr/local/bin/msb usr/local/bin/msb-runtime usr/lib/msb | tar -C /root/parts/out -x
-         tar -C /root/parts -c out | docker import - parts:local > /dev/null; docker import /root/debian.tar debian:13.2-slim > /dev/null",
-        patient,
-    )
-    .code(0);
-    lab.step_with("it is built", "docker compose build", patient).code(0);
-    unprivileged(lab);
-    lab.step_with(
-        "a line for a shell in a microVM, which has the time zone and works in the workspace",
-        "docker compose run --rm -T microsandbox run --network none 'echo Hello from sandbox; uname -r; date +%Z; pwd; echo work > made; exit 6'",
-        patient,
-    )
-    .code(6)
-    .out_is("the guest's kernel", |out| {
-        out.starts_with("Hello from sandbox\n") && out.ends_with("-msb\nMSB\n/workspace\n")
-    });
-    lab.step(
-        "a shell that reads a pipe",
-        "echo 'echo pipe-$((1+1)); cat made; exit 4' | docker compose run --rm -T microsandbox",
-    )
-    .code(4)
-    .out_has("pipe-2\nwork\n");
-    lab.step(
-        "a shell at a terminal",
-        "(sleep 15; echo 'echo tty-$((1+1)); exit 3') | script -qec 'docker compose run --rm microsandbox' /dev/null",
-    )
-    .code(3)
-    .out_has("tty-2");
-    lab.step("a volume", "docker compose run --rm -T microsandbox run --network none -v kept:/kept 'echo x > /kept/file; cat /kept/file'").code(0).out("x\n");
-    lab.step(
-        "which is there for the next container, at a terminal",
-        "script -qec 'docker compose run --rm microsandbox run --network none -v kept:/kept \"cat /kept/file; exit 5\"' /dev/null < /dev/null",
-    )
-    .code(5)
-    // Before it the terminal shows the end of its input.
-    .out_is("what was written", |out| out.lines().any(|line| line.trim().ends_with('x')));
-    lab.step("its help", "docker compose run --rm -T microsandbox --help").code(0).out_has("Usage: msb");
-    lab.step_with(
-        "the server, which is well, at the port that was asked for",
-        "docker compose up -d --wait && docker compose ps -q > /root/id && docker inspect -f '{{.State.Health.Status}} {{.HostConfig.Memory}}' $(cat /root/id)
-         busybox wget -qO- http://127.0.0.1:5577/api/v1/health",
-        patient,
-    )
-    .code(0)
-    .out_is("well", |out| out.starts_with("healthy 1610612736\n") && out.contains("Service is healthy"));
-    // bpf(2), which its capabilities let it call: EPERM is the profile's.
-    lab.step(
-        "what it may",
-        r#"docker inspect $(docker compose ps -q) | jq -c '.[0].HostConfig | [.Privileged, .CapAdd]'; inside grep ^Seccomp: /proc/1/status
-           inside perl -MPOSIX=uname -e 'syscall((uname)[4] eq "x86_64" ? 321 : 280, 0, 0, 0); print $! + 0, "
-"'; inside msb doctor"#,
-    )
-    .out_is("no more than is needed", |out| {
-        out.starts_with("[false,[\"SYS_ADMIN\",\"NET_ADMIN\"]]\nSeccomp:\t2\n1\n") && !out.contains("FAIL")
-    });
-    lab.step_with(
-        "a key is needed; a sandbox with it",
-        r#"inside msb server keygen | sed -n 's/^Token: //p' > /root/key; call msb_x sandbox.metrics.get '{}'
-           call $(cat /root/key) sandbox.start '{"sandbox":"one","config":{"image":"microsandbox/default","memory":256}}'
-           call $(cat /root/key) sandbox.command.run '{"sandbox":"one","command":"sh","args":["-c","echo late > /late; sync"]}' | jq .exit_code"#,
-        patient,
-    )
-    .code(0)
-    .out("401\n\"Sandbox one started successfully\"\n0\n");
-    lab.step_with(
-        "its container is killed and another one made: what it wrote is there",
-        r#"docker kill $(cat /root/id) > /dev/null; docker rm $(cat /root/id) > /dev/null; docker compose up -d --wait && docker compose ps -q > /root/id
-           call $(cat /root/key) sandbox.start '{"sandbox":"one"}'
-           call $(cat /root/key) sandbox.command.run '{"sandbox":"one","command":"cat","args":["/late"]}' | jq -r '.output[].text'"#,
-        patient,
-    )
-    .out("\"Sandbox one started successfully\"\nlate\n");
-    lab.step_with(
-        "it is started again while a sandbox runs: that one was stopped, is known, runs again, and goes with all that it wrote",
-        r#"docker compose restart 2> /dev/null; eventually 'inside msb server health > /dev/null 2>&1' 0.5
-           inside msb ps -a --format json | jq -c '.[] | select(.name == "one") | [.name, .state]'; call $(cat /root/key) sandbox.start '{"sandbox":"one"}'
-           call $(cat /root/key) sandbox.command.run '{"sandbox":"one","command":"cat","args":["/late"]}' | jq -r '.output[].text'
-           inside msb rm -f one; inside ls /var/lib/msb-runtime | grep -v compositions"#,
-        patient,
-    )
-    .out("[\"one\",\"stopped\"]\n\"Sandbox one started successfully\"\nlate\none\n");
-    lab.step_with(
-        "one in another container at the same time, whose port can be reached",
-        r#"docker compose run -d --name held microsandbox run --name held --network none -p 8080:80 'perl -MIO::Socket::INET -e "\$s = IO::Socket::INET->new(Listen => 1, LocalPort => 80); while (\$c = \$s->accept) { print \$c qq(reached\n); close \$c }"' > /dev/null
-           to=$(docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' held)
-           eventually '[ "$(socat -u TCP:$to:8080 - 2> /dev/null)" = reached ]' 0.5 && server msb ps -q
-           server msb exec held true; echo $?; server msb stop held; echo $?"#,
-        patient,
-    )
-    .out("held\n125\n1\n")
-    .err_is("both are told", |err| err.matches("runs in another container").count() == 2);
-    lab.step_with(
-        "the server ends without it, in time",
-        "docker stop -t 25 $(cat /root/id) > /dev/null; docker inspect -f '{{.State.ExitCode}}' $(cat /root/id); docker inspect -f '{{.State.Running}}' held; docker rm -f held > /dev/null",
-        patient,
-    )
-    .out("0\ntrue\n");
-    lab.step("it goes", "docker compose down -t 20; docker ps -aq").out("");
-}
-
-/// While an image is built nobody may set the attributes that some layers need: they are brought then, and unpacked later.
-fn unprivileged(lab: &mut Lab) {
-    lab.write("/root/registry.py", REGISTRY.into());
-    lab.step_with(
-        "an image with a directory that was made anew, from a registry",
-        "printf 'FROM busybox\nRUN mkdir /d && touch /d/file\nRUN rm -r /d && mkdir /d\n' | docker build -q -t again - > /dev/null &&
-         mkdir /root/again && docker save again | tar -C /root/again -x || exit 9
-         python3 /root/registry.py /root/again > /tmp/registry.log 2>&1 < /dev/null & eventually 'busybox wget -qO /dev/null http://127.0.0.1:5000/v2/ 2> /dev/null' 0.3
-         try() { docker run --rm --network host -e MICROSANDBOX_HOME=/tmp/home -e MICROSANDBOX_SHIPPED= microsandbox:latest pull \"$@\" 127.0.0.1:5000/again; echo $?; }
-         try; try --no-unpack",
-        patient,
-    )
-    .out("1\n127.0.0.1:5000/again\n0\n")
-    .err_has("can't be unpacked");
-}
-
-/// What of a registry a pull needs (OCI distribution-spec, "Pull"), for the one image of a layout.
-const REGISTRY: &str = r#"import http.server, json, sys
-root = sys.argv[1]
-manifest = json.load(open(root + "/index.json"))["manifests"][0]
-class Registry(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        what, body, kind = self.path.split("/")[-2], b"{}", "application/json"
-        if what == "manifests":
-            body, kind = open(root + "/blobs/" + manifest["digest"].replace(":", "/"), "rb").read(), manifest["mediaType"]
-        elif what == "blobs":
-            body = open(root + "/blobs/" + self.path.split("/")[-1].replace(":", "/"), "rb").read()
-        self.send_response(200)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-http.server.ThreadingHTTPServer(("127.0.0.1", 5000), Registry).serve_forever()
-"#;
