@@ -26,7 +26,7 @@ try: answer = json.load(urllib.request.urlopen(ask))
 except urllib.error.HTTPError as error: answer = {"result": json.load(error)}
 print(json.dumps(answer.get("result", answer.get("error"))))' "$@"
 }
-settled() { eventually '! pgrep -x "pasta.*" > /dev/null'; mount | grep -c /var/lib/home; ls /var/lib/home/run /run/user/0/msb 2> /dev/null | grep -v -e : -e '^$'; }
+settled() { eventually '! pgrep -x "pasta.*" > /dev/null' 0.3; mount | grep -c /var/lib/home; ls /var/lib/home/run /run/user/0/msb 2> /dev/null | grep -v -e : -e '^$'; }
 "#;
 
 /// A network that is the Internet, with a private one behind the same link: a web server at an address of each.
@@ -152,16 +152,16 @@ fn by_hand(lab: &mut Lab) {
     )
     .code(0)
     .out("web\nweb\nlate\n");
-    lab.step("a port of it is as good as a command for one that ends when it is idle", "msb run -d --name idle --network none --idle-timeout 4s -p 8081:80 busybox sh -c 'mkfifo /f; httpd -p 80 -h /etc; cat /f' > /dev/null
-         msb exec idle sleep 7; msb ps -q; for i in 1 2 3 4 5 6; do sleep 1; busybox wget -qO /dev/null http://127.0.0.1:8081/hostname; done; msb ps -q; eventually '[ -z \"$(msb ps -q | grep idle)\" ]' 0.3; msb ps -a --format json | jq -c '.[] | select(.name == \"idle\") | [.state, .exit_code]'; msb rm idle")
+    lab.step("a port of it is as good as a command for one that ends when it is idle", "msb run -d --name idle --network none --idle-timeout 8s -p 8081:80 busybox sh -c 'mkfifo /f; httpd -p 80 -h /etc; cat /f' > /dev/null
+         msb exec idle sleep 10; msb ps -q; for i in 1 2 3 4 5; do sleep 2; busybox wget -qO /dev/null http://127.0.0.1:8081/hostname; done; msb ps -q; eventually '[ -z \"$(msb ps -q | grep idle)\" ]' 0.3; msb ps -a --format json | jq -c '.[] | select(.name == \"idle\") | [.state, .exit_code]'; msb rm idle")
         .out("idle\nweb\nidle\nweb\n[\"stopped\",137]\nidle\n");
     lab.step("all of it goes", "msb rm web; echo $?; msb rm -f web; msb volume rm kept; msb ps -aq; ls $MICROSANDBOX_HOME/volumes; settled")
         .out("1\nweb\nkept\n0\n");
-    lab.step("a time limit", "msb run --rm --network none --timeout 1s busybox sh -c 'trap \"exit 9\" TERM; while :; do sleep 0.1; done'").code(9);
+    lab.step("a time limit", "msb run --rm --network none --timeout 4s busybox sh -c 'trap \"exit 9\" TERM; while :; do sleep 0.1; done'").code(9);
     lab.must("a server for datagrams, of the host's own", "mkdir /tmp/echo; for f in /usr/bin/socat $(ldd /usr/bin/socat | grep -o '/[^ ]*'); do cp -L $f /tmp/echo; done");
     lab.define(r#"
         echoes() { msb run -d --name echo --network $1 -p 5300:53/udp -v /tmp/echo:/e:ro busybox sh -c '/e/ld-linux-x86-64.so.2 --library-path /e /e/socat UDP-RECVFROM:53,fork EXEC:cat' > /dev/null; eventually '[ "$(say one)" = one ]' 0.3; }
-        say() { echo $1 | socat -t 2 - UDP:127.0.0.1:5300; }"#);
+        say() { echo $1 | socat -t 5 - UDP:127.0.0.1:5300; }"#);
     lab.step(
         "what joins a sandbox with the host's network has few rights, a filter, and sees nothing",
         "msb run -d --name net --network public busybox sleep 1000 > /dev/null; p=$(pgrep -x 'pasta.*' | head -n 1)
@@ -190,7 +190,7 @@ fn by_hand(lab: &mut Lab) {
     lab.must("the Internet", INTERNET);
     lab.step(
         "the Internet and nothing private",
-        "msb run --rm busybox sh -c 'for to in 203.0.113.5 10.9.0.5 10.9.0.1 172.17.0.1; do timeout 4 wget -qO- http://$to/ 2> /dev/null || echo $to closed; done'",
+        "msb run --rm busybox sh -c 'wget -T 20 -qO- http://203.0.113.5/; for to in 10.9.0.5 10.9.0.1 172.17.0.1; do timeout 4 wget -qO- http://$to/ 2> /dev/null || echo $to closed; done'",
     )
     .code(0)
     .out("page\n10.9.0.5 closed\n10.9.0.1 closed\n172.17.0.1 closed\n");
@@ -247,10 +247,10 @@ except urllib.error.HTTPError as error: print(error.read().decode())' "$@"; }"#)
     lab.define(r#"
         left() { ls $MICROSANDBOX_HOME/run | wc -l; pgrep -c -f '^msb keep'; mount | grep -c /var/lib/home; msb ps -aq; }
         clean() { eventually '[ "$(left)" = "$before" ]' 0.3 && echo clean; }
-        before=$(left)"#);
+        begins() { eventually 'before=$(left); sleep 1; [ "$before" = "$(left)" ]' 0.2; }"#);
     lab.step(
         "who starts what another one starts has it as well, from the command line too, and nothing of it is left",
-        r#"start() { rpc sandbox.start '{"sandbox":"twice","config":{"image":"busybox","memory":128}}'; }
+        r#"begins; start() { rpc sandbox.start '{"sandbox":"twice","config":{"image":"busybox","memory":128}}'; }
            start > /tmp/first & start; wait $!; cat /tmp/first
            rpc sandbox.command.run '{"sandbox":"twice","command":"echo","args":["runs"]}' | jq -r '.output[].text'
            rpc sandbox.stop '{"sandbox":"twice"}'; msb start twice > /tmp/first & rpc sandbox.start '{"sandbox":"twice"}'; wait $!; cat /tmp/first
@@ -261,7 +261,7 @@ except urllib.error.HTTPError as error: print(error.read().decode())' "$@"; }"#)
     .out("\"Sandbox twice started successfully\"\n\"Sandbox twice started successfully\"\nruns\n\"Sandbox twice stopped successfully\"\n\"Sandbox twice started successfully\"\ntwice\nagain\n\"Sandbox twice stopped successfully\"\ntwice\nclean\n");
     lab.step(
         "a start that fails leaves what ran before it, or nothing where nothing was",
-        r#"for config in '"image":"busybox:none"' '"image":"busybox","volumes":["/nowhere:/x"]' '"image":"busybox","ports":["5555:80"]'; do
+        r#"begins; for config in '"image":"busybox:none"' '"image":"busybox","volumes":["/nowhere:/x"]' '"image":"busybox","ports":["5555:80"]'; do
                rpc sandbox.start '{"sandbox":"one","config":{'"$config"'}}' | jq -r .code
                rpc sandbox.command.run '{"sandbox":"one","command":"sh","args":["-c","echo $A"]}' | jq -r '.output[].text'
                rpc sandbox.start '{"sandbox":"new","config":{'"$config"'}}' | jq -r .code
@@ -278,7 +278,7 @@ except urllib.error.HTTPError as error: print(error.read().decode())' "$@"; }"#)
     .out("Command timed out after 2 seconds\n0\n");
     lab.step_with(
         "two hundred commands at once",
-        r#"python3 -c 'import concurrent.futures, json, urllib.request
+        r#"begins; python3 -c 'import concurrent.futures, json, urllib.request
 def run(number):
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "sandbox.command.run", "params": {"sandbox": "one", "command": "echo", "args": [str(number)]}}).encode()
     ask = urllib.request.Request("http://127.0.0.1:5555/api/v1/rpc", body, {"Content-Type": "application/json"})
