@@ -236,8 +236,8 @@ fn who_reads_stops(lab: &mut Lab) {
     lab.step_with(
         "who attached misses nothing for a while, and is told when it does",
         r#"gaps() { sed '1d;$d' $1 | awk 'NR == 1 { first = $2 } $2 != first + NR - 1 { print "no number", first + NR - 1, "but", $2; exit }'; }
-           msb attach --no-stdin one > /root/a 2> /root/a.err & p=$!; sleep 1; kill -STOP $p; sleep 3; kill -CONT $p; eventually '[ $(wc -l < /root/a) -gt 2000 ]' 0.2
-           gaps /root/a; kill -STOP $p; sleep 26; kill -CONT $p; wait $p; echo $?; gaps /root/a
+           msb attach --no-stdin one > /root/a 2> /root/a.err & p=$!; eventually '[ -s /root/a ]' 0.2; kill -STOP $p; sleep 3; kill -CONT $p; eventually '[ $(wc -l < /root/a) -gt 2000 ]' 0.5
+           gaps /root/a; kill -STOP $p; sleep 40; kill -CONT $p; wait $p; echo $?; gaps /root/a
            grep -c 'cut off.*msb logs one' /root/a.err; msb ps -q"#,
         long,
     )
