@@ -7,7 +7,8 @@
 //! whichever VMM, by the wall's clock once in some thousand.
 //!
 //! Seldom too, the host's own timer is silent: all of it sleeps until something else wakes it, such as a word of ours minutes
-//! later. Its kernel notices then that a timer's wakeup did not come (Linux: kernel/rcu/tree_stall.h).
+//! later. Its kernel notices then that a timer's wakeup did not come (Linux: kernel/rcu/tree_stall.h), or that its processor had
+//! nothing to do for minutes, in which nothing woke it (kernel/watchdog.c, of the idle task): what runs on it can do neither.
 //!
 //! Enters: a host. Leaves: the guest that stands still so, by what KVM counts of it: it runs, since the host's own timer makes
 //! it exit, and neither asks for anything nor takes an interrupt, its own timer's included; or the host. Must never know what
@@ -20,7 +21,7 @@ use super::VirtualHost;
 
 /// What KVM counts of each machine, twice: its exits, and those of them that are its own doing, with its interrupts.
 const LOOK: &str = "
-dmesg | grep -o -m 1 'timer wakeup did.*t happen for [0-9]* jiffies' | sed 's/^/host /'
+dmesg | grep -oE -m 1 'timer wakeup did.*t happen for [0-9]* jiffies|soft lockup - CPU#[0-9]* stuck for [0-9]*s! \\[swapper/[0-9]*:0\\]' | sed 's/^/host /'
 mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug
 cd /sys/kernel/debug/kvm || exit 0
 look() {
@@ -64,6 +65,9 @@ fn still(seen: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     #[test]
@@ -76,5 +80,28 @@ mod tests {
         assert_eq!(still(""), None);
         let silent = "host timer wakeup didn't happen for 64466 jiffies";
         assert_eq!(still(&format!("{silent}\n{idle}")), Some(silent));
+    }
+
+    #[test]
+    fn a_host_that_slept_is_told_from_one_that_worked_too_long() {
+        let look = LOOK.lines().find(|line| line.starts_with("dmesg")).unwrap().replacen("dmesg", "cat", 1);
+        let found = |line: &str| {
+            let mut shell = Command::new("sh")
+                .args(["-c", &look])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            shell.stdin.take().unwrap().write_all(line.as_bytes()).unwrap();
+            String::from_utf8(shell.wait_with_output().unwrap().stdout).unwrap()
+        };
+        let slept = "soft lockup - CPU#0 stuck for 276s! [swapper/0:0]";
+        assert_eq!(found(&format!("[  434.091014] watchdog: BUG: {slept}\n")), format!("host {slept}\n"));
+        assert_eq!(
+            found("[  434.091014] watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [msb-vmm:1123]\n"),
+            ""
+        );
+        let silent = "timer wakeup didn't happen for 64466 jiffies";
+        assert_eq!(found(&format!("rcu: {silent}! g9 f0x0\n")), format!("host {silent}\n"));
     }
 }
