@@ -115,30 +115,29 @@ impl Part {
         Ok(self.base + self.file.metadata()?.len())
     }
 
-    /// Which file it is.
-    fn inode(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.ino())
-    }
-
     /// Both, in their order, as they were at one moment: were the one opened before and the other after it, what lies between
     /// would be in neither. `opened` is called between the two.
     fn both(path: &Path, mut opened: impl FnMut()) -> io::Result<Vec<Self>> {
         let mut tries = 0;
         loop {
             tries += 1;
+            let before = inode(&older(path))?;
             let first = Self::open(&older(path))?;
             opened();
             let second = Self::open(path)?;
-            let there = Self::open(&older(path))?;
-            let same = match (&first, &there) {
-                (Some(before), Some(now)) => before.inode()? == now.inode()?,
-                (before, now) => before.is_none() && now.is_none(),
-            };
             // Each change is of megabytes: who writes so fast overtakes every reader.
-            if same || tries == CHANGES {
+            if inode(&older(path))? == before || tries == CHANGES {
                 return Ok(first.into_iter().chain(second).collect());
             }
         }
+    }
+}
+
+/// Which file has that name; none: there is none.
+fn inode(path: &Path) -> io::Result<Option<u64>> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        found => Ok(Some(found?.ino())),
     }
 }
 
@@ -303,6 +302,7 @@ mod tests {
         Lines::new(&log, Stream::Stdout).take(b"later\n");
         assert_eq!(texts(&read(&path, Since::After(end)).unwrap()).last(), Some(&"later"));
     }
+
     #[test]
     fn who_follows_misses_nothing_when_files_change_places() {
         let dir = tempfile::tempdir().unwrap();
