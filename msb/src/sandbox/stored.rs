@@ -187,13 +187,12 @@ impl Place {
     /// The system's.
     pub(super) fn remove(&self) -> io::Result<()> {
         let away = self.0.with_file_name(format!("{REMOVED}{}", random_id()?));
-        let gone = held(&self.0).and_then(|held| {
+        let gone = held(&self.0).and_then(|_held| {
             fs::rename(&self.0, &away)?;
-            fs::remove_dir_all(&away)?;
-            drop(held);
-            Ok(())
+            fs::remove_dir_all(&away)
         });
-        self.0.parent().map_or(Ok(()), sweep)?;
+        // What others left is not this one's trouble: what can't be removed now is tried again the next time.
+        let _ = self.0.parent().map_or(Ok(()), sweep);
         match gone {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
@@ -263,15 +262,14 @@ fn held(directory: &Path) -> io::Result<Option<Flock<File>>> {
     }
 }
 
-/// Removes what one left that was killed while it removed.
+/// Removes what those left that were killed while they removed.
 fn sweep(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)?.flatten() {
         if entry.file_name().as_encoded_bytes().starts_with(REMOVED.as_bytes()) {
             let path = entry.path();
-            match held(&path).and_then(|held| held.map_or(Ok(()), |_held| fs::remove_dir_all(&path))) {
-                // Its own remover was quicker.
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+            // An error says that its own remover was quicker, or that it stays: each on its own.
+            if let Ok(Some(_held)) = held(&path) {
+                let _ = fs::remove_dir_all(&path);
             }
         }
     }
