@@ -4,15 +4,8 @@ use integration::check::Lab;
 
 /// `js CODE [SECONDS]`: how it went, and each line of what it wrote, behind the name of its stream.
 const FUNCTIONS: &str = r#"js() {
-    python3 -c 'import json, os, sys, urllib.request
-params = {"sandbox": "js", "language": "javascript", "code": sys.argv[1], "timeout": int(sys.argv[2])}
-body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "sandbox.repl.run", "params": params}).encode()
-head = {"Content-Type": "application/json", "Authorization": "Bearer " + os.environ["MSB_API_KEY"]}
-ran = json.load(urllib.request.urlopen(urllib.request.Request("http://127.0.0.1:5555/api/v1/rpc", body, head)))["result"]
-print(ran["status"], *["truncated"] * bool(ran.get("truncated")))
-for stream in ("stdout", "stderr"):
-    for line in ran["output"]:
-        if line["stream"] == stream: print(stream[3:] + ":", line["text"])' "$1" "${2:-60}"
+    rpc sandbox.repl.run "$(jq -n --arg code "$1" --argjson timeout ${2:-60} '{sandbox: "js", language: "javascript", $code, $timeout}')" |
+        jq -r '.status + (if .truncated then " truncated" else "" end), (.output | sort_by(.stream == "stderr")[] | .stream[3:] + ": " + .text)'
 }"#;
 
 /// JavaScript, in the sandbox `js`, of whose server `MSB_API_KEY` has a key.
