@@ -15,13 +15,10 @@ mod tests {
     use rootfs_builder::tree::{Marks, Tree, walk};
     use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-    /// `MSB_RACES` of them, or as many as take a second or two.
-    fn rounds() -> u32 {
-        std::env::var("MSB_RACES").ok().and_then(|text| text.parse().ok()).unwrap_or(300)
-    }
-
     /// Exchanges two names as fast as it can while `act` runs again and again; both are as they were at the end.
     fn raced(one: &Path, other: &Path, mut act: impl FnMut()) {
+        // As many as take a second or two.
+        let rounds = test_skips::rounds(300);
         let (end, swaps) = (AtomicBool::new(false), AtomicU32::new(0));
         thread::scope(|scope| {
             scope.spawn(|| {
@@ -30,12 +27,13 @@ mod tests {
                     swaps.fetch_add(1, Ordering::Relaxed);
                 }
             });
-            for _ in 0..rounds() {
+            test_skips::race(rounds, || {
                 act();
-            }
+                swaps.load(Ordering::Relaxed) > rounds
+            });
             end.store(true, Ordering::Relaxed);
         });
-        assert!(swaps.load(Ordering::Relaxed) > rounds(), "it was a race");
+        assert!(swaps.load(Ordering::Relaxed) > rounds, "it was a race");
     }
 
     fn names(tree: &Tree) -> Vec<String> {

@@ -1,11 +1,15 @@
-//! How a test says that it cannot run, or that it has run twice.
+//! How a test says that it cannot run, or that it has run twice; and how it races.
 //!
 //! In: a reason. Out: a line in the file that `cargo dev test` names, which its summary shows; what could not run it counts as
 //! skipped, not as passed. It knows nothing of what a test needs, and depends on nothing: every package's tests use it.
 
+mod race;
+
 use std::fmt::Display;
 use std::fs::OpenOptions;
 use std::io::Write;
+
+pub use race::{race, rounds};
 
 /// Names the file to which a test that cannot run adds a line that says why.
 pub const VARIABLE: &str = "MSB_SKIPPED";
