@@ -50,6 +50,8 @@ const OUTPUT: usize = 60_000;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long what has no end is listened to: twice as long as a log has nothing to say.
 const ENOUGH: Duration = Duration::from_secs(1);
+/// Between two looks at whether the server is done.
+const PAUSE: Duration = Duration::from_micros(50);
 
 /// What the next process writes.
 static SAID: Mutex<Vec<u8>> = Mutex::new(Vec::new());
@@ -58,7 +60,6 @@ pub(crate) fn requests(bytes: &[u8]) {
     let [route, split, rest @ ..] = bytes else { return };
     let (said, rest) = rest.split_at((usize::from(*split) * 4).min(rest.len()));
     say(said);
-    let mut stream = connect();
     let message = match ROUTES.get(usize::from(*route)) {
         Some(route) => {
             let head = format!(
@@ -70,7 +71,7 @@ pub(crate) fn requests(bytes: &[u8]) {
         // All of it.
         None => rest.to_vec(),
     };
-    finish(&mut stream, &message);
+    ask(&message);
 }
 
 /// One binary message, then the end.
@@ -126,16 +127,53 @@ fn web_socket(path: &str, bytes: &[u8], frames: fn(&[u8]) -> Vec<u8>) {
     let [split, rest @ ..] = bytes else { return };
     let (said, rest) = rest.split_at((usize::from(*split) * 4).min(rest.len()));
     say(said);
-    let mut stream = connect();
     let head = format!(
         "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     );
-    finish(&mut stream, &[head.into_bytes(), frames(rest)].concat());
+    ask(&[head.into_bytes(), frames(rest)].concat());
 }
 
 fn say(what: &[u8]) {
     *SAID.lock().unwrap_or_else(PoisonError::into_inner) = what[..what.len().min(OUTPUT)].to_vec();
+}
+
+/// Sends it, reads the answer, and waits until the server has done with it: a thread of a request that is over, and of which
+/// the engine has not been told so, would be a leak to it.
+fn ask(message: &[u8]) {
+    static SERVER: OnceLock<SocketAddr> = OnceLock::new();
+    let server = SERVER.get_or_init(begin);
+    let before = Held::now();
+    let mut stream = TcpStream::connect(server).expect("the server takes connections");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket has a time limit");
+    finish(&mut stream, message);
+    drop(stream);
+    let began = Instant::now();
+    loop {
+        let held = Held::now();
+        if held.threads <= before.threads && held.descriptors <= before.descriptors {
+            return;
+        }
+        assert!(
+            began.elapsed() < PATIENCE,
+            "of a request that is over it keeps something: {before:?}, {held:?}"
+        );
+        thread::sleep(PAUSE);
+    }
+}
+
+/// What this process has.
+#[derive(Debug)]
+struct Held {
+    threads: usize,
+    descriptors: usize,
+}
+
+impl Held {
+    fn now() -> Self {
+        let count = |path| std::fs::read_dir(path).expect("this process is there").count();
+        Self { threads: count("/proc/self/task"), descriptors: count("/proc/self/fd") }
+    }
 }
 
 /// Sends it, and reads until the server closes. It sees that nobody writes any more when it has read all; behind a log that is
@@ -158,13 +196,6 @@ fn finish(stream: &mut TcpStream, message: &[u8]) {
             }
         }
     }
-}
-
-fn connect() -> TcpStream {
-    static SERVER: OnceLock<SocketAddr> = OnceLock::new();
-    let stream = TcpStream::connect(SERVER.get_or_init(begin)).expect("the server takes connections");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a socket has a time limit");
-    stream
 }
 
 fn begin() -> SocketAddr {
