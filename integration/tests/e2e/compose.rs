@@ -2,7 +2,7 @@
 
 use integration::check::Lab;
 
-use super::product::patient;
+use super::product::{RPC, patient};
 
 crate::conformance!(both: [], ours: [composed]);
 
@@ -30,15 +30,12 @@ fn composed(lab: &mut Lab) {
     lab.define("cd /root/product");
     usual(lab);
     lab.define(UNUSUAL);
-    lab.define(r#"call() { python3 -c 'import json, os, sys, urllib.error, urllib.request
-body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": sys.argv[2], "params": json.loads(sys.argv[3])}).encode()
-ask = urllib.request.Request("http://127.0.0.1:%s/api/v1/rpc" % os.environ["MICROSANDBOX_PORT_OVERRIDE"], body, {"Content-Type": "application/json", "Authorization": "Bearer " + sys.argv[1]})
-try: answer = json.load(urllib.request.urlopen(ask))
-except urllib.error.HTTPError as error: answer = {"result": error.code}
-print(json.dumps(answer.get("result", answer.get("error"))))' "$@"; }
-inside() { docker compose exec -T microsandbox "$@"; }
+    lab.define(RPC);
+    lab.define(
+        r#"inside() { docker compose exec -T microsandbox "$@"; }
 # Beside another container of the service compose does not say which of them it means.
-server() { docker exec $(cat /root/id) "$@"; }"#);
+server() { docker exec $(cat /root/id) "$@"; }"#,
+    );
     lab.step_with(
         "its parts, and Debian",
         "mkdir -p /root/parts/out; tar -C / -c usr/local/bin/msb usr/local/bin/msb-runtime usr/lib/msb | tar -C /root/parts/out -x
@@ -108,34 +105,35 @@ server() { docker exec $(cat /root/id) "$@"; }"#);
     });
     lab.step_with(
         "a key is needed; a sandbox with it",
-        r#"inside msb server keygen | sed -n 's/^Token: //p' > /root/key; call msb_x sandbox.metrics.get '{}'
-           call $(cat /root/key) sandbox.start '{"sandbox":"one","config":{"image":"microsandbox/default","memory":256}}'
-           call $(cat /root/key) sandbox.command.run '{"sandbox":"one","command":"sh","args":["-c","echo late > /late; date +%Z; sync"]}' | jq -c '[.exit_code, .output[].text]'
+        r#"inside msb server keygen | sed -n 's/^Token: //p' > /root/key; MSB_API_KEY=msb_x rpc sandbox.metrics.get '{}' | jq .code; export MSB_API_KEY=$(cat /root/key)
+           rpc sandbox.start '{"sandbox":"one","config":{"image":"microsandbox/default","memory":256}}'
+           rpc sandbox.command.run '{"sandbox":"one","command":"sh","args":["-c","echo late > /late; date +%Z; sync"]}' | jq -c '[.exit_code, .output[].text]'
            for start in '"two","config":{"image":"microsandbox/default","memory":16}' '"one","config":{"image":"microsandbox/default","memory":301}' '"one","config":{"image":"alpine","memory":256}'; do
-               call $(cat /root/key) sandbox.start '{"sandbox":'"$start"'}' | jq -r .message | sed 's/.* is not here: .*/not here/'
+               rpc sandbox.start '{"sandbox":'"$start"'}' | jq -r .message | sed 's/.* is not here: .*/not here/'
            done"#,
         patient,
     )
     .code(0)
     .out(
-        "401\n\"Sandbox one started successfully\"\n[0,\"MSB\"]\n\
+        "1004\n\"Sandbox one started successfully\"\n[0,\"MSB\"]\n\
          1 sandboxes run already, which is this server's limit: stop one first\n\
          It wants 301 MiB of memory, and of 300 MiB that sandboxes may have here, 0 are given away: stop one, or ask for less\n\
          not here\n",
     );
+    lab.define("export MSB_API_KEY=$(cat /root/key)");
     lab.step_with(
         "its container is killed and another one made: what it wrote is there",
         r#"docker kill $(cat /root/id) > /dev/null; docker rm $(cat /root/id) > /dev/null; docker compose up -d --wait && docker compose ps -q > /root/id
-           call $(cat /root/key) sandbox.start '{"sandbox":"one"}'
-           call $(cat /root/key) sandbox.command.run '{"sandbox":"one","command":"cat","args":["/late"]}' | jq -r '.output[].text'"#,
+           rpc sandbox.start '{"sandbox":"one"}'
+           rpc sandbox.command.run '{"sandbox":"one","command":"cat","args":["/late"]}' | jq -r '.output[].text'"#,
         patient,
     )
     .out("\"Sandbox one started successfully\"\nlate\n");
     lab.step_with(
         "it is started again while a sandbox runs: that one was stopped, is known, runs again, and goes with all that it wrote",
         r#"docker compose restart 2> /dev/null; eventually 'inside msb server health > /dev/null 2>&1' 0.5
-           inside msb ps -a --format json | jq -c '.[] | select(.name == "one") | [.name, .state]'; call $(cat /root/key) sandbox.start '{"sandbox":"one"}'
-           call $(cat /root/key) sandbox.command.run '{"sandbox":"one","command":"cat","args":["/late"]}' | jq -r '.output[].text'
+           inside msb ps -a --format json | jq -c '.[] | select(.name == "one") | [.name, .state]'; rpc sandbox.start '{"sandbox":"one"}'
+           rpc sandbox.command.run '{"sandbox":"one","command":"cat","args":["/late"]}' | jq -r '.output[].text'
            inside msb rm -f one; inside ls /var/lib/msb-runtime | grep -v compositions"#,
         patient,
     )
@@ -159,7 +157,7 @@ server() { docker exec $(cat /root/id) "$@"; }"#);
     lab.step_with(
         "nobody needs a key where that is said; at the usual ports",
         r#"export MICROSANDBOX_DEV_MODE=true MICROSANDBOX_PORT=5555 MICROSANDBOX_PORT_OVERRIDE=5555
-           docker compose up -d; eventually 'busybox wget -qO /dev/null http://127.0.0.1:5555/api/v1/health 2> /dev/null' 0.5; call none sandbox.metrics.get '{}' | jq -c '[.sandboxes[].name]'"#,
+           docker compose up -d; eventually 'busybox wget -qO /dev/null http://127.0.0.1:5555/api/v1/health 2> /dev/null' 0.5; rpc sandbox.metrics.get '{}' | jq -c '[.sandboxes[].name]'"#,
         patient,
     )
     .code(0)

@@ -12,20 +12,22 @@ use super::{newest, repl, verbs};
 
 crate::conformance!(both: [], ours: [by_hand, served, by_its_client]);
 
-/// A home on the disk with the test image in it; and `rpc METHOD PARAMS`, the answer's result or error, with the key
-/// in `MSB_API_KEY` if there is one.
-pub(crate) const FUNCTIONS: &str = r#"
-export MICROSANDBOX_HOME=/var/lib/home MICROSANDBOX_IMAGE=busybox
-loaded() { docker save busybox | msb load; }
-rpc() {
+/// `rpc METHOD PARAMS`: the answer's result or error, with the key in `MSB_API_KEY` if there is one; at the port of
+/// `MICROSANDBOX_PORT_OVERRIDE`, or else the usual one.
+pub(crate) const RPC: &str = r#"rpc() {
     python3 -c 'import json, os, sys, urllib.error, urllib.request
 body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": sys.argv[1], "params": json.loads(sys.argv[2])}).encode()
 head = {"Content-Type": "application/json", "Authorization": "Bearer " + os.environ.get("MSB_API_KEY", "any")}
-ask = urllib.request.Request("http://127.0.0.1:5555/api/v1/rpc", body, head)
+ask = urllib.request.Request("http://127.0.0.1:%s/api/v1/rpc" % os.environ.get("MICROSANDBOX_PORT_OVERRIDE", "5555"), body, head)
 try: answer = json.load(urllib.request.urlopen(ask))
 except urllib.error.HTTPError as error: answer = {"result": json.load(error)}
 print(json.dumps(answer.get("result", answer.get("error"))))' "$@"
-}
+}"#;
+
+/// A home on the disk with the test image in it.
+pub(crate) const FUNCTIONS: &str = r#"
+export MICROSANDBOX_HOME=/var/lib/home MICROSANDBOX_IMAGE=busybox
+loaded() { docker save busybox | msb load; }
 settled() { eventually '! pgrep -x "pasta.*" > /dev/null' 0.3; mount | grep -c /var/lib/home; ls /var/lib/home/run /run/user/0/msb 2> /dev/null | grep -v -e : -e '^$'; }
 "#;
 
@@ -210,6 +212,7 @@ fn by_hand(lab: &mut Lab) {
 fn served(lab: &mut Lab) {
     lab.bring_msb();
     lab.define(FUNCTIONS);
+    lab.define(RPC);
     lab.must("an image", "loaded");
     lab.must(
         "a server",
@@ -366,6 +369,7 @@ fn by_its_client(lab: &mut Lab) {
     lab.bring_python_client("0.1.8", "/root/client.tar");
     lab.write("/root/client.py", include_str!("../../../msb/tests/server/client_0_1.py").into());
     lab.define(FUNCTIONS);
+    lab.define(RPC);
     lab.step_with(
         "images with Python and Node, the client, and a server in the background that wants keys of a secret of ours",
         "msb import /root/python.tar docker.io/library/python:3.13-slim > /dev/null && rm /root/python.tar &&

@@ -184,6 +184,7 @@ fn product_begins(lab: &mut Lab) {
 /// The server and a keeper are short of something while they serve.
 fn product_serves(lab: &mut Lab) {
     lab.define(crate::product::FUNCTIONS);
+    lab.define(crate::product::RPC);
     lab.must(
         "a server with a sandbox",
         r#"msb server start --dev > /tmp/server.log 2>&1 < /dev/null & eventually 'msb server health' 0.2 > /dev/null

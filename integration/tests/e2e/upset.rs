@@ -11,7 +11,7 @@ use integration::{
     host::command::HostCommand,
 };
 
-use super::product::{FUNCTIONS, number};
+use super::product::{FUNCTIONS, RPC, number};
 
 crate::conformance!(both: [], ours: [killed_for_memory, the_product_killed_for_memory, stopped, time_moves]);
 
@@ -168,6 +168,7 @@ fn the_product_killed_for_memory(lab: &mut Lab) {
 fn with_a_server(lab: &mut Lab) -> Snapshot {
     lab.bring_msb();
     lab.define(FUNCTIONS);
+    lab.define(RPC);
     lab.define(UPSET);
     lab.must(
         "a home with an image, and the first of its kind",
