@@ -68,10 +68,10 @@ pub fn all(lab: &mut Lab) {
         "ports that the image names",
         r#"c=$(docker create busybox true); docker commit -c 'EXPOSE 80' $c exposing > /dev/null; docker save exposing | msb load > /dev/null; docker rm $c > /dev/null; docker rmi exposing > /dev/null
         msb run -d --name p --network none -P exposing sh -c 'echo served > /index.html; httpd -f -p 80 -h /' > /dev/null; eventually 'busybox wget -qO- http://$(msb port p 80)/' 0.3
-        msb port p | sed 's/[0-9]*$//'; msb inspect p | jq -c '.[0] | [.name, .state]'; msb rm -f p; msb image rm exposing"#,
+        msb port p | sed 's/[0-9]*$//'; msb port --format json p | jq -c 'map(.address, .guest, .protocol, .host > 0)'; msb inspect p | jq -c '.[0] | [.name, .state]'; msb rm -f p; msb image rm exposing"#,
     )
     .code(0)
-    .out("served\n80/tcp -> 127.0.0.1:\n[\"p\",\"running\"]\np\nexposing\n");
+    .out("served\n80/tcp -> 127.0.0.1:\n[\"127.0.0.1\",80,\"tcp\",true]\n[\"p\",\"running\"]\np\nexposing\n");
 }
 
 fn in_the_background(lab: &mut Lab) {
@@ -79,10 +79,10 @@ fn in_the_background(lab: &mut Lab) {
         "who attaches sees it, writes to it, and learns how it ends; so does who waits",
         r#"msb run -di --name cat --network none busybox cat; echo one | msb attach cat > /tmp/attached & a=$!; msb wait cat > /tmp/waited & w=$!
         eventually 'grep -q one /tmp/attached' 0.2; msb top cat | awk '{ print $NF }'; msb kill cat; wait $a; echo $?; wait $w; cat /tmp/attached /tmp/waited
-        msb restart -t 0 cat; echo two | msb attach cat > /tmp/attached & a=$!; eventually 'grep -q two /tmp/attached' 0.2; msb stop -t 0 cat; wait $a; msb rm cat"#,
+        msb wait --format json cat | jq -c .; msb restart -t 0 cat; echo two | msb attach cat > /tmp/attached & a=$!; eventually 'grep -q two /tmp/attached' 0.2; msb stop -t 0 cat; wait $a; msb rm cat"#,
     )
     .code(0)
-    .out("cat\nCOMMAND\ncat\ncat\n137\none\n137\ncat\ncat\ncat\n");
+    .out("cat\nCOMMAND\ncat\ncat\n137\none\n137\n[{\"exit_code\":137,\"name\":\"cat\"}]\ncat\ncat\ncat\n");
     lab.step(
         "a terminal in the background is entered, left and entered again",
         r#"msb run -dit --name tty --network none busybox sh

@@ -10,6 +10,7 @@ use std::{
 use clap::ValueEnum;
 use msb_runtime::plain;
 use serde::Serialize;
+use serde_json::Value;
 
 /// `--format`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -74,17 +75,32 @@ pub fn each<T: Display>(all: &[T], act: impl Fn(&T) -> anyhow::Result<()>) -> an
 /// # Errors
 /// Never; the code says whether all went well.
 pub fn tell_each<T>(all: &[T], act: impl Fn(&T) -> anyhow::Result<String>) -> anyhow::Result<ExitCode> {
+    Ok(take_each(all, act, |text| println!("{}", plain::line(&text))))
+}
+
+/// As [`each`], and prints what all of them gave as JSON, in one array at the end.
+///
+/// # Errors
+/// Of stdout; the code says whether all went well.
+pub fn json_of_each<T>(all: &[T], act: impl Fn(&T) -> anyhow::Result<Value>) -> anyhow::Result<ExitCode> {
+    let mut values = Vec::new();
+    let code = take_each(all, act, |value| values.push(value));
+    json(&values)?;
+    Ok(code)
+}
+
+fn take_each<T, U>(all: &[T], act: impl Fn(&T) -> anyhow::Result<U>, mut take: impl FnMut(U)) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     for one in all {
         match act(one) {
-            Ok(text) => println!("{}", plain::line(&text)),
+            Ok(given) => take(given),
             Err(error) => {
                 eprintln!("msb: {}", msb_runtime::verbs::words::chain(error.as_ref()));
                 code = ExitCode::FAILURE;
             }
         }
     }
-    Ok(code)
+    code
 }
 
 /// Bytes, with the power of 1024 that fits.

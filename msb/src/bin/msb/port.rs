@@ -8,11 +8,17 @@ use std::{
 use clap::Args;
 use msb::sandbox::{Port as Published, Protocol, keep};
 
-use crate::Scope;
+use crate::{
+    Scope,
+    format::{self, Format},
+};
 
 /// Show at which ports of this machine a sandbox is reached.
 #[derive(Debug, Args)]
 pub struct Port {
+    /// How; as JSON, as `inspect` has them.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
     /// Which sandbox.
     sandbox: String,
     /// One of its ports, with /udp for UDP; otherwise all that are published.
@@ -24,18 +30,25 @@ impl Port {
     /// Prints a line for each.
     pub fn run(self, scope: &Scope) -> anyhow::Result<ExitCode> {
         let key = scope.key(&self.sandbox)?;
-        let all = scope.sandboxes.info(&key)?.request.ports;
-        let usual = keep::usual_address()?;
-        match self.port {
-            None => all.iter().for_each(|port| println!("{} -> {}", inner(port), outer(port, usual))),
-            Some(wanted) => {
-                let same = |port: &&Published| inner(port) == inner(&wanted);
-                let found: Vec<&Published> = all.iter().filter(same).collect();
-                if found.is_empty() {
-                    anyhow::bail!("Sandbox {key} has not published its port {}", inner(&wanted));
-                }
-                found.iter().for_each(|port| println!("{}", outer(port, usual)));
+        let mut all = scope.sandboxes.info(&key)?.request.ports;
+        if let Some(wanted) = &self.port {
+            all.retain(|port| inner(port) == inner(wanted));
+            if all.is_empty() {
+                anyhow::bail!("Sandbox {key} has not published its port {}", inner(wanted));
             }
+        }
+        let usual = keep::usual_address()?;
+        match self.format {
+            Format::Json => {
+                for port in &mut all {
+                    port.address.get_or_insert(usual);
+                }
+                format::json(&all)?;
+            }
+            Format::Table => all.iter().for_each(|port| match self.port {
+                None => println!("{} -> {}", inner(port), outer(port, usual)),
+                Some(_) => println!("{}", outer(port, usual)),
+            }),
         }
         Ok(ExitCode::SUCCESS)
     }
