@@ -207,6 +207,7 @@ fn begin() -> SocketAddr {
         limits,
         pull: Pull::IfMissing,
         stop_sandboxes: false,
+        log: None,
     };
     let (tell, told) = mpsc::channel();
     thread::spawn(move || {

@@ -401,6 +401,13 @@ fn by_its_client(lab: &mut Lab) {
         .code(0)
         .out("\"Sandbox js started successfully\"\n");
     repl::node(lab);
+    lab.step(
+        "its log is put aside while it serves, when it is long",
+        r#"cd $MICROSANDBOX_HOME/run; truncate -s 17M .server.log; rpc sandbox.metrics.get '{"sandbox":"none"}' > /dev/null
+           rpc sandbox.metrics.get '{"sandbox":"js"}' > /dev/null; stat -c '%n %a' .server.log*; tail -n 1 .server.log | jq -c '[.call, .sandbox]'"#,
+    )
+    .code(0)
+    .out(".server.log 600\n.server.log.old 600\n[\"sandbox.metrics.get\",\"js\"]\n");
     lab.step("it has ended when that is told", "msb server stop && ! msb server health; msb server stop")
         .code(125)
         .out("")

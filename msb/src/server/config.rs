@@ -1,6 +1,6 @@
 //! How a server is to be.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::auth::Access;
 use crate::sandbox::Pull;
@@ -18,6 +18,8 @@ pub struct ServerConfig {
     pub pull: Pull,
     /// Whether the sandboxes of all namespaces are stopped when the server is.
     pub stop_sandboxes: bool,
+    /// Where the log of a server in the background is. If stderr is that file, it is put aside when it is long: see [`super::log`].
+    pub log: Option<PathBuf>,
 }
 
 /// What a server does not go beyond, whoever asks.

@@ -2,12 +2,19 @@
 
 use std::{
     io::{self, Write},
+    path::PathBuf,
+    sync::OnceLock,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use axum::response::Response;
 use serde::Serialize;
 use serde_json::{Map, Value};
+
+use super::log::Own;
+
+/// Where stderr leads, if that is ours.
+static OWN: OnceLock<Option<Own>> = OnceLock::new();
 
 /// What is known of a request beside its line: handlers leave it with their answer.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -60,5 +67,15 @@ pub(crate) fn say(message: &str, more: Value) {
     // A person follows it.
     let mut text = msb_runtime::plain::json(&Value::Object(line).to_string());
     text.push('\n');
-    let _ = io::stderr().write_all(text.as_bytes());
+    let mut stderr = io::stderr().lock();
+    let _ = stderr.write_all(text.as_bytes());
+    if let Some(Some(own)) = OWN.get() {
+        // There is nobody else to tell.
+        let _ = own.turn(&stderr);
+    }
+}
+
+/// That the log of a server in the background is at `path`: if this is one, its log has a limit.
+pub(crate) fn keep(path: PathBuf) {
+    OWN.get_or_init(|| Own::at(path));
 }

@@ -21,6 +21,7 @@ mod counters;
 pub mod engine;
 mod health;
 mod journal;
+pub mod log;
 mod mcp;
 mod page;
 mod process;
@@ -118,6 +119,9 @@ pub async fn run(
     listening: impl FnOnce(SocketAddr),
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
+    if let Some(log) = &config.log {
+        journal::keep(log.clone());
+    }
     let address = config.address;
     let listener =
         TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })?;

@@ -58,6 +58,7 @@ impl Server {
                 limits,
                 pull: Pull::IfMissing,
                 stop_sandboxes: true,
+                log: None,
             };
             let stop = async { drop(stopped.await) };
             runtime.block_on(run(theirs, config, |address| listening.send(address).unwrap(), stop)).unwrap();

@@ -2,10 +2,10 @@
 
 use std::{
     env,
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Read, Seek, SeekFrom, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
-    os::unix::{fs::OpenOptionsExt, process::CommandExt},
+    os::unix::process::CommandExt,
     path::Path,
     process::{Command, ExitCode, Stdio},
     sync::Arc,
@@ -41,8 +41,6 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often its beginning and its end are looked for.
 const LOOK: Duration = Duration::from_millis(20);
-/// A log that is longer is put aside before the next server writes to it.
-const LOG: u64 = 8 << 20;
 /// What it says first, and where.
 const SERVING: &str = "Serving sandboxes on http://";
 
@@ -75,7 +73,7 @@ pub struct Start {
     /// Let sandboxes go on when the server ends.
     #[arg(long)]
     leave: bool,
-    /// In the background; return when it serves.
+    /// In the background, with its log in `run/.server.log` of the home; return when it serves.
     #[arg(short, long)]
     detach: bool,
     /// When an image is asked for from its registry by who says nothing of it.
@@ -158,6 +156,7 @@ impl Start {
             limits: self.limits.limits(),
             pull: self.pull,
             stop_sandboxes: !self.leave,
+            log: Some(home.server_log()),
         };
         crate::limits::many_files();
         let pid = home.server_pid();
@@ -197,14 +196,8 @@ impl Start {
         let path = home.server_log();
         fs::create_dir_all(home.run()).context("What the server says can't be kept")?;
         // Another server may write to it.
-        let before = match fs::metadata(&path).map_or(0, |log| log.len()) {
-            long if long > LOG => {
-                fs::rename(&path, path.with_extension("log.old")).context("The server's log is too long")?;
-                0
-            }
-            short => short,
-        };
-        let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
+        let (log, before) =
+            msb::server::log::begin(&path).with_context(|| format!("{} can't be written", path.display()))?;
         let mut server = Command::new("/proc/self/exe")
             .arg0("msb")
             .args(["server", "start"])
@@ -213,7 +206,7 @@ impl Start {
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log.with_context(|| format!("{} can't be written", path.display()))?)
+            .stderr(log)
             // Not of the terminal's foreground, which is interrupted and hung up as a whole.
             .process_group(0)
             .spawn()
