@@ -73,6 +73,9 @@ pub enum KvmProblem {
         /// What KVM said instead of running the instructions.
         exit: String,
     },
+    /// KVM works in threads of its own, which count as those of who has the machine.
+    #[error("KVM can't begin a thread of its own; check `ulimit -u` and the pids limit of the cgroup")]
+    NoThread,
     /// KVM refused an ordinary request.
     #[error("KVM refuses to {what} (errno {errno}); check the host's memory and limits")]
     Refused {
@@ -87,6 +90,27 @@ impl KvmProblem {
     /// For `map_err`: the request that KVM refused.
     pub(super) fn refused(what: &'static str) -> impl Fn(kvm_ioctls::Error) -> Self {
         move |error| Self::Refused { what, errno: error.errno() }
+    }
+}
+
+/// How often a processor has been put off, which does not wait for its start: KVM_RUN was EAGAIN.
+///
+/// KVM begins the thread that brings huge pages back (`kvm-nx-lpage-recovery`) when a machine is first run, since 6.14 and the
+/// stable kernels that took that over, and says so as long as it gets none.
+#[derive(Debug, Default)]
+pub(super) struct PutOff(u32);
+
+impl PutOff {
+    /// Some hundredths of a second.
+    const MOST: u32 = 1000;
+
+    /// Counts one more.
+    ///
+    /// # Errors
+    /// [`KvmProblem::NoThread`]: it is not worth another try.
+    pub(super) fn once_more(&mut self) -> Result<(), KvmProblem> {
+        self.0 += 1;
+        if self.0 > Self::MOST { Err(KvmProblem::NoThread) } else { Ok(()) }
     }
 }
 
@@ -146,6 +170,15 @@ mod tests {
     }
 
     #[test]
+    fn who_is_put_off_again_and_again_is_told_why() {
+        let mut put_off = PutOff::default();
+        for _ in 0..PutOff::MOST {
+            put_off.once_more().unwrap();
+        }
+        assert_eq!(put_off.once_more(), Err(KvmProblem::NoThread));
+    }
+
+    #[test]
     fn texts_never_look_like_a_missing_command_to_docker() {
         let problems = [
             opening(libc::ENOENT),
@@ -155,6 +188,7 @@ mod tests {
             KvmProblem::OldApi { version: 11 },
             KvmProblem::Capability { capability: "Irqfd".into() },
             KvmProblem::OnlyEmulates { exit: "InternalError".into() },
+            KvmProblem::NoThread,
             KvmProblem::refused("create a virtual machine")(kvm_ioctls::Error::new(libc::ENOENT)),
         ];
         assert_eq!((&problems[0], &problems[1]), (&KvmProblem::Missing, &KvmProblem::NoPermission));

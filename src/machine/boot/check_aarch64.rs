@@ -7,7 +7,7 @@ use kvm_ioctls::{VcpuExit, VcpuFd};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::arch::Start;
-use crate::machine::kvm::KvmProblem;
+use crate::machine::kvm::{KvmProblem, PutOff};
 use crate::machine::layout;
 
 /// `KVM_SYSTEM_EVENT_SHUTDOWN` (Documentation/virt/kvm/api.rst, section 5).
@@ -29,11 +29,13 @@ pub fn probe(memory: &GuestMemoryMmap, processor: &mut VcpuFd) -> Result<(), Kvm
         errno: libc::EFAULT,
     })?;
     Start::at(layout::CHECK).apply(processor)?;
+    let mut put_off = PutOff::default();
     loop {
         match processor.run() {
             Ok(VcpuExit::SystemEvent(EVENT_SHUTDOWN, _)) => return Ok(()),
             Ok(exit) => return Err(KvmProblem::OnlyEmulates { exit: format!("{exit:?}") }),
-            Err(error) if error.errno() == libc::EINTR || error.errno() == libc::EAGAIN => {}
+            Err(error) if error.errno() == libc::EINTR => {}
+            Err(error) if error.errno() == libc::EAGAIN => put_off.once_more()?,
             Err(error) => return Err(KvmProblem::refused("run a processor")(error)),
         }
     }

@@ -9,7 +9,7 @@ use kvm_ioctls::{VcpuExit, VcpuFd};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::arch::{self, WriteError};
-use crate::machine::kvm::KvmProblem;
+use crate::machine::kvm::{KvmProblem, PutOff};
 use crate::machine::layout;
 
 /// The port that says "done"; POST codes of PC firmware went there.
@@ -82,11 +82,13 @@ pub fn run(processor: &mut VcpuFd) -> Result<(), KvmProblem> {
         ..Default::default()
     };
     processor.set_regs(&regs).map_err(KvmProblem::refused("set a processor's registers"))?;
+    let mut put_off = PutOff::default();
     loop {
         match processor.run() {
             Ok(VcpuExit::IoOut(DONE_PORT, [DONE])) => break,
             Ok(exit) => return Err(KvmProblem::OnlyEmulates { exit: format!("{exit:?}") }),
-            Err(error) if error.errno() == libc::EINTR || error.errno() == libc::EAGAIN => {}
+            Err(error) if error.errno() == libc::EINTR => {}
+            Err(error) if error.errno() == libc::EAGAIN => put_off.once_more()?,
             Err(error) => return Err(KvmProblem::refused("run a processor")(error)),
         }
     }

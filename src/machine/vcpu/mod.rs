@@ -24,7 +24,7 @@ use thiserror::Error;
 
 use super::boot;
 use super::handle::End;
-use super::kvm::KvmProblem;
+use super::kvm::{KvmProblem, PutOff};
 use super::seccomp::{Filters, Kind, SeccompError};
 pub use exits::Buses;
 use gate::Gate;
@@ -126,6 +126,7 @@ impl Processor {
         if first {
             end.entering();
         }
+        let mut put_off = PutOff::default();
         loop {
             kickable.clear();
             if end.is_set() {
@@ -136,11 +137,18 @@ impl Processor {
             }
             match self.fd.run() {
                 Ok(exit) => {
+                    put_off = PutOff::default();
                     if let Some(how) = exits::serve(exit, buses) {
                         return Some(how);
                     }
                 }
-                Err(error) if error.errno() == libc::EINTR || error.errno() == libc::EAGAIN => {}
+                Err(error) if error.errno() == libc::EINTR => {}
+                // The others wait to be started, and are told so each time that something wakes them.
+                Err(error) if error.errno() == libc::EAGAIN => {
+                    if first && let Err(problem) = put_off.once_more() {
+                        return Some(Err(problem.into()));
+                    }
+                }
                 Err(error) => return Some(Err(VcpuError::Run { errno: error.errno() })),
             }
         }
