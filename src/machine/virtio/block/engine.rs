@@ -4,7 +4,8 @@
 //! other thread, event or interrupt of ours. What would have to wait goes to an io_uring. Some file systems (ext4 for
 //! writes, tmpfs) cannot tell beforehand: there the call is made as it is while such calls are quick, and for a while by
 //! the ring after some were not (dirty pages over the limit, a slow disk), since the device thread serves all devices.
-//! fdatasync and fallocate always go to the ring. Without one (old kernel, `kernel.io_uring_disabled`) all calls block.
+//! fdatasync and fallocate always go to the ring. Without one (old kernel, `kernel.io_uring_disabled`) all calls block, and with
+//! one those for which the kernel gets no thread.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -87,9 +88,13 @@ impl Engine {
     pub fn next(&mut self) -> Option<Finished> {
         loop {
             let (mut job, result) = self.ring.as_mut()?.next()?;
-            let finished = match job.completed(result) {
-                Ok(()) => self.advance(job),
-                Err(error) => Some(self.finish(job, Err(error))),
+            let finished = match result {
+                // By nobody but the kernel, which found no thread for it: `pids.max` counts those too.
+                Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => self.do_now(job),
+                result => match job.completed(result) {
+                    Ok(()) => self.advance(job),
+                    Err(error) => Some(self.finish(job, Err(error))),
+                },
             };
             if finished.is_some() {
                 return finished;
@@ -107,6 +112,19 @@ impl Engine {
     pub fn end(&mut self) -> Option<Ring> {
         let mut ring = self.ring.take()?;
         ring.finish().is_ok().then_some(ring)
+    }
+
+    /// The operation that did not come to pass, which is still the next one, and then the others.
+    fn do_now(&mut self, mut job: Job) -> Option<Finished> {
+        let done = match job.next(&mut *self.disk) {
+            Ok(Some(operation)) => job.completed(operation.blocking()),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        match done {
+            Ok(()) => self.advance(job),
+            Err(error) => Some(self.finish(job, Err(error))),
+        }
     }
 
     fn advance(&mut self, mut job: Job) -> Option<Finished> {
