@@ -5,6 +5,8 @@ use std::{
     io::{self, ErrorKind},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use nix::{
@@ -17,6 +19,10 @@ use super::{Id, Record, StateError, VERSION, file};
 
 const RECORD: &str = "state.json";
 const LOCK: &str = "lock";
+/// How often a directory is removed in which something was made meanwhile: a sandbox whose create was killed may only be about to
+/// make its socket, and finds out after that that nobody waits for it.
+const TRIES: u32 = 100;
+const BETWEEN_TRIES: Duration = Duration::from_millis(1);
 
 /// All containers beneath one `--root`.
 #[derive(Debug, Clone)]
@@ -196,11 +202,18 @@ impl Entry {
     /// # Errors
     /// [`StateError::File`]
     pub fn remove(self) -> Result<(), StateError> {
-        match fs::remove_dir_all(&self.directory) {
-            Err(source) if source.kind() != ErrorKind::NotFound => {
-                Err(failed("remove", &self.directory, source))
+        let mut tries = TRIES;
+        loop {
+            match fs::remove_dir_all(&self.directory) {
+                Err(source) if source.kind() == ErrorKind::DirectoryNotEmpty && tries > 0 => {
+                    tries -= 1;
+                    thread::sleep(BETWEEN_TRIES);
+                }
+                Err(source) if source.kind() != ErrorKind::NotFound => {
+                    return Err(failed("remove", &self.directory, source));
+                }
+                _ => return Ok(()),
             }
-            _ => Ok(()),
         }
     }
 }
@@ -259,7 +272,7 @@ fn failed(action: &'static str, path: &Path, source: io::Error) -> StateError {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, thread, time::Duration};
+    use std::{collections::BTreeMap, os::unix::fs::PermissionsExt};
 
     use super::*;
     use crate::state::{Stage, Status};
@@ -289,6 +302,21 @@ mod tests {
         assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
         let files: Vec<_> = fs::read_dir(directory).unwrap().map(|file| file.unwrap().file_name()).collect();
         assert_eq!(files.len(), 2, "a temporary file was left: {files:?}");
+    }
+
+    #[test]
+    fn what_is_made_while_it_goes_goes_too() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::new(root.path().into());
+        let entry = store.reserve(&"one".parse().unwrap()).unwrap().keep();
+        let directory = entry.directory().to_owned();
+        thread::scope(|scope| {
+            let made = scope
+                .spawn(|| (0..200).map_while(|n| File::create(directory.join(n.to_string())).ok()).count());
+            while !directory.join("0").exists() && !made.is_finished() {}
+            entry.remove().unwrap();
+        });
+        assert!(!directory.exists());
     }
 
     #[test]
