@@ -88,13 +88,14 @@ impl Engine {
     pub fn next(&mut self) -> Option<Finished> {
         loop {
             let (mut job, result) = self.ring.as_mut()?.next()?;
-            let finished = match result {
+            let result = match result {
                 // By nobody but the kernel, which found no thread for it: `pids.max` counts those too.
-                Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => self.do_now(job),
-                result => match job.completed(result) {
-                    Ok(()) => self.advance(job),
-                    Err(error) => Some(self.finish(job, Err(error))),
-                },
+                Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => self.do_now(&mut job),
+                result => result,
+            };
+            let finished = match job.completed(result) {
+                Ok(()) => self.advance(job),
+                Err(error) => Some(self.finish(job, Err(error))),
             };
             if finished.is_some() {
                 return finished;
@@ -114,17 +115,9 @@ impl Engine {
         ring.finish().is_ok().then_some(ring)
     }
 
-    /// The operation that did not come to pass, which is still the next one, and then the others.
-    fn do_now(&mut self, mut job: Job) -> Option<Finished> {
-        let done = match job.next(&mut *self.disk) {
-            Ok(Some(operation)) => job.completed(operation.blocking()),
-            Ok(None) => Ok(()),
-            Err(error) => Err(error),
-        };
-        match done {
-            Ok(()) => self.advance(job),
-            Err(error) => Some(self.finish(job, Err(error))),
-        }
+    /// The operation that did not come to pass, which is still the job's next one.
+    fn do_now(&mut self, job: &mut Job) -> io::Result<usize> {
+        job.next(&mut *self.disk)?.map_or(Ok(0), |operation| operation.blocking())
     }
 
     fn advance(&mut self, mut job: Job) -> Option<Finished> {
